@@ -1,0 +1,45 @@
+# tilestream: `make demo` and `make test` are all that a newcomer needs; both set up what they use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+# Where pip finds PyTorch. On Linux the default index gives the CUDA build (gigabytes); for the small CPU build:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+VIDEO ?=
+
+.PHONY: help setup demo test lint format proto bench clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## .venv/ with pinned versions of everything
+
+$(STAMP): pyproject.toml client/python/pyproject.toml constraints.txt deploy/setup.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" deploy/setup.sh
+	touch $@
+
+demo: $(STAMP)  ## stream a clip (VIDEO=path, or the synthetic street) through a real server into out/demo/
+	$(BIN)/python deploy/demo.py $(if $(VIDEO),--video "$(VIDEO)")
+
+test: lint  ## lint, types, API compatibility and all tests
+	proto/check.sh
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(STAMP)  ## generate the Python stubs of proto/ anew
+	$(BIN)/python proto/generate.py
+
+bench: $(STAMP)  ## measure side by side; JSON and a table in bench/results/
+	$(BIN)/python -m bench.run_all
+
+clean:  ## remove what was built (the virtual environment too)
+	rm -rf $(VENV) build out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,3 @@
+"""tilestream: streaming video segmentation that computes only what changed."""
+
+__version__ = "0.1.0"

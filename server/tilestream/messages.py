@@ -1,0 +1,146 @@
+"""What frontend and engine say to each other: plain dataclasses and arrays.
+
+The frontend (``api``, ``sessions``) and the engine (``engine``) meet only here, so that the
+engine can live in a thread of the server or in a process of its own without either side
+noticing. Nothing in this module may import torch or grpc.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+
+
+class FrameKind(Enum):
+    """How a frame is computed."""
+
+    KEY = "key"  # in full: every block unit of every bin
+    PARTIAL = "partial"  # some block units reused from the previous frame
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model as clients see it."""
+
+    name: str
+    description: str
+    classes: tuple[str, ...]  # class i is label value i
+    palette: tuple[tuple[int, int, int], ...]  # RGB 0..255, one per class
+    stride: int  # frames are padded to a multiple of this before they reach the network
+    parameters: int
+    reference_miou: float | None = None  # single frame, on the data set its model card names
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """What the engine has to know of a session before its first frame."""
+
+    session_id: str
+    model: str
+    want_confidence: bool = False
+    want_bins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FrameJob:
+    """One frame of one session, decoded and ready to be computed.
+
+    ``image``: uint8 [H, W, 3] RGB, the size the network computes at.
+    ``budget``: the share (0..1] of block units this frame may compute.
+    """
+
+    session_id: str
+    frame_id: int
+    image: UInt8Array
+    kind: FrameKind = FrameKind.KEY
+    budget: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What the engine computes in one step: at most one frame of each session."""
+
+    jobs: tuple[FrameJob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BinAccount:
+    """Per-bin account of one frame; every array is [bins_h, bins_w]."""
+
+    bin_size: int  # pixels of the computed image
+    units_computed: npt.NDArray[np.uint16]
+    distortion: Float32Array
+    age: npt.NDArray[np.uint16]  # frames since the bin was last computed
+
+
+@dataclass(frozen=True, slots=True)
+class FrameStats:
+    """What a frame cost and what was reused."""
+
+    key_frame: bool
+    units_computed: int  # residual block x bin
+    units_total: int
+    mean_distortion: float = 0.0
+    budget: float = 1.0
+    macs: int = 0  # multiply-accumulates that were run for this frame
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # motion, gate, backbone, head
+
+    @property
+    def block_drop_rate(self) -> float:
+        """Dropped block units / all of them, 0..1."""
+        return 1.0 - self.units_computed / self.units_total if self.units_total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOutcome:
+    """The engine's answer to one :class:`FrameJob`.
+
+    ``labels``: uint8 [H, W], or None where ``error`` says why there are none.
+    ``confidence``: uint8 [H, W], 0..255 = softmax margin of best over second class; only if asked for.
+    """
+
+    session_id: str
+    frame_id: int
+    labels: UInt8Array | None
+    stats: FrameStats | None
+    confidence: UInt8Array | None = None
+    bins: BinAccount | None = None
+    error: str | None = None
+
+
+class EngineError(Exception):
+    """The engine cannot do what was asked; the message is fit for a client."""
+
+
+class Engine(Protocol):
+    """The one interface between frontend and engine. Calls come from one thread at a time."""
+
+    @property
+    def device(self) -> object:
+        """Where it computes; ``str()`` of it is a name such as "cpu" or "cuda:0"."""
+
+    @property
+    def precision(self) -> str:
+        """Its working precision: fp32, bf16 or fp16."""
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """The models that this engine serves; the first one is the default."""
+
+    def open(self, spec: SessionSpec) -> None:
+        """Prepare state for a session. Raises :class:`EngineError` if that cannot be had."""
+
+    def step(self, plan: StepPlan) -> list[FrameOutcome]:
+        """Compute a plan: one outcome per job, in the order of the jobs. Does not raise for one bad job."""
+
+    def release(self, session_id: str) -> None:
+        """Forget a session. Idempotent."""
+
+    def close(self) -> None:
+        """Free the device. Idempotent."""
