@@ -1,0 +1,147 @@
+"""Which networks there are, and how to get one with its weights.
+
+A weight file is a safetensors file whose metadata says which architecture it belongs to and which
+classes it tells apart, so that a file alone is enough to load a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from tilestream.messages import ModelInfo
+from tilestream.models.ddrnet import ddrnet23_slim
+from tilestream.models.swiftnet import swiftnet_resnet18
+
+WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
+
+
+class ModelError(Exception):
+    """A model is unknown or its weights do not fit; the message says what there is instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A network that can be built for any number of classes."""
+
+    build: Callable[[int], nn.Module]
+    description: str
+
+
+ARCHITECTURES = {
+    "swiftnet_resnet18": Architecture(swiftnet_resnet18, "SwiftNet over ResNet-18: the default, accurate"),
+    "ddrnet23_slim": Architecture(ddrnet23_slim, "DDRNet-23-slim: a third of the work, less accurate"),
+}
+DEFAULT_MODEL = "swiftnet_resnet18"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsInfo:
+    """The metadata of a weight file."""
+
+    architecture: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    reference_miou: float | None = None  # single frame, on the data that the model card names
+
+
+def list_models() -> tuple[str, ...]:
+    """Names of the models whose weights are shipped, the default one first."""
+    shipped = [name for name in ARCHITECTURES if (WEIGHTS_DIRECTORY / f"{name}.safetensors").is_file()]
+    return tuple(sorted(shipped, key=lambda name: name != DEFAULT_MODEL))
+
+
+def build_model(name: str, num_classes: int) -> nn.Module:
+    """A network with random weights. Raises :class:`ModelError` for an unknown name."""
+    if name not in ARCHITECTURES:
+        raise ModelError(f"unknown architecture {name!r}; there are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name].build(num_classes)
+
+
+def load_model(name: str = DEFAULT_MODEL) -> nn.Module:
+    """A trained network in evaluation mode, fp32, on the CPU.
+
+    ``name``: a shipped model (:func:`list_models`) or the path of a ``.safetensors`` file that
+    ``tilestream train`` wrote. The module maps float [N, 3, H, W] (RGB in 0..1, normalised by its ``mean``
+    and ``std``; H and W multiples of its ``stride``) to logits [N, classes, H, W]; its ``info`` is the
+    :class:`~tilestream.messages.ModelInfo`. Raises :class:`ModelError`.
+    """
+    path = weights_path(name)
+    info = read_weights_info(path)
+    model = build_model(info.architecture, len(info.classes))
+    with safe_open(path, framework="pt") as file:
+        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
+    expected = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
+    if expected != state.keys():
+        difference = ", ".join(sorted(expected ^ state.keys())[:4])
+        raise ModelError(f"{path} does not fit {info.architecture}: differing tensors {difference} ...")
+    try:
+        model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not fit {info.architecture}: {error}") from error
+    shipped = path.parent == WEIGHTS_DIRECTORY
+    model.info = ModelInfo(  # type: ignore[assignment]
+        name=path.stem,
+        description=ARCHITECTURES[info.architecture].description if shipped else info.architecture,
+        classes=info.classes,
+        palette=info.palette,
+        stride=int(model.stride),  # type: ignore[arg-type]
+        parameters=sum(p.numel() for p in model.parameters()),
+        reference_miou=info.reference_miou,
+    )
+    return model.eval().requires_grad_(False)
+
+
+def save_model(model: nn.Module, path: Path, info: WeightsInfo) -> None:
+    """Write the weights of ``model`` as fp16 safetensors with their metadata."""
+    state = {
+        key: value.detach().to("cpu", torch.float16).contiguous()
+        for key, value in model.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    metadata = {
+        "format": "pt",
+        "architecture": info.architecture,
+        "classes": json.dumps(info.classes),
+        "palette": json.dumps(info.palette),
+    }
+    if info.reference_miou is not None:
+        metadata["reference_miou"] = f"{info.reference_miou:.4f}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path, metadata)
+
+
+def weights_path(name: str) -> Path:
+    """The file of a shipped model or, for a path, the path. Raises :class:`ModelError`."""
+    path = Path(name) if name.endswith(".safetensors") else WEIGHTS_DIRECTORY / f"{name}.safetensors"
+    if not path.is_file():
+        raise ModelError(
+            f"unknown model {name!r}; shipped models are {', '.join(list_models()) or '(none)'}, "
+            "or give the path of a .safetensors file"
+        )
+    return path
+
+
+def read_weights_info(path: Path) -> WeightsInfo:
+    """The metadata of a weight file. Raises :class:`ModelError`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
+    try:
+        return WeightsInfo(
+            architecture=metadata["architecture"],
+            classes=tuple(json.loads(metadata["classes"])),
+            palette=tuple((int(r), int(g), int(b)) for r, g, b in json.loads(metadata["palette"])),
+            reference_miou=float(metadata["reference_miou"]) if "reference_miou" in metadata else None,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} lacks the metadata that `tilestream train` writes ({error})") from error
