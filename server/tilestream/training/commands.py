@@ -1,0 +1,267 @@
+"""The commands ``tilestream train`` and ``tilestream eval stills``."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from tilestream.engine.device import choose_device, choose_precision
+from tilestream.messages import EngineError
+from tilestream.models import ModelError, build_model, load_model, save_model
+from tilestream.models.census import count_macs
+from tilestream.models.registry import ARCHITECTURES, WeightsInfo
+from tilestream.training.augment import AugmentOptions
+from tilestream.training.cards import CardFacts, Phase, read_phases, record_phase, render_card
+from tilestream.training.datasets import open_dataset
+from tilestream.training.datasets.base import DatasetError, SegmentationDataset
+from tilestream.training.evaluation import StillsReport, evaluate_stills
+from tilestream.training.initialise import initialise_from_folded
+from tilestream.training.sampling import Source, draw_batch, load_source
+from tilestream.training.trainer import Trainer, TrainOptions
+
+console = Console(stderr=True)
+eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
+
+
+def train(
+    data: Annotated[list[str], typer.Option(help="KIND:PATH[@SHARE], e.g. camvid:DIR@0.7; may be repeated.")],
+    out: Annotated[
+        Path, typer.Option(help="Directory of the run; a run that is there already is continued.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="Architecture: " + ", ".join(ARCHITECTURES))
+    ] = "swiftnet_resnet18",
+    steps: Annotated[int, typer.Option(help="Steps in all; a longer value prolongs a run.")] = 3000,
+    batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
+    crop: Annotated[
+        str, typer.Option(help="HEIGHTxWIDTH of the crops, multiples of the model's stride.")
+    ] = "288x384",
+    scale: Annotated[str, typer.Option(help="MIN:MAX of the random zoom.")] = "0.6:1.8",
+    learning_rate: Annotated[float, typer.Option("--lr", help="Peak learning rate (AdamW).")] = 4e-4,
+    encoder_learning_rate: Annotated[
+        float, typer.Option("--encoder-lr", help="The same where --init gave weights.")
+    ] = 1e-4,
+    decay_share: Annotated[
+        float, typer.Option(help="Share of the steps in which the rate falls to zero.")
+    ] = 0.35,
+    lovasz: Annotated[float, typer.Option(help="Weight of the Lovasz-softmax loss.")] = 0.5,
+    init: Annotated[
+        Path | None, typer.Option(help="ImageNet weights of the encoder with folded batch norm (.npz).")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="Prefix of parameters that stay as they are; may be repeated.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Model whose answers are learned too: a name or a .safetensors file.")
+    ] = None,
+    distillation: Annotated[float, typer.Option(help="Weight of the teacher's answers in the loss.")] = 1.0,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="KIND:PATH to measure at the end (its test split); may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides initial weights and every random view.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16 (mixed).")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 = one per core.")] = 0,
+    pause_at: Annotated[
+        int | None, typer.Option(help="Save and stop at this step; the run can be continued.")
+    ] = None,
+) -> None:
+    """Train a segmentation model; writes model.safetensors and its card model.md into --out."""
+    try:
+        if threads:
+            torch.set_num_threads(threads)
+        torch.manual_seed(seed)
+        place = choose_device(device)
+        options = TrainOptions(
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            encoder_learning_rate=encoder_learning_rate,
+            decay_share=decay_share,
+            lovasz_weight=lovasz,
+            distillation_weight=distillation if teacher else 0.0,
+            frozen=tuple(freeze or ()),
+            slow=_encoder_prefixes(init),
+            seed=seed,
+            precision=choose_precision(precision, place)[0],  # type: ignore[arg-type]
+            device=str(place),
+            augment=AugmentOptions(crop=_size(crop), scale=_range(scale)),
+        )
+        datasets = [_open_share(text, out / "stills") for text in data]
+        first = datasets[0][0]
+        tests = [(text, open_dataset(text, "test", out / "stills")) for text in test or ()]
+        _check_classes([dataset for dataset, _ in [*datasets, *((d, 1.0) for _, d in tests)]])
+        sources = [load_source(dataset, share, len(first.class_names)) for dataset, share in datasets]
+        network = build_model(model, len(first.class_names))
+        if init is not None and not (out / "last.pt").exists():
+            _initialise(network, init, sources, options)
+        tutor = load_model(teacher) if teacher else None
+    except (DatasetError, ModelError, EngineError, ValueError, OSError) as error:
+        console.print(f"[red]error:[/] {error}")
+        raise typer.Exit(1) from None
+    trainer = Trainer(network, sources, options, out, len(first.class_names), tutor)
+    names = tuple(
+        f"{_public(text)} ({len(dataset)} stills, share {share:g})"
+        for text, (dataset, share) in zip(data, datasets, strict=True)
+    )
+    record_phase(out, Phase(trainer.step, _command(), names, tuple(d.licence for d, _ in datasets)))
+    average = trainer.run(until=pause_at)
+    if trainer.step < steps:
+        console.print(
+            f"paused at step {trainer.step} of {steps}; the same command without --pause-at goes on"
+        )
+        return
+    _finish(average, trainer, model, first, tests)
+
+
+def _finish(
+    average: nn.Module,
+    trainer: Trainer,
+    model: str,
+    dataset: SegmentationDataset,
+    tests: list[tuple[str, SegmentationDataset]],
+) -> None:
+    """Write the weights, measure them as they were written, write the card."""
+    path = trainer.directory / f"{model}.safetensors"
+    save_model(average, path, WeightsInfo(model, dataset.class_names, dataset.palette))
+    written = load_model(str(path))
+    reports = [
+        (f"{_public(text)} test", evaluate_stills(written, data, trainer.device)) for text, data in tests
+    ]
+    if reports:
+        info = WeightsInfo(model, dataset.class_names, dataset.palette, reports[0][1].miou)
+        save_model(average, path, info)
+    size = (384, 512)
+    facts = CardFacts(
+        name=model,
+        description=ARCHITECTURES[model].description,
+        parameters=sum(p.numel() for p in average.parameters()),
+        gmacs=count_macs(written, *size) / 1e9,
+        gmacs_size=size,
+        steps=trainer.step,
+        hours=trainer.seconds / 3600,
+        machine=_machine(trainer.device),
+        seed=trainer.options.seed,
+    )
+    path.with_suffix(".md").write_text(render_card(facts, read_phases(trainer.directory), reports))
+    for title, report in reports:
+        _print_report(title, report)
+    console.print(f"wrote {path} and its card")
+
+
+@eval_app.command("stills")
+def eval_stills(
+    data: Annotated[str, typer.Option(help="KIND:PATH of the labelled data.")],
+    model: Annotated[
+        str, typer.Option(help="Name of a shipped model or path of a .safetensors file.")
+    ] = "swiftnet_resnet18",
+    split: Annotated[str, typer.Option(help="Split of the data.")] = "test",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "fp32",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
+) -> None:
+    """Single-frame mIoU and per-class IoU on labelled stills."""
+    try:
+        place = choose_device(device)
+        name, dtype = choose_precision(precision, place)  # type: ignore[arg-type]
+        report = evaluate_stills(load_model(model), open_dataset(data, split), place, dtype)
+    except (DatasetError, ModelError, EngineError) as error:
+        console.print(f"[red]error:[/] {error}")
+        raise typer.Exit(1) from None
+    _print_report(f"{model} on {_public(data)} {split}, {name}", report)
+    if json_path is not None:
+        record = {"model": model, "data": _public(data), "split": split, "precision": name, **asdict(report)}
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _print_report(title: str, report: StillsReport) -> None:
+    table = Table("class", "IoU", title=f"{title}: mIoU {report.miou:.4f} over {report.frames} frames")
+    for name, value in report.iou.items():
+        table.add_row(name, "-" if value is None else f"{value:.3f}")
+    Console().print(table)
+
+
+def _open_share(text: str, cache: Path) -> tuple[SegmentationDataset, float]:
+    specification, share = _split_share(text)
+    return open_dataset(specification, "train", cache), share
+
+
+def _split_share(text: str) -> tuple[str, float]:
+    """``KIND:PATH@SHARE`` in its two parts; a path may hold an @ of its own."""
+    specification, at, share = text.rpartition("@")
+    if at and share.replace(".", "", 1).isdigit():
+        return specification, float(share)
+    return text, 1.0
+
+
+def _check_classes(datasets: list[SegmentationDataset]) -> None:
+    """All data of a run has to mean the same by a label."""
+    for dataset in datasets[1:]:
+        if dataset.class_names != datasets[0].class_names:
+            raise DatasetError(
+                f"the data sets have different classes: {', '.join(datasets[0].class_names)} "
+                f"and {', '.join(dataset.class_names)}"
+            )
+
+
+def _initialise(network: nn.Module, path: Path, sources: list[Source], options: TrainOptions) -> None:
+    still = AugmentOptions(crop=options.augment.crop, scale=options.augment.scale, jitter=0.0)
+    images, _ = draw_batch(sources, 8, still, options.seed, 0)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (network.mean, network.std))
+    count = initialise_from_folded(network.encoder, path, (images.float() / 255.0 - mean) / std)  # type: ignore[arg-type]
+    console.print(f"{count} convolutions of the encoder start from {path.name}")
+
+
+def _encoder_prefixes(init: Path | None) -> tuple[str, ...]:
+    """Parameters that start from ImageNet, as far as the file goes."""
+    return (
+        ("encoder.conv1", "encoder.bn1", "encoder.layer1", "encoder.layer2", "encoder.layer3") if init else ()
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width)
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    return float(low), float(high)
+
+
+def _public(text: str) -> str:
+    """A data specification without the folder, which concerns nobody else."""
+    kind, _, rest = _split_share(text)[0].partition(":")
+    return f"{kind}:{rest}" if rest.isdigit() else kind
+
+
+def _command() -> str:
+    """The command line as it was given, folders shortened to their names."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return shlex.join(_short(word) for word in words)
+
+
+def _short(word: str) -> str:
+    kind, colon, rest = word.partition(":")
+    if colon and "/" in rest:
+        return f"{kind}:{Path(rest).name}"
+    return Path(word).name if "/" in word else word
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU thread(s), {platform.machine()}"
