@@ -1,0 +1,106 @@
+"""The engine: one outcome per job, in order, whatever else is in the step."""
+
+import numpy as np
+import pytest
+
+from support.networks import CLASSES, PALETTE, write_weights
+from tilestream.engine import EngineOptions, create_engine
+from tilestream.messages import EngineError, FrameJob, SessionSpec, StepPlan
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    paths = (
+        write_weights(folder / "first.safetensors"),
+        write_weights(folder / "second.safetensors", seed=1),
+    )
+    made = create_engine(EngineOptions(tuple(map(str, paths)), device="cpu", precision="fp32"))
+    yield made
+    made.close()
+
+
+def picture(height=96, width=128, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def alone(engine, model, image):
+    engine.open(SessionSpec("alone", model))
+    (outcome,) = engine.step(StepPlan((FrameJob("alone", 1, image),)))
+    engine.release("alone")
+    return outcome.labels
+
+
+def test_models_are_told_in_the_order_of_the_options(engine):
+    assert [info.name for info in engine.models()] == ["first", "second"]
+    assert engine.models()[0].classes == CLASSES
+    assert engine.models()[0].palette == PALETTE
+
+
+def test_a_mixed_step_answers_every_job_in_order(engine):
+    jobs = []
+    for index in range(6):
+        model, size = ("first", "second")[index % 2], ((96, 128), (64, 64), (70, 90))[index % 3]
+        engine.open(SessionSpec(f"s{index}", model))
+        jobs.append((model, FrameJob(f"s{index}", 10 + index, picture(*size, seed=index))))
+    outcomes = engine.step(StepPlan(tuple(job for _, job in jobs)))
+    assert [(o.session_id, o.frame_id) for o in outcomes] == [(j.session_id, j.frame_id) for _, j in jobs]
+    for (model, job), outcome in zip(jobs, outcomes, strict=True):
+        assert (outcome.labels != alone(engine, model, job.image)).mean() < 1e-3
+        engine.release(job.session_id)
+
+
+def test_dense_frames_compute_every_unit(engine):
+    engine.open(SessionSpec("s", "first", want_confidence=True, want_bins=True))
+    (outcome,) = engine.step(StepPlan((FrameJob("s", 1, picture(70, 130)),)))
+    engine.release("s")
+    grid = (2, 3)  # bins of 64 pixels, the last ones not full
+    assert outcome.stats.key_frame
+    assert outcome.stats.units_computed == outcome.stats.units_total == 14 * 6
+    assert outcome.stats.block_drop_rate == 0
+    assert outcome.stats.macs > 0
+    assert set(outcome.stats.stage_seconds) == {"backbone", "head"}
+    assert outcome.bins.units_computed.shape == outcome.bins.age.shape == grid
+    assert outcome.bins.units_computed.sum() == outcome.stats.units_computed
+    assert outcome.confidence.shape == (70, 130)
+
+
+def test_optional_outputs_stay_away_where_nobody_asked(engine):
+    engine.open(SessionSpec("plain", "first"))
+    engine.open(SessionSpec("curious", "first", want_confidence=True))
+    jobs = (FrameJob("plain", 1, picture()), FrameJob("curious", 1, picture()))
+    plain, curious = engine.step(StepPlan(jobs))
+    assert plain.confidence is None and plain.bins is None
+    assert curious.confidence is not None and curious.bins is None
+    engine.release("plain")
+    engine.release("curious")
+
+
+def test_bad_jobs_fail_alone(engine):
+    engine.open(SessionSpec("good", "first"))
+    engine.open(SessionSpec("broken", "first"))
+    jobs = (
+        FrameJob("stranger", 1, picture()),
+        FrameJob("broken", 2, np.zeros((0, 0, 3), dtype=np.uint8)),
+        FrameJob("good", 3, picture()),
+    )
+    stranger, broken, good = engine.step(StepPlan(jobs))
+    assert stranger.labels is None and "not open" in stranger.error
+    assert broken.labels is None and broken.error
+    assert good.error is None and good.labels.shape == (96, 128)
+    engine.release("good")
+    engine.release("broken")
+
+
+def test_unknown_models_are_refused_by_name(engine):
+    with pytest.raises(EngineError, match="first, second"):
+        engine.open(SessionSpec("s", "third"))
+    with pytest.raises(EngineError, match="nosuch"):
+        create_engine(EngineOptions(("nosuch",), device="cpu"))
+
+
+def test_release_is_idempotent(engine):
+    engine.open(SessionSpec("s", "first"))
+    engine.release("s")
+    engine.release("s")
+    engine.release("never opened")
