@@ -1,0 +1,158 @@
+"""JPEG in: bytes of a camera to an RGB image at the size the network computes at.
+
+Two libraries decode, both are libjpeg-turbo with the accurate settings and give the same pixels:
+the system's (through PyTurboJPEG) where it is installed, or the one bundled in simplejpeg. Both
+release the GIL. Both are asked to be strict: libjpeg merely warns about damaged data and fills
+the rest with gray, which a segmentation must not be computed from.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from tilestream.media.errors import BadFrame, InvalidReason
+from tilestream.media.jpeg_header import read_header
+
+log = logging.getLogger(__name__)
+
+Image = npt.NDArray[np.uint8]
+Decode = Callable[[bytes, int, int, int], Image]  # (data, width, height, denominator of the scale)
+
+_SCALES = (8, 4, 2)  # the ones with fast code in libjpeg-turbo, coarsest first
+_SCALED_MIN_SIDE = 64  # smaller frames are not worth it
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """The largest frame that is decoded: bytes, pixels (width * height) and longest side."""
+
+    max_bytes: int
+    max_pixels: int
+    max_side: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """``image``: uint8 [h, w, 3] RGB at compute size; ``width``, ``height``: as the camera sent it."""
+
+    image: Image
+    width: int
+    height: int
+
+
+def fit_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
+    """(width, height) scaled down, keeping the shape, to at most ``max_pixels`` pixels.
+
+    Scaled sizes are multiples of 8 where that is possible: they suit every network's stride.
+    """
+    if width * height <= max_pixels:
+        return width, height
+    factor = math.sqrt(max_pixels / (width * height))
+    step = 8 if min(width, height) * factor >= 8 else 1
+    return (
+        max(step, int(width * factor) // step * step),
+        max(step, int(height * factor) // step * step),
+    )
+
+
+def decode_frame(
+    data: bytes, limits: FrameLimits, compute_size: tuple[int, int] | None, max_compute_pixels: int
+) -> DecodedFrame:
+    """Decode a camera's JPEG at ``compute_size`` (width, height; None: its own, within the limit).
+
+    Raises :class:`BadFrame` with the reason where that cannot be done.
+    """
+    if len(data) > limits.max_bytes:
+        raise BadFrame(
+            InvalidReason.TOO_MANY_BYTES, f"{len(data)} bytes, at most {limits.max_bytes} are taken"
+        )
+    header = read_header(data)
+    width, height = header.width, header.height
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        raise BadFrame(
+            InvalidReason.TOO_MANY_PIXELS,
+            f"{width} x {height} pixels, at most {limits.max_pixels} pixels "
+            f"and {limits.max_side} a side are taken",
+        )
+    target = compute_size or fit_size(width, height, max_compute_pixels)
+    image = decode_jpeg(data, width, height, _coarsest_scale((width, height), target))
+    return DecodedFrame(_resize(image, target), width, height)
+
+
+def decode_jpeg(data: bytes, width: int, height: int, denominator: int = 1) -> Image:
+    """Decode a JPEG of the given size to RGB at 1/denominator. Raises :class:`BadFrame` if it is damaged."""
+    try:
+        return _decode(data, width, height, denominator)
+    except (ValueError, OSError, MemoryError) as error:
+        cut = "premature end" in str(error).lower()
+        reason = InvalidReason.TRUNCATED if cut else InvalidReason.CORRUPT
+        raise BadFrame(reason, f"the JPEG is damaged: {error}") from error
+
+
+def _coarsest_scale(size: tuple[int, int], target: tuple[int, int]) -> int:
+    """The largest reduction (1, 2, 4, 8) that leaves at least the target's size."""
+    if min(size) < _SCALED_MIN_SIDE:
+        return 1
+    for scale in _SCALES:
+        if all(math.ceil(have / scale) >= want for have, want in zip(size, target, strict=True)):
+            return scale
+    return 1
+
+
+def _resize(image: Image, size: tuple[int, int]) -> Image:
+    height, width = image.shape[:2]
+    if (width, height) == size:
+        return image
+    shrinks = size[0] * size[1] < width * height
+    return np.asarray(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), dtype=np.uint8
+    )
+
+
+def bundled_decoder() -> Decode:
+    """The libjpeg-turbo inside simplejpeg."""
+
+    def decode(data: bytes, width: int, height: int, denominator: int) -> Image:
+        return simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            fastdct=False,
+            fastupsample=False,
+            min_width=math.ceil(width / denominator),
+            min_height=math.ceil(height / denominator),
+            min_factor=1.0,
+            strict=True,
+        )
+
+    return decode
+
+
+def system_decoder() -> Decode | None:
+    """The system's libturbojpeg, or None where it (or PyTurboJPEG) is not installed."""
+    try:
+        import turbojpeg
+
+        library = turbojpeg.TurboJPEG()
+    except (ImportError, RuntimeError, OSError) as error:
+        log.debug("no libturbojpeg of the system: %s", error)
+        return None
+    # Without the library's error code PyTurboJPEG raises for warnings too, which is what strict means
+    # here; with it, it calls warnings.warn() and hands out a half gray image.
+    library._TurboJPEG__get_error_code = None
+
+    def decode(data: bytes, width: int, height: int, denominator: int) -> Image:
+        scale = (1, denominator) if denominator > 1 else None
+        return library.decode(data, pixel_format=turbojpeg.TJPF_RGB, scaling_factor=scale)
+
+    return decode
+
+
+_decode: Decode = system_decoder() or bundled_decoder()

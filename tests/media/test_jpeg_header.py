@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import simplejpeg
+
+from support.frames import encode, jpeg, photo
+from tilestream.media.errors import BadFrame, InvalidReason
+from tilestream.media.jpeg_header import read_header
+
+
+def reason_of(data: bytes) -> InvalidReason:
+    with pytest.raises(BadFrame) as caught:
+        read_header(data)
+    assert str(caught.value)
+    return caught.value.reason
+
+
+def with_byte(data: bytes, marker: int, offset: int, value: int) -> bytes:
+    """Change a byte of the first segment with this marker, counted from its length."""
+    at = data.index(bytes([0xFF, marker])) + 2 + offset
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_size_and_components(progressive):
+    header = read_header(encode(photo(203, 117), progressive=progressive))
+    assert (header.width, header.height, header.components) == (203, 117, 3)
+    assert header.progressive is progressive
+
+
+def test_gray_is_taken():
+    gray = np.ascontiguousarray(photo(40, 30)[..., :1])
+    assert read_header(simplejpeg.encode_jpeg(gray, colorspace="GRAY")).components == 1
+
+
+def test_cmyk_is_not_taken():
+    cmyk = np.ascontiguousarray(np.dstack([photo(40, 30), photo(40, 30)[..., :1]]))
+    assert reason_of(simplejpeg.encode_jpeg(cmyk, colorspace="CMYK")) is InvalidReason.UNSUPPORTED
+
+
+def test_empty():
+    assert reason_of(b"") is InvalidReason.EMPTY
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n" + b"0" * 50, b"hello", b"\xff", b"\0" * 100])
+def test_not_a_jpeg(data):
+    assert reason_of(data) is InvalidReason.NOT_JPEG
+
+
+def test_every_cut_is_truncated():
+    data = jpeg()
+    for length in range(2, len(data) - 1):
+        assert reason_of(data[:length]) is InvalidReason.TRUNCATED, length
+
+
+def test_padding_after_the_end_is_fine():
+    assert read_header(jpeg() + b"\0" * 5000).width == 64
+
+
+@pytest.mark.parametrize("kind", [0xC3, 0xC5, 0xC9, 0xCA, 0xCF])
+def test_lossless_and_arithmetic_are_not_taken(kind):
+    data = jpeg().replace(b"\xff\xc0", bytes([0xFF, kind]), 1)
+    assert reason_of(data) is InvalidReason.UNSUPPORTED
+
+
+def test_twelve_bits_are_not_taken():
+    assert reason_of(with_byte(jpeg(), 0xC0, 2, 12)) is InvalidReason.UNSUPPORTED
+
+
+def test_zero_size_is_corrupt():
+    data = with_byte(with_byte(jpeg(height=48), 0xC0, 3, 0), 0xC0, 4, 0)
+    assert reason_of(data) is InvalidReason.CORRUPT
+
+
+def test_two_frame_headers_are_corrupt():
+    data = jpeg()
+    at = data.index(b"\xff\xc0")
+    segment = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+    assert reason_of(data[:at] + segment + data[at:]) is InvalidReason.CORRUPT
+
+
+def test_scan_before_frame_header_is_corrupt():
+    data = jpeg()
+    at = data.index(b"\xff\xc0")
+    length = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    assert reason_of(data[:at] + data[at + length :]) is InvalidReason.CORRUPT
+
+
+def test_too_many_scans_are_not_taken():
+    data = encode(photo(64, 48), progressive=True)
+    assert reason_of(data[:-2] + b"\xff\xda" * 80 + data[-2:]) is InvalidReason.UNSUPPORTED
