@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
+
 from tilestream.models import build_model, save_model
 from tilestream.models.registry import WeightsInfo
-from torch import nn
 
 CLASSES = tuple(f"class{index}" for index in range(5))
 PALETTE = tuple((40 * index, 255 - 40 * index, 7 * index) for index in range(5))

@@ -1,0 +1,203 @@
+"""From the server's plain messages to those of the API. Enums correspond by the names of their members."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from typing import Any, TypeVar
+
+from tilestream.config import Settings
+from tilestream.media.errors import InvalidReason
+from tilestream.media.masks import MaskFormat
+from tilestream.messages import BinAccount, FrameStats, ModelInfo
+from tilestream.sessions.frames import Answer, DropReason, EncodedPlane, Status, Ticket
+from tilestream.sessions.inbox import QueuePolicy
+from tilestream.sessions.session import Session, SessionOptions, SessionState
+from tilestream.v1 import segmentation_pb2 as pb
+
+E = TypeVar("E", bound=Enum)
+
+
+def _by_name(wire: Any, ours: type[E], prefix: str) -> dict[Any, E]:
+    return {wire.Value(f"{prefix}_{member.name}"): member for member in ours}
+
+
+MASK_FORMATS = _by_name(pb.MaskEncoding, MaskFormat, "MASK_ENCODING")
+QUEUE_POLICIES = _by_name(pb.QueuePolicy, QueuePolicy, "QUEUE_POLICY")
+_STATUSES = {ours: wire for wire, ours in _by_name(pb.FrameStatus, Status, "FRAME_STATUS").items()}
+_DROPS = {ours: wire for wire, ours in _by_name(pb.DropReason, DropReason, "DROP_REASON").items()}
+_INVALIDS = {ours: wire for wire, ours in _by_name(pb.InvalidReason, InvalidReason, "INVALID_REASON").items()}
+_ENCODINGS = {ours: wire for wire, ours in MASK_FORMATS.items()}
+_POLICIES = {ours: wire for wire, ours in QUEUE_POLICIES.items()}
+_STATES = {
+    SessionState.ACTIVE: pb.SESSION_STATE_ACTIVE,
+    SessionState.DRAINING: pb.SESSION_STATE_DRAINING,
+}  # the others are never listed
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+def result_message(ticket: Ticket, answer: Answer, total_seconds: float) -> pb.FrameResult:
+    """The answer to a frame, ``total_seconds`` after it arrived."""
+    result = pb.FrameResult(
+        frame_id=ticket.frame_id,
+        capture_time_us=ticket.capture_time_us,
+        status=_STATUSES[answer.status],
+        detail=answer.detail,
+        times=_times(ticket, total_seconds),
+    )
+    if isinstance(answer.reason, DropReason):
+        result.drop_reason = _DROPS[answer.reason]
+    elif isinstance(answer.reason, InvalidReason):
+        result.invalid_reason = _INVALIDS[answer.reason]
+    if answer.mask is not None:
+        result.mask.MergeFrom(pb.Mask(**_plane(answer.mask)))
+    if answer.confidence is not None:
+        result.confidence.MergeFrom(pb.ConfidenceMap(**_plane(answer.confidence)))
+    if answer.stats is not None:
+        result.reuse.MergeFrom(_reuse(answer.stats))
+    if answer.bins is not None:
+        result.bins.MergeFrom(_bins(answer.bins))
+    return result
+
+
+def _plane(plane: EncodedPlane) -> dict[str, Any]:
+    return {
+        "width": plane.width,
+        "height": plane.height,
+        "encoding": _ENCODINGS[plane.form],
+        "data": plane.data,
+    }
+
+
+def _reuse(stats: FrameStats) -> pb.ReuseStats:
+    return pb.ReuseStats(
+        key_frame=stats.key_frame,
+        units_computed=stats.units_computed,
+        units_dropped=stats.units_total - stats.units_computed,
+        mean_distortion=stats.mean_distortion,
+        block_budget=stats.budget,
+        macs=stats.macs,
+    )
+
+
+def _bins(bins: BinAccount) -> pb.BinAccount:
+    rows, columns = bins.units_computed.shape
+    return pb.BinAccount(
+        bin_size=bins.bin_size,
+        columns=columns,
+        rows=rows,
+        units_computed=bins.units_computed.ravel().tolist(),
+        distortion=bins.distortion.ravel().tolist(),
+        age=bins.age.ravel().tolist(),
+    )
+
+
+def _times(ticket: Ticket, total: float) -> pb.StageTimes:
+    stages = {f"{name}_us": _us(seconds) for name, seconds in stage_seconds(ticket, total).items()}
+    return pb.StageTimes(total_us=_us(total), engine_us=_us(ticket.engine_seconds), **stages)
+
+
+def stage_seconds(ticket: Ticket, total: float) -> dict[str, float]:
+    """Seconds per stage; the engine's are its own, or one "backbone" if it does not tell them apart."""
+    active = ticket.decode_seconds + ticket.engine_seconds + ticket.encode_seconds
+    known = ("motion", "gate", "backbone", "head")
+    return {
+        "queue": max(0.0, total - active),
+        "decode": ticket.decode_seconds,
+        **{name: ticket.stage_seconds[name] for name in known if name in ticket.stage_seconds},
+        "encode": ticket.encode_seconds,
+    }
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def model_message(model: ModelInfo, is_default: bool) -> pb.Model:
+    """A model with its classes."""
+    classes = [
+        pb.LabelClass(value=value, name=name, color=(red << 16) | (green << 8) | blue)
+        for value, (name, (red, green, blue)) in enumerate(zip(model.classes, model.palette, strict=True))
+    ]
+    return pb.Model(
+        name=model.name,
+        description=model.description,
+        classes=classes,
+        stride=model.stride,
+        parameters=model.parameters,
+        reference_miou=model.reference_miou or 0.0,
+        is_default=is_default,
+    )
+
+
+def limits_message(settings: Settings) -> pb.SessionLimits:
+    """The limits that hold for every session."""
+    return pb.SessionLimits(
+        max_frame_bytes=settings.max_frame_bytes,
+        max_frame_pixels=settings.max_frame_pixels,
+        max_frame_side=settings.max_frame_side,
+        max_compute_pixels=settings.max_compute_pixels,
+        max_message_bytes=settings.max_message_bytes,
+        max_frames_in_flight=settings.max_frames_in_flight,
+        heartbeat_interval_ms=_ms(settings.heartbeat_interval),
+        idle_timeout_ms=_ms(settings.idle_timeout),
+        max_session_age_ms=_ms(settings.max_session_age),
+        resume_ttl_ms=0,  # lost sessions are not kept
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def config_message(options: SessionOptions) -> pb.SessionConfig:
+    """The config in force, with every default filled in."""
+    config = pb.SessionConfig(
+        camera_id=options.camera_id,
+        model=options.model.name,
+        mask_encoding=_ENCODINGS[options.mask_format],
+        frame_codec=pb.FRAME_CODEC_JPEG,
+        queue_policy=_POLICIES[options.queue_policy],
+        frames_in_flight=options.frames_in_flight,
+        block_budget=options.block_budget or 0.0,
+        weight=options.weight,
+        include_bins=options.include_bins,
+        include_confidence=options.include_confidence,
+    )
+    for field, size in (
+        (config.output_size, options.output_size),
+        (config.compute_size, options.compute_size),
+    ):
+        if size is not None:
+            field.width, field.height = size
+    return config
+
+
+def session_message(session: Session, now: float) -> pb.Session:
+    """A live session for the list; ``now``: monotonic seconds."""
+    stats, rates = session.stats, session.stats.rates(now)
+    message = pb.Session(
+        session_id=session.session_id,
+        camera_id=session.options.camera_id,
+        model=session.options.model.name,
+        state=_STATES[session.state],
+        start_time_us=_us(session.opened_at),
+        fps=rates.fps,
+        latency_p50_us=_us(rates.latency_p50),
+        latency_p99_us=_us(rates.latency_p99),
+        block_drop_rate=rates.block_drop_rate,
+        block_budget=stats.block_budget,
+        frames_received=stats.received,
+        frames_ok=stats.answered[Status.OK],
+        frames_dropped=stats.answered[Status.DROPPED],
+        frames_invalid=stats.answered[Status.INVALID],
+        queue_policy=_POLICIES[session.options.queue_policy],
+        weight=session.options.weight,
+    )
+    if stats.frame_size is not None:
+        message.frame_size.width, message.frame_size.height = stats.frame_size
+    return message

@@ -1,0 +1,178 @@
+"""The frames of one session on their way: decode, compute, encode; overlapping, in order.
+
+While one frame is in the engine the next is decoded and the one before is encoded, in threads
+off the event loop. Frames reach the engine in their order, whichever is decoded first. All
+methods run on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from tilestream.api.services import Services
+from tilestream.media.errors import BadFrame
+from tilestream.media.jpeg import DecodedFrame, FrameLimits, decode_frame
+from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
+from tilestream.messages import FrameOutcome, UInt8Array
+from tilestream.scheduling.engine_loop import StepReport
+from tilestream.scheduling.scheduler import ReadyFrame
+from tilestream.sessions.frames import Answer, DropReason, EncodedPlane, Stage, Status, Ticket
+from tilestream.sessions.inbox import Inbox
+from tilestream.sessions.session import Session, SessionOptions
+
+log = logging.getLogger(__name__)
+
+
+class FramePipeline:
+    """One session's frames. ``on_answer`` is called whenever a frame got its answer."""
+
+    def __init__(self, session: Session, services: Services, on_answer: Callable[[], None]) -> None:
+        options, settings = session.options, services.settings
+        self._session = session
+        self._services = services
+        self._on_answer = on_answer
+        self._limits = FrameLimits(
+            settings.max_frame_bytes, settings.max_frame_pixels, settings.max_frame_side
+        )
+        self._decoding: deque[Ticket] = deque()  # in frame order, up to the ones handed to the engine
+        self._decoded: dict[int, DecodedFrame] = {}  # of these, by frame_id
+        self._computing: dict[
+            int, tuple[Ticket, tuple[int, int]]
+        ] = {}  # with the engine, and their frame's size
+        self.inbox = Inbox(options.queue_policy, options.frames_in_flight, self._withdraw)
+        services.router.add(session.session_id, self._receive)
+
+    def accept(self, ticket: Ticket, data: bytes) -> bool:
+        """Take a frame in and start on it. False: there is no room, try again after an answer was sent."""
+        if not self.inbox.offer(ticket):
+            return False
+        self._session.stats.received += 1
+        self._decoding.append(ticket)
+        max_pixels = self._services.settings.max_compute_pixels
+        work = partial(_decode, data, self._limits, self._session.options.compute_size, max_pixels)
+        future = asyncio.get_running_loop().run_in_executor(self._services.media_pool, work)
+        ticket.on_drop = future.cancel
+        future.add_done_callback(partial(self._on_decoded, ticket))
+        return True
+
+    def drop_unanswered(self, reason: DropReason, detail: str) -> None:
+        """Give up every frame that has no answer yet."""
+        for ticket in self.inbox.unanswered():
+            ticket.drop(reason, detail)
+        self._on_answer()
+
+    def close(self) -> None:
+        """Stop all work of this session; what still comes for it is ignored. Idempotent."""
+        self._services.router.remove(self._session.session_id)
+        for ticket in self.inbox.unanswered():
+            ticket.drop(DropReason.SHUTDOWN)
+
+    def _withdraw(self, ticket: Ticket) -> bool:
+        if not self._services.engine_loop.withdraw(self._session.session_id, ticket.frame_id):
+            return False
+        self._computing.pop(ticket.frame_id, None)
+        return True
+
+    def _on_decoded(self, ticket: Ticket, future: asyncio.Future[tuple[DecodedFrame, float]]) -> None:
+        if not future.cancelled():
+            error = future.exception()
+            if error is None:
+                self._decoded[ticket.frame_id], ticket.decode_seconds = future.result()
+            elif isinstance(error, BadFrame):
+                ticket.resolve(Answer(Status.INVALID, error.reason, str(error)))
+            else:
+                log.error("decoding failed", exc_info=error, extra={"session": self._session.session_id})
+                ticket.resolve(Answer(Status.DROPPED, DropReason.ENGINE_ERROR, "decoding failed"))
+        self._submit_in_order()
+        self._on_answer()
+
+    def _submit_in_order(self) -> None:
+        """Hand decoded frames to the scheduler, stopping at the first that is still being decoded."""
+        while self._decoding:
+            ticket = self._decoding[0]
+            frame = self._decoded.pop(ticket.frame_id, None)
+            if ticket.answer is None and frame is None:
+                return
+            self._decoding.popleft()
+            if ticket.answer is None and frame is not None:
+                self._submit(ticket, frame)
+
+    def _submit(self, ticket: Ticket, frame: DecodedFrame) -> None:
+        size = (frame.width, frame.height)
+        self._session.stats.frame_size = size
+        ticket.stage = Stage.SUBMITTED
+        self._computing[ticket.frame_id] = (ticket, size)
+        ready = ReadyFrame(self._session.session_id, ticket.frame_id, frame.image, ticket.force_key)
+        if not self._services.engine_loop.offer(ready):
+            del self._computing[ticket.frame_id]
+            ticket.drop(DropReason.ENGINE_ERROR, "the engine does not know this session")
+
+    def _receive(self, report: StepReport, index: int) -> None:
+        """One of this session's frames was computed."""
+        outcome = report.outcomes[index]
+        ticket, size = self._computing.pop(outcome.frame_id, (None, (0, 0)))
+        if ticket is None or ticket.answer is not None:
+            return
+        ticket.engine_seconds = report.seconds
+        if outcome.labels is None:
+            ticket.drop(DropReason.ENGINE_ERROR, outcome.error or "the computation failed")
+            self._on_answer()
+            return
+        ticket.stage = Stage.ENCODING
+        if outcome.stats is not None:
+            ticket.stage_seconds = outcome.stats.stage_seconds
+        work = partial(_encode, outcome, outcome.labels, self._session.options, size)
+        future = asyncio.get_running_loop().run_in_executor(self._services.media_pool, work)
+        future.add_done_callback(partial(self._on_encoded, ticket))
+
+    def _on_encoded(self, ticket: Ticket, future: asyncio.Future[tuple[Answer, float]]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or error is not None:
+            log.error("encoding failed", exc_info=error, extra={"session": self._session.session_id})
+            ticket.drop(DropReason.ENGINE_ERROR, "encoding failed")
+        else:
+            answer, ticket.encode_seconds = future.result()
+            ticket.resolve(answer)
+        self._on_answer()
+
+
+def _decode(
+    data: bytes, limits: FrameLimits, compute_size: tuple[int, int] | None, max_compute_pixels: int
+) -> tuple[DecodedFrame, float]:
+    """In a media thread: the frame and the seconds it took."""
+    begin = time.monotonic()
+    frame = decode_frame(data, limits, compute_size, max_compute_pixels)
+    return frame, time.monotonic() - begin
+
+
+def _encode(
+    outcome: FrameOutcome, labels: UInt8Array, options: SessionOptions, frame_size: tuple[int, int]
+) -> tuple[Answer, float]:
+    """In a media thread: the answer with its mask, and the seconds it took."""
+    begin = time.monotonic()
+    width, height = options.output_size or frame_size
+    form, palette = options.mask_format, options.model.palette
+    mask = encode_mask(resize_labels(labels, width, height), form, palette)
+    confidence = None
+    if options.include_confidence and outcome.confidence is not None:
+        confidence = _encode_confidence(resize_labels(outcome.confidence, width, height), form)
+    answer = Answer(
+        Status.OK,
+        mask=EncodedPlane(width, height, form, mask),
+        confidence=confidence,
+        stats=outcome.stats,
+        bins=outcome.bins if options.include_bins else None,
+    )
+    return answer, time.monotonic() - begin
+
+
+def _encode_confidence(plane: UInt8Array, mask_format: MaskFormat) -> EncodedPlane:
+    """Gray PNG; raw where masks are raw. Runs would not suit a map that changes at every pixel."""
+    form = MaskFormat.RAW if mask_format is MaskFormat.RAW else MaskFormat.PNG
+    data = plane.tobytes() if form is MaskFormat.RAW else encode_png(plane, None)
+    return EncodedPlane(plane.shape[1], plane.shape[0], form, data)

@@ -1,0 +1,83 @@
+"""What every call needs: handed to the servicers once, by the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from tilestream.config import Settings
+from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
+from tilestream.sessions.registry import SessionRegistry
+from tilestream.telemetry.metrics import Metrics
+
+
+class Lifecycle:
+    """Whether the server takes work, and how long it has left when not."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.draining = asyncio.Event()
+        self._clock = clock
+        self._grace = 0.0
+        self._deadline = float("inf")
+
+    def drain(self, grace: float) -> None:
+        """Take no more work; what was accepted has ``grace`` seconds."""
+        self._grace = grace
+        self._deadline = self._clock() + grace
+        self.draining.set()
+
+    def remaining(self) -> float:
+        """Seconds of grace that are left; infinite while not draining."""
+        return max(0.0, self._deadline - self._clock())
+
+    def overdue(self) -> bool:
+        """True when frames that are not computed yet have to be given up, so that answers get out."""
+        return self.remaining() < min(1.0, 0.5 * self._grace)
+
+
+class OutcomeRouter:
+    """Brings what the engine's thread computed to the sessions, on the event loop."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._receivers: dict[str, Callable[[StepReport, int], None]] = {}
+
+    def add(self, session_id: str, receive: Callable[[StepReport, int], None]) -> None:
+        """Send a session's outcomes to ``receive(report, index of the outcome)``."""
+        self._receivers[session_id] = receive
+
+    def remove(self, session_id: str) -> None:
+        """Drop whatever still comes for a session. Idempotent."""
+        self._receivers.pop(session_id, None)
+
+    def on_step(self, report: StepReport) -> None:
+        """Called by the engine's thread after a step."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._deliver, report)
+
+    def _deliver(self, report: StepReport) -> None:
+        self._metrics.step_done(len(report.outcomes))
+        for index, outcome in enumerate(report.outcomes):
+            receive = self._receivers.get(outcome.session_id)
+            if receive is not None:
+                receive(report, index)
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of the server that calls use."""
+
+    settings: Settings
+    engine: EngineInfo
+    engine_loop: EngineLoop
+    router: OutcomeRouter
+    registry: SessionRegistry
+    media_pool: Executor
+    metrics: Metrics
+    lifecycle: Lifecycle
+    start_time: float = field(default_factory=time.time)  # seconds since the Unix epoch

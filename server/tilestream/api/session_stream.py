@@ -1,0 +1,241 @@
+"""The loops of an open session: read frames, write answers, watch the clock.
+
+Reading ends for one reason (the client is done, broke the protocol or is silent; the session is
+too old; the server shuts down). Then what was accepted is still answered, and only then the
+stream ends with the status of that reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from tilestream.api import errors
+from tilestream.api.convert import now_us, result_message, stage_seconds
+from tilestream.api.pipeline import FramePipeline
+from tilestream.api.services import Services
+from tilestream.sessions.frames import DropReason, Ticket
+from tilestream.sessions.session import CloseCause, FrameOrderError, Session, SessionState
+from tilestream.v1 import segmentation_pb2 as pb
+
+_TICK = 0.25  # seconds between looks at the clock while the last answers go out
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a session ends; ``error`` is the stream's status, None for OK."""
+
+    cause: CloseCause
+    error: Exception | None = None
+
+
+class SessionStream:
+    """One open session over one gRPC stream."""
+
+    def __init__(self, services: Services, session: Session, context: grpc.aio.ServicerContext) -> None:
+        self._services = services
+        self._session = session
+        self._context = context
+        self._wake = asyncio.Event()  # the writer has something to do
+        self._room = asyncio.Event()  # an answer went out
+        self._notices: deque[pb.DrainingNotice] = deque()
+        self._finishing = False
+        self._last_read = time.monotonic()
+        self._last_write = self._last_read
+        self._last_answer = self._last_read
+        self._write_begin: float | None = None  # while a write is on its way
+        self.pipeline = FramePipeline(session, services, self._wake.set)
+
+    async def run(self) -> End:
+        """Serve the session to its end, all answers sent."""
+        reading = asyncio.ensure_future(self._read_loop())
+        watching = asyncio.ensure_future(self._watch())
+        writing = asyncio.ensure_future(self._write_loop())
+        tasks = (reading, watching, writing)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            end = _first_end(watching, reading, writing)
+            reading.cancel()
+            watching.cancel()
+            self._session.move_to(SessionState.DRAINING)
+            return await self._finish(writing, end)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _finish(self, writing: asyncio.Task[None], end: End) -> End:
+        """Let the writer send what is left, within the server's grace and while the client reads."""
+        self._finishing = True
+        self._wake.set()
+        while not writing.done():
+            await asyncio.wait({writing}, timeout=_TICK)
+            if self._services.lifecycle.overdue():
+                self.pipeline.drop_unanswered(DropReason.SHUTDOWN, "the server's grace period is over")
+            if self._stalled(time.monotonic()):
+                return End(CloseCause.IDLE, self._stall_error())
+        return End(CloseCause.DISCONNECTED, end.error) if _lost(writing) else end
+
+    # Reading
+
+    async def _read_loop(self) -> End:
+        while True:
+            try:
+                request = await self._context.read()
+                self._last_read = time.monotonic()
+                if request is grpc.aio.EOF:
+                    return End(CloseCause.FINISHED)
+                await self._on_request(request)
+            except (errors.ApiError, FrameOrderError, DecodeError) as error:
+                return End(CloseCause.CLIENT_ERROR, error)
+
+    async def _on_request(self, request: pb.StreamSegmentRequest) -> None:
+        kind = request.WhichOneof("request")
+        if kind == "config":
+            raise errors.invalid_argument("config", "sent twice", "once, as the first request of a stream")
+        if kind is None:
+            raise errors.invalid_argument("request", "empty", "frame or heartbeat")
+        if kind == "frame":
+            await self._on_frame(request.frame)
+
+    async def _on_frame(self, frame: pb.Frame) -> None:
+        self._session.check_order(frame.frame_id)
+        ticket = Ticket(frame.frame_id, frame.capture_time_us, self._last_read, frame.force_key_frame)
+        while not self.pipeline.accept(ticket, frame.data):
+            self._wake.set()  # frames may have been dropped to make room
+            self._room.clear()
+            await self._room.wait()
+        self._wake.set()
+
+    # Writing
+
+    async def _write_loop(self) -> None:
+        while True:
+            self._wake.clear()
+            ticket = self.pipeline.inbox.head()
+            if self._notices:
+                await self._write(pb.StreamSegmentResponse(draining=self._notices.popleft()))
+            elif ticket is not None:
+                await self._write_answer(ticket)
+            elif self._finishing and not len(self.pipeline.inbox):
+                return
+            elif not await self._woken():
+                await self._write(pb.StreamSegmentResponse(heartbeat=pb.Heartbeat(time_us=now_us())))
+
+    async def _woken(self) -> bool:
+        """Wait for something to do; False when it is time for a heartbeat."""
+        interval = self._services.settings.heartbeat_interval
+        if not interval:
+            return await self._wake.wait()
+        try:
+            return await asyncio.wait_for(
+                self._wake.wait(), max(0.0, self._last_write + interval - time.monotonic())
+            )
+        except TimeoutError:
+            return False
+
+    async def _write_answer(self, ticket: Ticket) -> None:
+        answer = ticket.answer
+        if answer is None:
+            raise RuntimeError(f"frame {ticket.frame_id} has no answer yet")
+        now = time.monotonic()
+        total = now - ticket.received
+        await self._write(pb.StreamSegmentResponse(result=result_message(ticket, answer, total)))
+        self.pipeline.inbox.pop()
+        self._room.set()
+        self._last_answer = time.monotonic()
+        self._session.stats.add(answer, total, now)
+        reason = answer.reason.value if answer.reason is not None else ""
+        stages = stage_seconds(ticket, total)
+        self._services.metrics.frame_answered(answer.status.value, reason, total, stages, answer.stats)
+
+    async def _write(self, response: pb.StreamSegmentResponse) -> None:
+        self._write_begin = time.monotonic()
+        await self._context.write(response)
+        self._write_begin = None
+        self._last_write = time.monotonic()
+
+    # The clock
+
+    async def _watch(self) -> End:
+        """Wait for a reason that is not the client's to end the session, and tell it before."""
+        settings, draining = self._services.settings, self._services.lifecycle.draining
+        age_end = self._session.opened + (settings.max_session_age or float("inf"))
+        age_notice = age_end - settings.max_age_notice
+        while True:
+            now = time.monotonic()
+            if now >= age_end:
+                return End(CloseCause.MAX_AGE, errors.unavailable("the session reached its age limit", 0.0))
+            if now >= age_notice:
+                self._notify(pb.DRAIN_REASON_MAX_AGE, age_end - now, 0.0)
+                age_notice = float("inf")
+            if self._stalled(now):
+                return End(CloseCause.IDLE, self._stall_error())
+            idle_end = self._idle_end(now)
+            if now >= idle_end:
+                message = f"no request for {settings.idle_timeout:g} s"
+                return End(CloseCause.IDLE, errors.deadline_exceeded(message))
+            wait = min(age_end, age_notice, idle_end, self._stall_end()) - now
+            try:
+                await asyncio.wait_for(draining.wait(), max(0.01, min(wait, 60.0)))
+            except TimeoutError:
+                continue
+            self._notify(pb.DRAIN_REASON_SHUTDOWN, self._services.lifecycle.remaining(), settings.retry_delay)
+            error = errors.unavailable("the server is shutting down", settings.retry_delay)
+            return End(CloseCause.SHUTDOWN, error)
+
+    def _notify(self, reason: Any, grace: float, retry_delay: float) -> None:
+        self._notices.append(
+            pb.DrainingNotice(
+                reason=reason, grace_ms=round(grace * 1000), retry_delay_ms=round(retry_delay * 1000)
+            )
+        )
+        self._wake.set()
+
+    def _idle_end(self, now: float) -> float:
+        """When the session has idled for too long. Work that is under way is not idleness."""
+        timeout = self._services.settings.idle_timeout
+        if not timeout:
+            return float("inf")
+        busy = len(self.pipeline.inbox) > 0
+        return (now if busy else max(self._last_read, self._last_answer)) + timeout
+
+    def _stall_end(self) -> float:
+        """When a write has taken too long: the client does not read."""
+        timeout = self._services.settings.idle_timeout
+        if not timeout:
+            return float("inf")
+        return (self._write_begin if self._write_begin is not None else time.monotonic()) + timeout
+
+    def _stalled(self, now: float) -> bool:
+        return now >= self._stall_end()
+
+    def _stall_error(self) -> errors.ApiError:
+        return errors.deadline_exceeded(
+            f"no answer could be sent for {self._services.settings.idle_timeout:g} s: "
+            "the client does not read the stream's responses"
+        )
+
+
+def _first_end(watching: asyncio.Task[End], reading: asyncio.Task[End], writing: asyncio.Task[None]) -> End:
+    """The reason that came first. The writer only ends first if the client is gone."""
+    for task in (watching, reading):
+        if task.done() and not _lost(task):
+            return task.result()
+    if writing.done():
+        _lost(writing)
+    return End(CloseCause.DISCONNECTED)
+
+
+def _lost(task: asyncio.Task[Any]) -> bool:
+    """Whether a loop ended because the client is gone. Raises what is not the transport's doing."""
+    problem = None if task.cancelled() else task.exception()
+    if problem is not None and not isinstance(problem, grpc.aio.BaseError):
+        raise problem
+    return task.cancelled() or problem is not None

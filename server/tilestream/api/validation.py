@@ -1,0 +1,109 @@
+"""Check a session's config and fill in its defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tilestream.api.convert import MASK_FORMATS, QUEUE_POLICIES
+from tilestream.api.errors import invalid_argument
+from tilestream.config import Settings
+from tilestream.messages import ModelInfo
+from tilestream.sessions.inbox import effective_limit
+from tilestream.sessions.session import SessionOptions
+from tilestream.v1 import segmentation_pb2 as pb
+
+DEFAULT_FRAMES_IN_FLIGHT = 2
+MAX_CAMERA_ID = 128  # characters
+WEIGHTS = (0.01, 100.0)
+
+# Codecs that this server decodes.
+FRAME_CODECS = {pb.FRAME_CODEC_JPEG}
+
+
+def read_config(config: pb.SessionConfig, settings: Settings, models: Sequence[ModelInfo]) -> SessionOptions:
+    """The options that a config asks for. Raises INVALID_ARGUMENT naming the field and what is allowed."""
+    if len(config.camera_id) > MAX_CAMERA_ID:
+        raise invalid_argument(
+            "config.camera_id", f"{len(config.camera_id)} characters", f"at most {MAX_CAMERA_ID}"
+        )
+    codec = config.frame_codec or pb.FRAME_CODEC_JPEG
+    if codec not in FRAME_CODECS:
+        raise _unknown("config.frame_codec", pb.FrameCodec, codec, sorted(FRAME_CODECS))
+    policy = QUEUE_POLICIES.get(config.queue_policy or pb.QUEUE_POLICY_WAIT)
+    if policy is None:
+        raise _unknown("config.queue_policy", pb.QueuePolicy, config.queue_policy, list(QUEUE_POLICIES))
+    form = MASK_FORMATS.get(config.mask_encoding or pb.MASK_ENCODING_PNG)
+    if form is None:
+        raise _unknown("config.mask_encoding", pb.MaskEncoding, config.mask_encoding, list(MASK_FORMATS))
+    return SessionOptions(
+        camera_id=config.camera_id,
+        model=_model(config.model, models),
+        mask_format=form,
+        queue_policy=policy,
+        frames_in_flight=effective_limit(policy, _frames_in_flight(config, settings)),
+        output_size=_size(config, "output_size", settings.max_frame_pixels, settings),
+        compute_size=_size(config, "compute_size", settings.max_compute_pixels, settings),
+        block_budget=_budget(config.block_budget),
+        weight=_weight(config.weight),
+        include_bins=config.include_bins,
+        include_confidence=config.include_confidence,
+    )
+
+
+def _unknown(field: str, enum: object, value: int, allowed: Sequence[int]) -> Exception:
+    names = {number: name for name, number in enum.items()}  # type: ignore[attr-defined]
+    return invalid_argument(
+        field, f"{names.get(value, value)} is not offered", ", ".join(names[number] for number in allowed)
+    )
+
+
+def _model(name: str, models: Sequence[ModelInfo]) -> ModelInfo:
+    if not name:
+        return models[0]
+    for model in models:
+        if model.name == name:
+            return model
+    raise invalid_argument(
+        "config.model", f"unknown model {name[:80]!r}", ", ".join(model.name for model in models)
+    )
+
+
+def _frames_in_flight(config: pb.SessionConfig, settings: Settings) -> int:
+    limit = settings.max_frames_in_flight
+    if config.frames_in_flight > limit:
+        raise invalid_argument(
+            "config.frames_in_flight", str(config.frames_in_flight), f"0 (default) to {limit}"
+        )
+    return config.frames_in_flight or min(DEFAULT_FRAMES_IN_FLIGHT, limit)
+
+
+def _size(config: pb.SessionConfig, name: str, max_pixels: int, settings: Settings) -> tuple[int, int] | None:
+    if not config.HasField(name):
+        return None
+    size: pb.Size = getattr(config, name)
+    side = settings.max_frame_side
+    allowed = f"width and height 1 to {side}, width * height at most {max_pixels} pixels"
+    for part, value in (("width", size.width), ("height", size.height)):
+        if not 1 <= value <= side:
+            raise invalid_argument(f"config.{name}.{part}", str(value), allowed)
+    if size.width * size.height > max_pixels:
+        raise invalid_argument(f"config.{name}", f"{size.width} x {size.height} pixels", allowed)
+    return size.width, size.height
+
+
+def _budget(value: float) -> float | None:
+    if value == 0.0:
+        return None
+    if not 0.0 < value <= 1.0:  # also not for NaN
+        raise invalid_argument("config.block_budget", f"{value:g}", "0 (automatic), or above 0 up to 1")
+    return value
+
+
+def _weight(value: float) -> float:
+    if value == 0.0:
+        return 1.0
+    low, high = WEIGHTS
+    if not (math.isfinite(value) and low <= value <= high):
+        raise invalid_argument("config.weight", f"{value:g}", f"0 (default, 1), or {low:g} to {high:g}")
+    return value

@@ -1,0 +1,150 @@
+"""The ``tilestream`` command.
+
+Nothing here imports torch or gRPC before a command needs it, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from tilestream import __version__
+from tilestream.config import ENV_PREFIX, ConfigError, Settings, load_settings
+
+app = typer.Typer(
+    name="tilestream",
+    help="Streaming video segmentation that computes only what changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# Commands of other packages: name -> (module:function or module:typer app, one line for --help).
+LAZY_COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("tilestream.training.commands:train", "Train a segmentation model."),
+    "eval": ("tilestream.training.commands:eval_app", "Measure the accuracy of a model."),
+}
+
+
+def main() -> None:
+    """Entry point of the ``tilestream`` command."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tilestream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command()
+def models() -> None:
+    """List the models that are shipped."""
+    from tilestream.messages import ModelInfo
+    from tilestream.models import list_models, load_model
+
+    for name in list_models():
+        info: ModelInfo = load_model(name).info  # type: ignore[assignment]
+        miou = f"mIoU {info.reference_miou:.3f}" if info.reference_miou is not None else "mIoU not measured"
+        typer.echo(f"{name}: {info.description} ({info.parameters / 1e6:.1f} M weights, {miou})")
+        typer.echo(f"  classes: {', '.join(info.classes)}")
+
+
+def serve(**flags: Any) -> None:
+    """Serve segmentation over gRPC until SIGTERM or Ctrl-C.
+
+    Every setting can come from a flag, an environment variable or a settings file, in this order of
+    precedence.
+    """
+    file = flags.pop("config", None)
+    try:
+        settings = load_settings({name: value for name, value in flags.items() if value is not None}, file)
+    except ConfigError as error:
+        typer.echo(f"tilestream serve: {error}", err=True)
+        raise typer.Exit(2) from None
+    from tilestream.server import run_server
+
+    raise typer.Exit(run_server(settings))
+
+
+def _serve_signature() -> inspect.Signature:
+    """One flag per field of the settings, all optional: what is not given comes from elsewhere."""
+    file = typer.Option(
+        envvar=f"{ENV_PREFIX}CONFIG", help="Settings file, YAML or TOML.", dir_okay=False, exists=True
+    )
+    parameters = [_parameter("config", Path, file)]
+    for name, field in Settings.model_fields.items():
+        flag, kind = f"--{name.replace('_', '-')}", _flag_type(field)
+        names = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+        option = typer.Option(*names, help=_flag_help(name, field), show_default=False)
+        parameters.append(_parameter(name, kind, option))
+    return inspect.Signature(parameters)
+
+
+def _parameter(name: str, kind: type, option: Any) -> inspect.Parameter:
+    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _flag_type(field: FieldInfo) -> type:
+    """The type of a flag: plain ones as they are, everything else is text that the settings check."""
+    kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not type(None)]
+    return kinds[0] if kinds[0] in (int, float, bool, Path) else str
+
+
+def _flag_help(name: str, field: FieldInfo) -> str:
+    default = field.default
+    if isinstance(default, bool):
+        default = "yes" if default else "no"
+    notes = [
+        f"default: {'none' if default in (None, (), '') else default}",
+        f"env: {ENV_PREFIX}{name.upper()}",
+    ]
+    if get_origin(field.annotation) is Literal:
+        notes.insert(0, " | ".join(get_args(field.annotation)))
+    return f"{field.description} ({'; '.join(notes)})"
+
+
+def _add_serve() -> None:
+    signature = _serve_signature()
+    serve.__signature__ = signature  # type: ignore[attr-defined]
+    serve.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+    app.command()(serve)
+
+
+def _add_lazy(name: str, where: str, summary: str) -> None:
+    """A command whose module is imported when it is called; it gets all arguments, --help included."""
+
+    def run(context: typer.Context) -> None:
+        module, _, attribute = where.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, typer.Typer):
+            function, command = command, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            command.command()(function)
+        command(args=context.args, prog_name=f"tilestream {name}")
+
+    app.command(
+        name,
+        help=summary,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(run)
+
+
+_add_serve()
+for _name, (_where, _summary) in LAZY_COMMANDS.items():
+    _add_lazy(_name, _where, _summary)

@@ -1,0 +1,151 @@
+"""All settings of the server, each described once, here.
+
+Where a value comes from, the later wins: default, file (YAML or TOML), environment
+(``TILESTREAM_PORT=...``), flag (``--port ...``). The flags and their help are made from the
+fields below.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+ENV_PREFIX = "TILESTREAM_"
+
+
+class ConfigError(Exception):
+    """Settings that cannot be used; the message names the setting and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """The server's settings."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    # Where it listens
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or [::] for all.")
+    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port_file: Path | None = Field(None, description="File to write the bound port to, once ready.")
+    reflection: bool = Field(True, description="Offer gRPC server reflection.")
+
+    # What it computes with
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Models to serve: names or files, comma-separated, default first; empty: all shipped.",
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Working precision; auto is bf16 where the device has it, else fp32."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: one per core.")
+    max_batch: int = Field(
+        4, ge=1, le=256, description="Most frames (of different sessions) per engine step."
+    )
+    media_threads: int = Field(2, ge=1, le=256, description="Threads that decode frames and encode masks.")
+
+    # What sessions may ask for
+    max_sessions: int = Field(64, ge=1, description="Most sessions at a time.")
+    max_frames_in_flight: int = Field(8, ge=1, le=64, description="Most unanswered frames of a session.")
+    max_message_bytes: int = Field(8 << 20, ge=1024, description="Largest request message, bytes.")
+    max_frame_bytes: int = Field(4 << 20, ge=1024, description="Largest encoded frame, bytes.")
+    max_frame_pixels: int = Field(3840 * 2160, ge=64, description="Largest frame, width x height in pixels.")
+    max_frame_side: int = Field(8192, ge=8, le=65535, description="Longest side of frames and masks, pixels.")
+    max_compute_pixels: int = Field(
+        1280 * 960, ge=64, description="Larger frames are scaled down to this many pixels for the network."
+    )
+
+    # How long things last
+    heartbeat_interval: float = Field(
+        5.0, ge=0, le=3600, description="Seconds without an answer until a heartbeat is sent; 0: never."
+    )
+    idle_timeout: float = Field(
+        60.0, ge=0, le=86400, description="Seconds without a request until a session ends; 0: never."
+    )
+    max_session_age: float = Field(
+        0.0, ge=0, description="Seconds until a session has to reconnect; 0: never."
+    )
+    max_age_notice: float = Field(
+        10.0, ge=0, le=3600, description="Seconds before max_session_age at which a session is told."
+    )
+    grace_period: float = Field(
+        10.0, ge=0, le=3600, description="Seconds to finish accepted frames after SIGTERM."
+    )
+    retry_delay: float = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="Seconds after which clients that were refused are told to come again.",
+    )
+
+    # What it tells
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus (/metrics); 0: off.")
+    metrics_host: str = Field("127.0.0.1", description="Address for Prometheus.")
+    log_format: Literal["console", "json"] = Field("console", description="Log lines for people or machines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+
+def load_settings(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:
+    """The settings from all places; ``flags`` holds only what was really given.
+
+    Raises :class:`ConfigError`.
+    """
+    from_file = _read_file(file) if file else {}
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
+
+    try:
+        loaded = Loaded(**dict(flags or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from None
+    return Settings.model_construct(**loaded.model_dump())
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    """The content of a settings file; its keys are the fields' names."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"settings file {file}: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"settings file {file}: has to be a table of settings")
+    return {str(key): value for key, value in content.items()}
+
+
+def _explain(problem: Any) -> str:
+    """One line for one wrong setting."""
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{name}: no such setting; settings are {', '.join(Settings.model_fields)}"
+    return f"{name}: {problem['msg']} (is {problem['input']!r})"

@@ -1,0 +1,1 @@
+"""Scheduling: whose frame is computed next. Plain data in, plans out; no torch, no gRPC."""

@@ -1,0 +1,185 @@
+"""The thread that drives the engine: plan, compute, hand out; over and over.
+
+It is the only one that talks to the engine, which it makes itself (CUDA contexts and OpenMP
+settings belong to a thread). An exception inside a step costs the frames of that step, never the
+thread. What crosses to the frontend are plain messages through one callback.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from tilestream.messages import Engine, EngineError, FrameOutcome, ModelInfo, SessionSpec, StepPlan
+from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine that is ready has to offer; the first model is the default."""
+
+    models: tuple[ModelInfo, ...]
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step brought: an outcome per job of the plan, and how long it took."""
+
+    outcomes: tuple[FrameOutcome, ...]
+    seconds: float
+
+
+class EngineLoop:
+    """Runs an engine in a thread of its own. All methods may be called from any thread.
+
+    ``make_engine`` runs in that thread. ``on_step`` is called in it after every step and must
+    return at once (hand the report to an event loop, say).
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        scheduler: Scheduler,
+        on_step: Callable[[StepReport], None],
+    ) -> None:
+        self._make_engine = make_engine
+        self._scheduler = scheduler
+        self._on_step = on_step
+        self._commands: deque[tuple[Callable[[Engine], None], Future[None]]] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._ready: Future[EngineInfo] = Future()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> Future[EngineInfo]:
+        """Make the engine and begin; the future has what it offers, or what went wrong."""
+        self._thread.start()
+        return self._ready
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Finish the step that runs, close the engine. False if that took longer than ``timeout`` seconds."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def open(self, spec: SessionSpec, weight: float) -> Future[None]:
+        """Prepare a session; done when its frames may be offered. Fails with what the engine raises."""
+
+        def command(engine: Engine) -> None:
+            engine.open(spec)
+            with self._wake:
+                self._scheduler.add(spec.session_id, weight)
+
+        return self._call(command)
+
+    def release(self, session_id: str) -> Future[None]:
+        """Forget a session: its waiting frames at once, its state in the engine between two steps."""
+        with self._wake:
+            self._scheduler.remove(session_id)
+
+        def command(engine: Engine) -> None:
+            with self._wake:
+                self._scheduler.remove(session_id)  # again: an open() may have been on its way
+            engine.release(session_id)
+
+        return self._call(command)
+
+    def offer(self, frame: ReadyFrame) -> bool:
+        """A decoded frame is ready; its outcome comes with some later step. False: its session is gone."""
+        with self._wake:
+            known = self._scheduler.offer(frame)
+            self._wake.notify()
+        return known
+
+    def withdraw(self, session_id: str, frame_id: int) -> bool:
+        """Take a frame back before it is computed. False if it is too late for that."""
+        with self._wake:
+            return self._scheduler.withdraw(session_id, frame_id)
+
+    def _call(self, command: Callable[[Engine], None]) -> Future[None]:
+        future: Future[None] = Future()
+        with self._wake:
+            if self._stopping:
+                future.set_exception(EngineError("the engine is stopping"))
+            else:
+                self._commands.append((command, future))
+                self._wake.notify()
+        return future
+
+    def _run(self) -> None:
+        try:
+            engine = self._make_engine()
+            info = EngineInfo(engine.models(), str(engine.device), engine.precision)
+        except Exception as error:
+            self._ready.set_exception(error)
+            with self._wake:
+                self._stopping = True
+            return
+        self._ready.set_result(info)
+        try:
+            while self._turn(engine):
+                pass
+        finally:
+            engine.close()
+
+    def _turn(self, engine: Engine) -> bool:
+        """Wait for work and do it. False when it is time to stop."""
+        with self._wake:
+            while not (self._stopping or self._commands or self._scheduler.waiting()):
+                self._wake.wait()
+            commands = list(self._commands)
+            self._commands.clear()
+            if self._stopping:
+                for _, future in commands:
+                    if future.set_running_or_notify_cancel():
+                        future.set_exception(EngineError("the engine is stopping"))
+                return False
+            plan = StepPlan(()) if commands else self._scheduler.schedule(time.monotonic())
+        for command, future in commands:
+            self._execute(engine, command, future)
+        if plan.jobs:
+            self._on_step(self._step(engine, plan))
+        return True
+
+    @staticmethod
+    def _execute(engine: Engine, command: Callable[[Engine], None], future: Future[None]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            command(engine)
+        except Exception as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    @staticmethod
+    def _step(engine: Engine, plan: StepPlan) -> StepReport:
+        """Compute a plan. Every job gets an outcome, whatever the engine does."""
+        begin = time.monotonic()
+        found: dict[tuple[str, int], FrameOutcome] = {}
+        error = "the engine gave no answer for this frame"
+        try:
+            found = {(o.session_id, o.frame_id): o for o in engine.step(plan)}
+        except EngineError as problem:
+            error = str(problem)
+        except Exception:
+            log.exception("a step of %d frames failed", len(plan.jobs))
+            error = "the computation failed"
+        outcomes = tuple(
+            found.get((job.session_id, job.frame_id))
+            or FrameOutcome(job.session_id, job.frame_id, None, None, error=error)
+            for job in plan.jobs
+        )
+        return StepReport(outcomes, time.monotonic() - begin)

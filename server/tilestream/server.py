@@ -1,0 +1,200 @@
+"""The server: puts the parts together, runs them, and takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tilestream import __version__
+from tilestream.api.interceptors import ErrorInterceptor
+from tilestream.api.servicer import SegmentationServicer
+from tilestream.api.services import Lifecycle, OutcomeRouter, Services
+from tilestream.config import Settings
+from tilestream.messages import Engine, EngineError
+from tilestream.scheduling.engine_loop import EngineLoop
+from tilestream.scheduling.scheduler import Scheduler
+from tilestream.sessions.registry import SessionRegistry
+from tilestream.sessions.session import CloseCause, Session
+from tilestream.telemetry.logs import setup_logging
+from tilestream.telemetry.metrics import Metrics
+from tilestream.v1 import segmentation_pb2 as pb
+from tilestream.v1 import segmentation_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+_POLL = 0.02  # seconds between looks at what is left while shutting down
+_LAST_ANSWERS = 1.0  # seconds for statuses that are on their way when the grace period is over
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why."""
+
+
+class Server:
+    """A running server. All methods are called on its event loop.
+
+    ``make_engine`` is called in the engine's own thread.
+    """
+
+    def __init__(self, settings: Settings, make_engine: Callable[[], Engine]) -> None:
+        self.settings = settings
+        self.port = 0
+        self.metrics = Metrics()
+        self.lifecycle = Lifecycle()
+        self.registry = SessionRegistry(settings.max_sessions, settings.retry_delay, self._on_close)
+        self._router = OutcomeRouter(self.metrics)
+        self._engine_loop = EngineLoop(make_engine, Scheduler(settings.max_batch), self._router.on_step)
+        self._media_pool = ThreadPoolExecutor(settings.media_threads, thread_name_prefix="media")
+        self._health = health.aio.HealthServicer()
+        self._grpc = grpc.aio.server(
+            interceptors=[ErrorInterceptor(SERVICE)], options=_channel_options(settings)
+        )
+
+    async def start(self) -> None:
+        """Load the models and listen. Raises :class:`StartError`."""
+        settings = self.settings
+        try:
+            engine = await asyncio.wrap_future(self._engine_loop.start())
+        except EngineError as error:
+            raise StartError(str(error)) from error
+        services = Services(
+            settings,
+            engine,
+            self._engine_loop,
+            self._router,
+            self.registry,
+            self._media_pool,
+            self.metrics,
+            self.lifecycle,
+        )
+        segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(
+            SegmentationServicer(services), self._grpc
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        if settings.reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._grpc)
+        self._listen()
+        await self._grpc.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        log.info(
+            "serving",
+            extra={
+                "address": f"{settings.host}:{self.port}",
+                "models": ",".join(model.name for model in engine.models),
+                "device": engine.device,
+                "precision": engine.precision,
+                "version": __version__,
+            },
+        )
+        if settings.port_file is not None:
+            await asyncio.to_thread(_write_port_file, settings.port_file, self.port)
+
+    def _listen(self) -> None:
+        settings = self.settings
+        try:
+            self.port = self._grpc.add_insecure_port(f"{settings.host}:{settings.port}")
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+        if settings.metrics_port:
+            try:
+                self._metrics_server = self.metrics.serve(settings.metrics_port, settings.metrics_host)
+            except OSError as error:
+                where = f"{settings.metrics_host}:{settings.metrics_port}"
+                raise StartError(f"cannot serve metrics on {where}: {error}") from error
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Refuse new sessions, let live ones finish what was accepted within ``grace`` seconds, shut down."""
+        grace = self.settings.grace_period if grace is None else grace
+        log.info("draining", extra={"sessions": len(self.registry), "grace_seconds": grace})
+        self.registry.draining = True
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.lifecycle.drain(grace)
+        while len(self.registry) and self.lifecycle.remaining() > 0:
+            await asyncio.sleep(_POLL)
+        if len(self.registry):
+            log.warning("grace period is over", extra={"sessions": len(self.registry)})
+        await self._grpc.stop(min(_LAST_ANSWERS, max(0.1, self.lifecycle.remaining())))
+        await asyncio.to_thread(self._engine_loop.stop, 5.0)
+        self._media_pool.shutdown(wait=False, cancel_futures=True)
+        if self.settings.metrics_port:
+            await asyncio.to_thread(self._metrics_server.shutdown)
+        log.info("stopped")
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+    def _on_close(self, session: Session, cause: CloseCause) -> None:
+        log.info("session closed", extra={"session": session.session_id, "cause": cause.value})
+        self.metrics.session_closed(cause.value)
+
+
+def run_server(settings: Settings, make_engine: Callable[[], Engine] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit status."""
+    setup_logging(settings.log_format, settings.log_level)
+    return asyncio.run(_run(settings, make_engine or (lambda: _torch_engine(settings))))
+
+
+async def _run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
+    server = Server(settings, make_engine)
+    signals: asyncio.Queue[str] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number.name)
+    try:
+        await server.start()
+    except StartError as error:
+        log.error("cannot start: %s", error)
+        return 1
+    log.info("stopping on %s", await signals.get())
+    stopping = asyncio.ensure_future(server.stop())
+    again = asyncio.ensure_future(signals.get())
+    await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
+    again.cancel()
+    if not stopping.done():
+        log.warning("second signal: not waiting any longer")
+        return 1
+    await stopping
+    return 0
+
+
+def _torch_engine(settings: Settings) -> Engine:
+    """The engine in this process. Imports torch."""
+    from tilestream.engine import create_engine
+    from tilestream.engine.options import EngineOptions
+
+    return create_engine(
+        EngineOptions(
+            models=settings.models,
+            device=settings.device,
+            precision=settings.precision,
+            threads=settings.threads,
+        )
+    )
+
+
+def _channel_options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),  # bounded by the size of masks
+        ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent half of the clients
+        ("grpc.keepalive_time_ms", 20_000),  # finds cameras that vanished
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # clients may look for us as often
+    ]
+
+
+def _write_port_file(path: Path, port: int) -> None:
+    """In one step, so that a reader never sees half of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(f"{port}\n")
+    part.replace(path)

@@ -1,0 +1,95 @@
+"""A frame's way through the server: its ticket, and the answer it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tilestream.media.errors import InvalidReason
+from tilestream.media.masks import MaskFormat
+from tilestream.messages import BinAccount, FrameStats
+
+
+class Stage(Enum):
+    """Where a frame is. It only moves forward."""
+
+    DECODING = 1
+    SUBMITTED = 2  # decoded and with the scheduler, or already in the engine
+    ENCODING = 3
+    ANSWERED = 4  # the answer is known, perhaps not yet sent
+
+
+class Status(Enum):
+    """What became of a frame; the API's FrameStatus has the same members."""
+
+    OK = "ok"
+    DROPPED = "dropped"
+    INVALID = "invalid"
+
+
+class DropReason(Enum):
+    """Why a frame was not computed; the API's enum of the same name has the same members."""
+
+    QUEUE_FULL = "queue_full"
+    SUPERSEDED = "superseded"
+    OVERLOAD = "overload"
+    ENGINE_ERROR = "engine_error"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPlane:
+    """One byte per pixel, encoded: a mask or a confidence map."""
+
+    width: int
+    height: int
+    form: MaskFormat
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the client is told about one frame."""
+
+    status: Status
+    reason: DropReason | InvalidReason | None = None
+    detail: str = ""
+    mask: EncodedPlane | None = None
+    confidence: EncodedPlane | None = None
+    stats: FrameStats | None = None
+    bins: BinAccount | None = None
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A frame from its acceptance to its answer. Times are seconds; ``received`` is monotonic."""
+
+    frame_id: int
+    capture_time_us: int
+    received: float
+    force_key: bool = False
+    stage: Stage = Stage.DECODING
+    answer: Answer | None = None
+    decode_seconds: float = 0.0
+    engine_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    on_drop: Callable[[], object] | None = None  # stops work that became useless
+    made_room: bool = False  # dropped by the inbox: does not count as in flight any more
+
+    def resolve(self, answer: Answer) -> bool:
+        """Give the frame its answer. False if it has one already: the first one stays."""
+        if self.answer is not None:
+            return False
+        self.answer = answer
+        self.stage = Stage.ANSWERED
+        return True
+
+    def drop(self, reason: DropReason, detail: str = "") -> bool:
+        """Answer DROPPED. False if the frame has an answer already."""
+        if not self.resolve(Answer(Status.DROPPED, reason, detail)):
+            return False
+        if self.on_drop is not None:
+            self.on_drop()
+        return True

@@ -1,0 +1,77 @@
+"""All live sessions, and who is let in."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState
+
+
+class NotAdmitted(Exception):  # noqa: N818 (the name says it)
+    """A session that cannot be had now. ``retry_seconds``: when to ask again."""
+
+    def __init__(self, message: str, retry_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class TooManySessions(NotAdmitted):
+    """All places are taken."""
+
+
+class ServerDraining(NotAdmitted):
+    """The server shuts down."""
+
+
+class SessionRegistry:
+    """The live sessions of this server, oldest first. Used from one thread.
+
+    ``on_close(session, cause)`` is called once for every session that ends.
+    """
+
+    def __init__(
+        self,
+        max_sessions: int,
+        retry_seconds: float,
+        on_close: Callable[[Session, CloseCause], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.max_sessions = max_sessions
+        self.draining = False
+        self._retry_seconds = retry_seconds
+        self._on_close = on_close
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+        self._opened = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._sessions.values()))
+
+    def admit(self) -> None:
+        """Raise :class:`ServerDraining` or :class:`TooManySessions` if no session can be opened now."""
+        if self.draining:
+            raise ServerDraining("the server is shutting down", self._retry_seconds)
+        if len(self._sessions) >= self.max_sessions:
+            raise TooManySessions(f"all {self.max_sessions} sessions are taken", self._retry_seconds)
+
+    def open(self, options: SessionOptions) -> Session:
+        """A new session in state OPENING. Raises what :meth:`admit` raises."""
+        self.admit()
+        self._opened += 1
+        session_id = f"s-{secrets.token_hex(6)}"
+        session = Session(session_id, self._opened, options, self._clock(), time.time())
+        self._sessions[session_id] = session
+        return session
+
+    def close(self, session: Session, cause: CloseCause) -> None:
+        """End a session. Idempotent."""
+        if self._sessions.pop(session.session_id, None) is None:
+            return
+        session.move_to(SessionState.CLOSED)
+        if self._on_close is not None:
+            self._on_close(session, cause)

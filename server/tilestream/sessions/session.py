@@ -1,0 +1,95 @@
+"""One session: its options, its states and what it may do in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tilestream.media.masks import MaskFormat
+from tilestream.messages import ModelInfo
+from tilestream.sessions.inbox import QueuePolicy
+from tilestream.sessions.stats import SessionStats
+
+
+class SessionState(Enum):
+    """A session's life."""
+
+    OPENING = "opening"  # admitted, the engine prepares its state
+    ACTIVE = "active"  # takes frames
+    DRAINING = "draining"  # takes no more frames, answers the ones it has
+    CLOSED = "closed"  # nothing is left of it
+
+
+TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
+    SessionState.OPENING: frozenset({SessionState.ACTIVE, SessionState.CLOSED}),
+    SessionState.ACTIVE: frozenset({SessionState.DRAINING, SessionState.CLOSED}),
+    SessionState.DRAINING: frozenset({SessionState.CLOSED}),
+    SessionState.CLOSED: frozenset(),
+}
+
+
+class CloseCause(Enum):
+    """Why a session ended."""
+
+    FINISHED = "finished"  # the client was done
+    CLIENT_ERROR = "client_error"  # it broke the protocol
+    DISCONNECTED = "disconnected"  # it vanished or cancelled
+    IDLE = "idle"
+    MAX_AGE = "max_age"
+    SHUTDOWN = "shutdown"
+    ERROR = "error"  # a fault of the server
+
+
+class IllegalTransition(Exception):  # noqa: N818 (the name says it)
+    """A bug: a session was asked to do what its state does not allow."""
+
+
+class FrameOrderError(Exception):
+    """A frame_id that does not increase; the message is fit for the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """A session's config, checked and with every default filled in. Sizes are (width, height)."""
+
+    camera_id: str
+    model: ModelInfo
+    mask_format: MaskFormat
+    queue_policy: QueuePolicy
+    frames_in_flight: int
+    output_size: tuple[int, int] | None
+    compute_size: tuple[int, int] | None
+    block_budget: float | None  # None: automatic
+    weight: float
+    include_bins: bool
+    include_confidence: bool
+
+
+class Session:
+    """A live session. ``opened`` is monotonic seconds, ``opened_at`` seconds since the Unix epoch."""
+
+    def __init__(
+        self, session_id: str, number: int, options: SessionOptions, opened: float, opened_at: float
+    ) -> None:
+        self.session_id = session_id
+        self.number = number  # counts up over the server's life: the order of sessions
+        self.options = options
+        self.opened = opened
+        self.opened_at = opened_at
+        self.state = SessionState.OPENING
+        self.last_frame_id: int | None = None
+        self.stats = SessionStats(opened)
+
+    def move_to(self, state: SessionState) -> None:
+        """Change state. Raises :class:`IllegalTransition` for what the table above does not have."""
+        if state not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"session {self.session_id}: {self.state.value} to {state.value}")
+        self.state = state
+
+    def check_order(self, frame_id: int) -> None:
+        """Note a new frame's id. Raises :class:`FrameOrderError` if it does not increase."""
+        if self.last_frame_id is not None and frame_id <= self.last_frame_id:
+            raise FrameOrderError(
+                f"frame.frame_id: {frame_id} after {self.last_frame_id}; allowed: greater than the one before"
+            )
+        self.last_frame_id = frame_id

@@ -1,0 +1,223 @@
+# ruff: noqa: E501 (tables)
+"""Every rule about bad input: the status or the reason, its text, and that others live on."""
+
+import asyncio
+import math
+
+import grpc
+import numpy as np
+import pytest
+import simplejpeg
+from google.rpc import error_details_pb2
+
+from support.frames import encode, jpeg, photo
+from support.server import Stream, config, frame, refused, running, status_details
+from tilestream.v1 import segmentation_pb2 as pb
+
+LIMITS = {"max_frame_pixels": 640 * 480, "max_frame_side": 1000, "max_compute_pixels": 320 * 240}
+
+
+WRONG_CONFIGS = [
+    ("config.model", {"model": "nosuch"}, "unknown model 'nosuch'; allowed: fake, other"),
+    ("config.mask_encoding", {"mask_encoding": 77}, "77 is not offered; allowed: MASK_ENCODING_PNG, MASK_ENCODING_RLE"),
+    ("config.frame_codec", {"frame_codec": "FRAME_CODEC_H264"}, "FRAME_CODEC_H264 is not offered; allowed: FRAME_CODEC_JPEG"),
+    ("config.frame_codec", {"frame_codec": 9}, "9 is not offered; allowed: FRAME_CODEC_JPEG"),
+    ("config.queue_policy", {"queue_policy": 9}, "allowed: QUEUE_POLICY_WAIT, QUEUE_POLICY_DROP_OLDEST, QUEUE_POLICY_LATEST_ONLY"),
+    ("config.frames_in_flight", {"frames_in_flight": 9}, "9; allowed: 0 (default) to 8"),
+    ("config.output_size.width", {"output_size": pb.Size(width=0, height=10)}, "0; allowed: width and height 1 to 1000"),
+    ("config.output_size.height", {"output_size": pb.Size(width=10)}, "0; allowed: width and height 1 to 1000"),
+    ("config.output_size.width", {"output_size": pb.Size(width=1001, height=1)}, "1001; allowed"),
+    ("config.output_size", {"output_size": pb.Size(width=1000, height=1000)}, "1000 x 1000 pixels; allowed: width and height 1 to 1000, width * height at most 307200 pixels"),
+    ("config.compute_size", {"compute_size": pb.Size(width=640, height=480)}, "at most 76800 pixels"),
+    ("config.compute_size.width", {"compute_size": pb.Size()}, "0; allowed"),
+    ("config.block_budget", {"block_budget": 1.5}, "1.5; allowed: 0 (automatic), or above 0 up to 1"),
+    ("config.block_budget", {"block_budget": -0.1}, "-0.1; allowed"),
+    ("config.block_budget", {"block_budget": math.nan}, "nan; allowed"),
+    ("config.weight", {"weight": 1000}, "1000; allowed: 0 (default, 1), or 0.01 to 100"),
+    ("config.weight", {"weight": math.inf}, "inf; allowed"),
+    ("config.camera_id", {"camera_id": "x" * 129}, "129 characters; allowed: at most 128"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "fields", "text"), WRONG_CONFIGS)
+async def test_a_wrong_config_names_the_field_and_what_is_allowed(field, fields, text):
+    async with running(**LIMITS) as r:
+        stream = await refused(r, config(**fields))
+        code, details = await stream.status()
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert details.startswith(f"{field}: ") and text in details
+        (violation,) = (await status_details(stream.call, error_details_pb2.BadRequest)).field_violations
+        assert violation.field == field and text in violation.description
+        assert len(r.server.registry) == 0
+        await r.open()  # the server goes on
+
+
+@pytest.mark.parametrize(
+    ("requests", "code", "text"),
+    [
+        ([], "INVALID_ARGUMENT", "config: missing; allowed: a config as the first request of a stream"),
+        ([pb.StreamSegmentRequest()], "INVALID_ARGUMENT", "config: missing"),
+        ([pb.StreamSegmentRequest(heartbeat=pb.Heartbeat())], "INVALID_ARGUMENT", "config: missing"),
+        ([config(), config()], "INVALID_ARGUMENT", "config: sent twice; allowed: once, as the first request"),
+        ([config(), pb.StreamSegmentRequest()], "INVALID_ARGUMENT", "request: empty; allowed: frame or heartbeat"),
+        ([frame(1, b"")], "FAILED_PRECONDITION", "frame: sent before the config; allowed: a config as the first"),
+        ([config(), frame(2, b""), frame(2, b"")], "FAILED_PRECONDITION", "frame.frame_id: 2 after 2; allowed: greater"),
+        ([config(), frame(2, b""), frame(1, b"")], "FAILED_PRECONDITION", "frame.frame_id: 1 after 2; allowed: greater"),
+    ],
+)  # fmt: skip
+async def test_requests_in_the_wrong_order(requests, code, text):
+    async with running() as r:
+        other = await r.open()
+        stream = await refused(r, *requests)
+        got, details = await stream.status()
+        assert got is grpc.StatusCode[code] and text in details
+        await other.frame(1, jpeg())
+        assert (await other.result()).status == pb.FRAME_STATUS_OK
+
+
+async def test_what_was_accepted_is_answered_before_the_stream_is_refused():
+    async with running() as r:
+        stream = Stream(r.stub.StreamSegment())
+        for request in (config(frames_in_flight=8), frame(1, jpeg(1)), frame(2, jpeg(2)), frame(2, jpeg(3))):
+            await stream.call.write(request)
+        results = [x.result for x in await stream.rest() if x.HasField("result")]
+        assert [(x.frame_id, x.status) for x in results] == [(1, pb.FRAME_STATUS_OK), (2, pb.FRAME_STATUS_OK)]
+        assert (await stream.status())[0] is grpc.StatusCode.FAILED_PRECONDITION
+        failure = await status_details(stream.call, error_details_pb2.PreconditionFailure)
+        assert failure.violations[0].type == "FRAME_ORDER"
+
+
+def gray() -> bytes:
+    return simplejpeg.encode_jpeg(np.full((48, 64, 1), 60, np.uint8), colorspace="GRAY")
+
+
+def cmyk() -> bytes:
+    return simplejpeg.encode_jpeg(np.full((48, 64, 4), 60, np.uint8), colorspace="CMYK")
+
+
+def damaged() -> bytes:
+    data = bytearray(encode(photo(320, 240)))
+    data[len(data) // 2 : len(data) // 2 + 400] = b"\x55\xaa" * 200
+    return bytes(data)
+
+
+def bomb() -> bytes:
+    data = jpeg()
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :]
+
+
+BAD_FRAMES = {
+    "empty": (lambda: b"", "EMPTY", "no data"),
+    "not a JPEG": (lambda: b"GIF89a" + b"0" * 100, "NOT_JPEG", "does not start like a JPEG"),
+    "truncated": (lambda: jpeg()[:-10], "TRUNCATED", "ends before its end marker"),
+    "truncated, end marker kept": (lambda: encode(photo(320, 240))[:-900] + b"\xff\xd9", "TRUNCATED", "premature end"),
+    "truncated header": (lambda: jpeg()[:40], "TRUNCATED", "inside its header"),
+    "corrupt": (damaged, "CORRUPT", "damaged"),
+    "too many bytes": (lambda: jpeg() + b"\0" * 100_000, "TOO_MANY_BYTES", "at most 90000 are taken"),
+    "too many pixels": (lambda: jpeg(width=700, height=500), "TOO_MANY_PIXELS", "700 x 500 pixels, at most 307200"),
+    "too long a side": (lambda: jpeg(width=1008, height=8), "TOO_MANY_PIXELS", "1000 a side"),
+    "a bomb": (bomb, "TOO_MANY_PIXELS", "65535 x 65535"),
+    "CMYK": (cmyk, "UNSUPPORTED", "CMYK or YCCK"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+async def test_a_bad_frame_is_answered_invalid_and_the_stream_lives(name):
+    make, reason, text = BAD_FRAMES[name]
+    async with running(max_frame_bytes=90_000, **LIMITS) as r:
+        stream = await r.open()
+        await stream.frame(1, jpeg(1))
+        await stream.frame(2, make(), capture_time_us=5)
+        await stream.frame(3, jpeg(3))
+        first, bad, last = [await stream.result() for _ in range(3)]
+        assert (first.status, last.status) == (pb.FRAME_STATUS_OK, pb.FRAME_STATUS_OK)
+        assert (bad.frame_id, bad.capture_time_us, bad.status) == (2, 5, pb.FRAME_STATUS_INVALID)
+        assert pb.InvalidReason.Name(bad.invalid_reason) == f"INVALID_REASON_{reason}"
+        assert text in bad.detail
+        assert not bad.HasField("mask") and bad.drop_reason == 0
+        assert not any(frame_id == 2 for plan in r.engine.plans for _, frame_id in plan)
+
+
+async def test_gray_is_converted():
+    async with running() as r:
+        stream = await r.open(mask_encoding="MASK_ENCODING_RAW")
+        await stream.frame(1, gray())
+        assert set((await stream.result()).mask.data) == {3}
+
+
+async def test_a_message_above_the_limit():
+    async with running(max_message_bytes=20_000) as r:
+        other, stream = await r.open(), await r.open()
+        await stream.frame(1, jpeg() + b"\0" * 30_000)
+        await stream.rest()
+        code, details = await stream.status()
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in details and "20000" in details
+        await other.frame(1, jpeg())
+        assert (await other.result()).status == pb.FRAME_STATUS_OK
+        while len(r.server.registry) > 1:
+            await asyncio.sleep(0.01)
+
+
+async def test_too_many_sessions():
+    async with running(max_sessions=2, retry_delay=1.5) as r:
+        first, second = await r.open(), await r.open()
+        stream = await refused(r, config())
+        code, details = await stream.status()
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED and "all 2 sessions" in details
+        info = await status_details(stream.call, error_details_pb2.RetryInfo)
+        assert info.retry_delay.ToMilliseconds() == 1500
+        await first.frame(1, jpeg())
+        assert (await first.result()).status == pb.FRAME_STATUS_OK
+        await second.done()
+        await second.rest()
+        while len(r.server.registry) > 1:
+            await asyncio.sleep(0.01)
+        await r.open()
+
+
+async def test_an_engine_without_room():
+    async with running() as r:
+        r.engine.refuse_open = True
+        stream = await refused(r, config())
+        code, details = await stream.status()
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED and "no memory for another session" in details
+        assert (await status_details(stream.call, error_details_pb2.RetryInfo)).HasField("retry_delay")
+        assert len(r.server.registry) == 0
+
+
+async def test_bytes_that_are_no_request():
+    async with running() as r:
+        raw = r.channel.stream_stream("/tilestream.v1.SegmentationService/StreamSegment")
+        call = raw()
+        await call.write(b"\xff\xff\xff")
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "Traceback" not in await call.details() and "class" not in await call.details()
+        call = raw()
+        await call.write(config().SerializeToString())
+        await call.write(frame(1, jpeg()).SerializeToString())
+        await call.write(b"\xff\xff\xff")
+        answers = [pb.StreamSegmentResponse.FromString(await call.read()) for _ in range(2)]
+        assert answers[1].result.status == pb.FRAME_STATUS_OK
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        unary = r.channel.unary_unary("/tilestream.v1.SegmentationService/ListSessions")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await unary(b"\xff\xff\xff")
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_fault_of_the_server_shows_nothing_of_its_inside(monkeypatch):
+    def explode(*args, **kwargs):
+        raise RuntimeError("secret path /etc/x")
+
+    async with running() as r:
+        monkeypatch.setattr("tilestream.api.convert.config_message", explode)
+        stream = await refused(r, config())
+        code, details = await stream.status()
+        assert code is grpc.StatusCode.INTERNAL
+        assert details.startswith("internal error; the server's log has it as incident ")
+        assert "secret" not in str(await stream.call.trailing_metadata())
+        monkeypatch.undo()
+        await r.open()
+        assert len(r.server.registry) == 1

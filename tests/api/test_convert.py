@@ -1,0 +1,47 @@
+"""The API's enums and the server's own have the same members."""
+
+import pytest
+
+from tilestream.api import convert
+from tilestream.api.errors import ApiError, to_api_error, to_status
+from tilestream.media.errors import InvalidReason
+from tilestream.media.masks import MaskFormat
+from tilestream.sessions.frames import DropReason, Status
+from tilestream.sessions.inbox import QueuePolicy
+from tilestream.v1 import segmentation_pb2 as pb
+
+
+@pytest.mark.parametrize(
+    ("wire", "ours", "prefix"),
+    [
+        (pb.MaskEncoding, MaskFormat, "MASK_ENCODING_"),
+        (pb.QueuePolicy, QueuePolicy, "QUEUE_POLICY_"),
+        (pb.FrameStatus, Status, "FRAME_STATUS_"),
+        (pb.DropReason, DropReason, "DROP_REASON_"),
+        (pb.InvalidReason, InvalidReason, "INVALID_REASON_"),
+    ],
+)
+def test_members_correspond(wire, ours, prefix):
+    assert {name.removeprefix(prefix) for name in wire.DESCRIPTOR.values_by_name} - {"UNSPECIFIED"} == {
+        m.name for m in ours
+    }
+
+
+def test_every_state_that_is_listed_has_a_name():
+    for state, wire in convert._STATES.items():
+        assert pb.SessionState.Name(wire) == f"SESSION_STATE_{state.name}"
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), KeyError("secret"), OSError("/secret")])
+def test_unexpected_errors_become_incidents(error):
+    mapped = to_api_error(error)
+    assert mapped.code.name == "INTERNAL" and "secret" not in mapped.message
+    status = to_status(mapped)
+    assert status.code is mapped.code and "secret" not in str(status.trailing_metadata)
+
+
+def test_api_errors_stay_themselves():
+    import grpc
+
+    error = ApiError(grpc.StatusCode.NOT_FOUND, "no")
+    assert to_api_error(error) is error

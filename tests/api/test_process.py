@@ -1,0 +1,119 @@
+"""The server as a process: its exit status, its signals, its port file."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+
+from support.fake_engine import FakeEngine
+from support.frames import jpeg
+from support.server import Running, running
+from tilestream.config import Settings
+from tilestream.messages import EngineError
+from tilestream.server import run_server
+from tilestream.v1 import segmentation_pb2 as pb
+
+
+@contextlib.asynccontextmanager
+async def process(tmp_path: Path, *flags: str):
+    """A server process; yields it, its port and a client's end."""
+    port_file = tmp_path / "port"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-m", "support.fake_server", "--port", "0", "--port-file", str(port_file)]
+    with (tmp_path / "log").open("w") as log:
+        child = await asyncio.create_subprocess_exec(
+            *command, "--log-format", "json", *flags, env=environment, stderr=log
+        )
+    try:
+        while not port_file.exists():
+            assert child.returncode is None, (tmp_path / "log").read_text()
+            await asyncio.sleep(0.02)
+        port = int(port_file.read_text())
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield child, port, Running(None, None, channel)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+def log_of(tmp_path: Path) -> list[dict]:
+    return [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_process_with_0(tmp_path, number):
+    async with process(tmp_path) as (child, port, client):
+        stream = await client.open(frames_in_flight=8)
+        for i in range(20):
+            await stream.frame(i, jpeg(i % 12))
+        await stream.result()
+        child.send_signal(number)
+        responses = await stream.rest()
+        ids = [x.result.frame_id for x in responses if x.HasField("result")]
+        assert ids == list(range(1, 1 + len(ids)))
+        if len(ids) < 19:  # else all was answered before the signal arrived
+            assert any(x.HasField("draining") for x in responses)
+        assert (await stream.status())[0] is grpc.StatusCode.UNAVAILABLE
+        assert await child.wait() == 0
+    log = log_of(tmp_path)
+    assert [x["address"] for x in log if x["message"] == "serving"] == [f"127.0.0.1:{port}"]
+    assert log[-1]["message"] == "stopped"
+    assert not [x for x in log if x["level"] == "error"]
+    closed = [x["cause"] for x in log if x["message"] == "session closed"]
+    assert closed == ["shutdown"]
+
+
+def test_a_port_that_is_taken(capfd):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status = run_server(Settings(port=port), FakeEngine)
+    assert status == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in capfd.readouterr().err
+
+
+def test_an_engine_that_cannot_be_made(capfd):
+    def make():
+        raise EngineError("no such device")
+
+    assert run_server(Settings(port=0), make) == 1
+    assert "cannot start: no such device" in capfd.readouterr().err
+
+
+async def test_a_client_that_is_killed_frees_its_session(tmp_path):
+    """A process that vanishes without a word."""
+    code = (
+        "import asyncio, grpc, os, sys\n"
+        "from support.server import Running\n"
+        "from support.frames import jpeg\n"
+        "async def main():\n"
+        "    stream = await Running(None, None, grpc.aio.insecure_channel(sys.argv[1])).open()\n"
+        "    await stream.frame(1, jpeg())\n"
+        "    print('open', flush=True)\n"
+        "    await asyncio.sleep(1000)\n"
+        "asyncio.run(main())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    async with running() as r:
+        address = f"127.0.0.1:{r.server.port}"
+        client = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, address, stdout=subprocess.PIPE, env=environment
+        )
+        assert await client.stdout.readline() == b"open\n"
+        other = await r.open()
+        client.kill()
+        await client.wait()
+        while len(r.server.registry) > 1 or len(r.engine.open_sessions) > 1:
+            await asyncio.sleep(0.02)
+        await other.frame(1, jpeg())
+        assert (await other.result()).status == pb.FRAME_STATUS_OK

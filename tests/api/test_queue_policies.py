@@ -1,0 +1,103 @@
+"""What happens to frames that come faster than they are computed."""
+
+import asyncio
+import threading
+
+from support.fake_engine import FakeEngine
+from support.frames import jpeg
+from support.server import Stream, running
+from tilestream.v1 import segmentation_pb2 as pb
+
+OK, DROPPED = pb.FRAME_STATUS_OK, pb.FRAME_STATUS_DROPPED
+
+
+async def until(condition) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+async def send_while_busy(r, stream: Stream, count: int) -> None:
+    """Frame 0 is in the engine when the others are sent, one after the other."""
+    await stream.frame(0, jpeg(0))
+    await asyncio.to_thread(r.engine.stepping.wait, 30)
+    for i in range(1, count):
+        await stream.frame(i, jpeg(i))
+
+
+def received(r) -> int:
+    (session,) = r.server.registry
+    return session.stats.received
+
+
+async def test_wait_holds_the_client_back_and_drops_nothing():
+    gate = threading.Event()
+    async with running(FakeEngine(gate)) as r:
+        stream = await r.open(queue_policy="QUEUE_POLICY_WAIT", frames_in_flight=2)
+        await send_while_busy(r, stream, 6)
+        await until(lambda: received(r) == 2)
+        await asyncio.sleep(0.1)
+        assert received(r) == 2, "the third has to wait for the first answer"
+        gate.set()
+        results = [await stream.result() for _ in range(6)]
+        assert [(x.frame_id, x.status) for x in results] == [(i, OK) for i in range(6)]
+
+
+async def test_drop_oldest_keeps_the_newest():
+    gate = threading.Event()
+    async with running(FakeEngine(gate)) as r:
+        stream = await r.open(queue_policy="QUEUE_POLICY_DROP_OLDEST", frames_in_flight=3)
+        await send_while_busy(r, stream, 6)
+        await until(lambda: received(r) == 6)
+        gate.set()
+        results = [await stream.result() for _ in range(6)]
+        assert [x.frame_id for x in results] == list(range(6))
+        assert [x.status for x in results] == [OK, DROPPED, DROPPED, DROPPED, OK, OK]
+        assert {x.drop_reason for x in results if x.status == DROPPED} == {pb.DROP_REASON_QUEUE_FULL}
+        assert results[1].detail == "3 frames in flight"
+        assert results[1].times.total_us > 0
+
+
+async def test_latest_only_computes_the_one_before_and_the_last():
+    gate = threading.Event()
+    async with running(FakeEngine(gate)) as r:
+        stream = await r.open(queue_policy="QUEUE_POLICY_LATEST_ONLY", frames_in_flight=4)
+        await send_while_busy(r, stream, 6)
+        await until(lambda: received(r) == 6)
+        gate.set()
+        results = [await stream.result() for _ in range(6)]
+        assert [x.status for x in results] == [OK, DROPPED, DROPPED, DROPPED, DROPPED, OK]
+        assert {x.drop_reason for x in results if x.status == DROPPED} == {pb.DROP_REASON_SUPERSEDED}
+
+
+async def test_dropping_needs_two_in_flight_and_says_so():
+    async with running() as r:
+        stream = await r.open(queue_policy="QUEUE_POLICY_LATEST_ONLY", frames_in_flight=1)
+        assert stream.started.config.frames_in_flight == 2
+
+
+async def test_a_client_that_does_not_read_is_bounded():
+    """Masks pile up in the client's flow-control window, then the server stops taking frames."""
+    async with running() as r:
+        stream = await r.open(
+            queue_policy="QUEUE_POLICY_DROP_OLDEST",
+            mask_encoding="MASK_ENCODING_RAW",
+            output_size=pb.Size(width=1000, height=1000),
+        )
+        (session,) = r.server.registry
+
+        async def send_for_ever():
+            for i in range(100_000):
+                await stream.frame(i, jpeg())
+
+        sending = asyncio.ensure_future(send_for_ever())
+        before = -1
+        while before != session.stats.received:  # until the server takes no more
+            before = session.stats.received
+            await asyncio.sleep(0.5)
+        assert not sending.done()
+        other = await r.open()
+        await other.frame(1, jpeg())
+        assert (await other.result()).status == OK
+        sending.cancel()
+        stream.call.cancel()
+        await until(lambda: len(r.server.registry) == 1)

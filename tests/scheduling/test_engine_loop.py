@@ -1,0 +1,154 @@
+import queue
+import threading
+
+import numpy as np
+import pytest
+
+from support.fake_engine import STEP, FakeEngine
+from tilestream.messages import EngineError, SessionSpec
+from tilestream.scheduling.engine_loop import EngineLoop
+from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
+
+LONG = 30.0  # seconds that are never reached
+
+
+class Rig:
+    def __init__(self, engine: FakeEngine, max_batch: int = 4) -> None:
+        self.engine = engine
+        self.reports: queue.Queue = queue.Queue()
+        self.loop = EngineLoop(lambda: engine, Scheduler(max_batch), self.reports.put)
+        self.info = self.loop.start().result(LONG)
+
+    def open(self, session: str) -> None:
+        self.loop.open(SessionSpec(session, "fake"), 1.0).result(LONG)
+
+    def offer(self, session: str, frame_id: int) -> bool:
+        image = np.full((8, 8, 3), STEP * (frame_id % 10), np.uint8)
+        return self.loop.offer(ReadyFrame(session, frame_id, image))
+
+    def outcome(self):
+        (outcome,) = self.reports.get(timeout=LONG).outcomes
+        return outcome
+
+
+@pytest.fixture
+def rig():
+    rig = Rig(FakeEngine())
+    yield rig
+    assert rig.loop.stop(LONG)
+    assert rig.engine.closed
+
+
+def test_offers_what_the_engine_has(rig):
+    assert [model.name for model in rig.info.models] == ["fake", "other"]
+    assert (rig.info.device, rig.info.precision) == ("fake", "fp32")
+
+
+def test_frames_in_outcomes_out_all_in_one_thread(rig):
+    rig.open("a")
+    for i in range(5):
+        assert rig.offer("a", i)
+        outcome = rig.outcome()
+        assert (outcome.session_id, outcome.frame_id) == ("a", i)
+        assert np.all(outcome.labels == i)
+    rig.loop.release("a").result(LONG)
+    assert not rig.offer("a", 9)
+    assert not rig.engine.open_sessions
+    assert len(rig.engine.threads) == 1
+    assert threading.get_ident() not in rig.engine.threads
+
+
+@pytest.mark.parametrize("error", [RuntimeError("secret"), MemoryError(), ValueError()])
+def test_a_failing_step_costs_its_frames_only(rig, error):
+    def fail(plan):
+        if plan.jobs[0].frame_id == 1:
+            raise error
+
+    rig.engine.fail = fail
+    rig.open("a")
+    answers = []
+    for i in range(3):
+        rig.offer("a", i)
+        answers.append(rig.outcome().error)
+    assert answers == [None, "the computation failed", None]
+
+
+def test_an_engine_error_s_text_reaches_the_frame(rig):
+    def fail(plan):
+        raise EngineError("frame too small")
+
+    rig.engine.fail = fail
+    rig.open("a")
+    rig.offer("a", 0)
+    assert rig.outcome().error == "frame too small"
+
+
+def test_frames_that_the_engine_forgets_are_answered(rig):
+    rig.engine.step = lambda plan: []
+    rig.open("a")
+    rig.offer("a", 0)
+    assert rig.outcome().error == "the engine gave no answer for this frame"
+
+
+def test_open_fails_with_the_engine_s_reason(rig):
+    rig.engine.refuse_open = True
+    with pytest.raises(EngineError, match="no memory"):
+        rig.open("a")
+    assert not rig.offer("a", 0)
+
+
+def test_withdraw_before_but_not_during_the_step():
+    gate = threading.Event()
+    rig = Rig(FakeEngine(gate))
+    rig.open("a")
+    rig.offer("a", 0)
+    assert rig.engine.stepping.wait(LONG)
+    rig.offer("a", 1)
+    assert not rig.loop.withdraw("a", 0)
+    assert rig.loop.withdraw("a", 1)
+    gate.set()
+    assert rig.outcome().frame_id == 0
+    assert rig.loop.stop(LONG)
+    assert rig.engine.plans == [[("a", 0)]]
+
+
+def test_frames_of_several_sessions_share_a_step():
+    gate = threading.Event()
+    rig = Rig(FakeEngine(gate), max_batch=3)
+    for name in "abcd":
+        rig.open(name)
+    rig.offer("a", 0)
+    assert rig.engine.stepping.wait(LONG)
+    for name in "abcd":
+        rig.offer(name, 1)
+    gate.set()
+    sizes = [len(rig.reports.get(timeout=LONG).outcomes) for _ in range(3)]
+    assert sizes == [1, 3, 1]
+    assert rig.loop.stop(LONG)
+
+
+def test_release_during_the_step_and_calls_after_the_stop():
+    gate = threading.Event()
+    rig = Rig(FakeEngine(gate))
+    rig.open("a")
+    rig.offer("a", 0)
+    assert rig.engine.stepping.wait(LONG)
+    released = rig.loop.release("a")
+    assert not rig.offer("a", 1)
+    gate.set()
+    released.result(LONG)
+    assert rig.loop.stop(LONG)
+    with pytest.raises(EngineError, match="stopping"):
+        rig.open("b")
+
+
+def test_an_engine_that_cannot_be_made():
+    def make():
+        raise EngineError("no such device")
+
+    loop = EngineLoop(make, Scheduler(1), lambda report: None)
+    with pytest.raises(EngineError, match="no such device"):
+        loop.start().result(LONG)
+    with pytest.raises(EngineError):
+        loop.open(SessionSpec("a", "fake"), 1.0).result(LONG)
+    assert loop.stop(LONG)

@@ -1,0 +1,115 @@
+import itertools
+
+import pytest
+
+from support.fake_engine import fake_model
+from tilestream.media.masks import MaskFormat
+from tilestream.messages import FrameStats
+from tilestream.sessions.frames import Answer, DropReason, Status
+from tilestream.sessions.inbox import QueuePolicy
+from tilestream.sessions.registry import ServerDraining, SessionRegistry, TooManySessions
+from tilestream.sessions.session import (
+    TRANSITIONS,
+    CloseCause,
+    FrameOrderError,
+    IllegalTransition,
+    Session,
+    SessionOptions,
+    SessionState,
+)
+from tilestream.sessions.stats import WINDOW_SECONDS, SessionStats, percentile
+
+
+def options() -> SessionOptions:
+    return SessionOptions(
+        "cam", fake_model(), MaskFormat.PNG, QueuePolicy.WAIT, 2, None, None, None, 1.0, False, False
+    )
+
+
+def session() -> Session:
+    return Session("s-1", 1, options(), 0.0, 0.0)
+
+
+def test_only_the_table_s_transitions_are_possible():
+    for before, after in itertools.product(SessionState, SessionState):
+        one = session()
+        one.state = before
+        if after in TRANSITIONS[before]:
+            one.move_to(after)
+            assert one.state is after
+        else:
+            with pytest.raises(IllegalTransition):
+                one.move_to(after)
+            assert one.state is before
+
+
+def test_every_state_leads_to_the_end():
+    for state in SessionState:
+        assert state is SessionState.CLOSED or SessionState.CLOSED in TRANSITIONS[state]
+
+
+def test_frame_ids_increase():
+    one = session()
+    for frame_id in (0, 1, 5, 2**64 - 1):
+        one.check_order(frame_id)
+    with pytest.raises(FrameOrderError, match=r"frame.frame_id: 5 after 18446744073709551615"):
+        one.check_order(5)
+    assert one.last_frame_id == 2**64 - 1
+
+
+def test_admission_and_places_that_become_free():
+    closed = []
+    registry = SessionRegistry(2, 1.5, lambda one, cause: closed.append((one.session_id, cause)))
+    first, second = registry.open(options()), registry.open(options())
+    with pytest.raises(TooManySessions, match="all 2 sessions") as caught:
+        registry.open(options())
+    assert caught.value.retry_seconds == 1.5
+    registry.close(first, CloseCause.FINISHED)
+    registry.close(first, CloseCause.ERROR)  # idempotent
+    assert closed == [(first.session_id, CloseCause.FINISHED)]
+    third = registry.open(options())
+    assert [one.number for one in registry] == [second.number, third.number] == [2, 3]
+    assert len({first.session_id, second.session_id, third.session_id}) == 3
+
+
+def test_a_draining_registry_admits_nobody():
+    registry = SessionRegistry(2, 1.5)
+    registry.draining = True
+    with pytest.raises(ServerDraining):
+        registry.open(options())
+
+
+def ok(units: int, budget: float = 1.0) -> Answer:
+    return Answer(Status.OK, stats=FrameStats(False, units, 100, budget=budget))
+
+
+def test_stats_roll():
+    stats = SessionStats(opened=0.0)
+    for i in range(100):  # 10 a second
+        stats.add(ok(25, 0.5), latency=0.001 * (i + 1), now=0.1 * (i + 1))
+    stats.add(Answer(Status.DROPPED, DropReason.OVERLOAD), 9.0, 10.0)
+    rates = stats.rates(10.0)
+    assert rates.fps == pytest.approx(10.0)
+    assert rates.latency_p50 == pytest.approx(0.051)
+    assert rates.latency_p99 == pytest.approx(0.100)
+    assert rates.block_drop_rate == pytest.approx(0.75)
+    assert stats.block_budget == 0.5
+    assert stats.answered[Status.OK] == 100 and stats.answered[Status.DROPPED] == 1
+    assert stats.rates(10.0 + WINDOW_SECONDS / 2).fps == pytest.approx(5.0, abs=0.2)
+    assert stats.rates(100.0).fps == 0.0
+
+
+def test_stats_of_a_young_session_and_of_a_very_fast_one():
+    stats = SessionStats(opened=100.0)
+    assert stats.rates(100.0).fps == 0.0
+    stats.add(ok(1), 0.01, 100.5)
+    assert stats.rates(100.5).fps == pytest.approx(2.0)
+    for i in range(10_000):  # 10,000 a second
+        stats.add(ok(1), 0.01, 101.0 + i / 10_000)
+    assert stats.rates(102.0).fps == pytest.approx(10_000, rel=0.01)
+
+
+def test_percentile():
+    assert percentile([], 0.5) == 0.0
+    assert percentile([3.0], 0.99) == 3.0
+    assert percentile([1.0, 2.0, 3.0], 0.5) == 2.0

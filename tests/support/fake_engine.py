@@ -1,0 +1,84 @@
+"""An engine without a network: labels follow from pixel values, so that order and identity can be checked."""
+
+import threading
+
+import numpy as np
+
+from tilestream.messages import (
+    BinAccount,
+    EngineError,
+    FrameOutcome,
+    FrameStats,
+    ModelInfo,
+    SessionSpec,
+    StepPlan,
+)
+
+STEP = 20  # a pixel value of STEP * label gives that label
+CLASSES = 12
+
+
+def fake_model(name: str = "fake") -> ModelInfo:
+    palette = tuple((20 * i, 255 - 20 * i, 7 * i) for i in range(CLASSES))
+    return ModelInfo(
+        name, "labels are gray values", tuple(f"class{i}" for i in range(CLASSES)), palette, 1, 0
+    )
+
+
+class FakeEngine:
+    """``gate``: steps wait for it where it is given. ``fail``: called with the plan before each step."""
+
+    device = "fake"
+    precision = "fp32"
+
+    def __init__(self, gate: threading.Event | None = None, names: tuple[str, ...] = ("fake", "other")):
+        self.gate = gate
+        self.names = names
+        self.fail = lambda plan: None
+        self.open_sessions: dict[str, SessionSpec] = {}
+        self.plans: list[list[tuple[str, int]]] = []
+        self.threads: set[int] = set()
+        self.refuse_open = False
+        self.closed = False
+        self.stepping = threading.Event()
+
+    def models(self):
+        return tuple(fake_model(name) for name in self.names)
+
+    def open(self, spec: SessionSpec) -> None:
+        self.threads.add(threading.get_ident())
+        if self.refuse_open:
+            raise EngineError("no memory for another session")
+        self.open_sessions[spec.session_id] = spec
+
+    def step(self, plan: StepPlan) -> list[FrameOutcome]:
+        self.threads.add(threading.get_ident())
+        self.plans.append([(job.session_id, job.frame_id) for job in plan.jobs])
+        self.stepping.set()
+        if self.gate is not None:
+            self.gate.wait(30)
+        self.fail(plan)
+        return [self._outcome(job) for job in plan.jobs]
+
+    def _outcome(self, job) -> FrameOutcome:
+        spec = self.open_sessions[job.session_id]
+        labels = np.clip(np.rint(job.image[..., 0] / STEP), 0, CLASSES - 1).astype(np.uint8)
+        grid = (-(-labels.shape[0] // 64), -(-labels.shape[1] // 64))
+        bins = BinAccount(
+            64, np.full(grid, 8, np.uint16), np.zeros(grid, np.float32), np.zeros(grid, np.uint16)
+        )
+        return FrameOutcome(
+            job.session_id,
+            job.frame_id,
+            labels,
+            FrameStats(True, 8 * grid[0] * grid[1], 8 * grid[0] * grid[1], stage_seconds={"backbone": 0.001}),
+            confidence=np.full_like(labels, 200) if spec.want_confidence else None,
+            bins=bins if spec.want_bins else None,
+        )
+
+    def release(self, session_id: str) -> None:
+        self.threads.add(threading.get_ident())
+        self.open_sessions.pop(session_id, None)
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,113 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from tilestream import __version__
+from tilestream import cli as module
+from tilestream.config import Settings
+
+runner = CliRunner()
+WIDE = {"COLUMNS": "400", "TERM": "dumb"}
+
+
+def test_version():
+    assert runner.invoke(module.app, ["--version"]).output == f"tilestream {__version__}\n"
+
+
+def test_serve_help_documents_every_setting():
+    result = runner.invoke(module.app, ["serve", "--help"], env=WIDE)
+    assert result.exit_code == 0
+    text = " ".join(result.output.split())
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text, name
+        assert field.description in text, name
+        assert f"TILESTREAM_{name.upper()}" in text, name
+
+
+def test_flags_become_settings(monkeypatch):
+    given = []
+    monkeypatch.setattr("tilestream.server.run_server", lambda settings: given.append(settings) or 0)
+    monkeypatch.setenv("TILESTREAM_MAX_BATCH", "7")
+    flags = [
+        "--port",
+        "0",
+        "--models",
+        "a,b",
+        "--no-reflection",
+        "--grace-period",
+        "2.5",
+        "--port-file",
+        "/tmp/p",
+    ]
+    assert runner.invoke(module.app, ["serve", *flags]).exit_code == 0
+    (settings,) = given
+    assert (settings.port, settings.models, settings.reflection) == (0, ("a", "b"), False)
+    assert (settings.grace_period, settings.max_batch, str(settings.port_file)) == (2.5, 7, "/tmp/p")
+
+
+def test_the_server_s_status_is_the_command_s(monkeypatch):
+    monkeypatch.setattr("tilestream.server.run_server", lambda settings: 1)
+    assert runner.invoke(module.app, ["serve"]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--port", "99999"), ("--precision", "int8"), ("--log-level", "loud")]
+)
+def test_wrong_flags_are_named(flag, value):
+    result = runner.invoke(module.app, ["serve", flag, value])
+    assert result.exit_code == 2
+    assert flag[2:].replace("-", "_") in result.output and value in result.output
+
+
+def test_lazy_commands_get_their_arguments(monkeypatch):
+    import typer
+
+    seen = []
+    module_of_test = sys.modules[__name__]
+    group = typer.Typer()
+    group.command("one")(lambda number: seen.append(("one", number)))
+    group.command("two")(lambda: None)
+    monkeypatch.setattr(module_of_test, "lazy_group", group, raising=False)
+    monkeypatch.setattr(module_of_test, "lazy_function", lambda name: seen.append(("f", name)), raising=False)
+    app = typer.Typer()
+    monkeypatch.setattr(module, "app", app)
+    module._add_lazy("group", f"{__name__}:lazy_group", "A group.")
+    module._add_lazy("function", f"{__name__}:lazy_function", "A function.")
+    assert "A group." in runner.invoke(app, ["--help"], env=WIDE).output
+    assert runner.invoke(app, ["group", "one", "5"]).exit_code == 0
+    assert runner.invoke(app, ["function", "x"]).exit_code == 0
+    assert runner.invoke(app, ["function", "--bogus"]).exit_code == 2
+    assert seen == [("one", "5"), ("f", "x")]
+
+
+def test_help_imports_neither_torch_nor_grpc():
+    code = (
+        "import sys; from typer.testing import CliRunner; from tilestream.cli import app;"
+        "r = CliRunner().invoke(app, ['serve', '--help']); assert r.exit_code == 0, r.output;"
+        "heavy = {'torch', 'grpc', 'cv2', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": _path()})
+
+
+def test_the_frontend_imports_no_torch():
+    code = (
+        "import sys, tilestream.server, tilestream.api.servicer, tilestream.sessions.registry;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": _path()})
+
+
+def test_scheduling_and_sessions_import_no_grpc():
+    code = (
+        "import sys, tilestream.scheduling.engine_loop, tilestream.sessions.registry;"
+        "import tilestream.sessions.inbox;"
+        "assert not {'torch', 'grpc'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": _path()})
+
+
+def _path() -> str:
+    return os.pathsep.join(path for path in sys.path if path)

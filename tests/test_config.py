@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from tilestream.config import ConfigError, Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"TILESTREAM_{name.upper()}", raising=False)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_every_setting_says_what_it_is():
+    for name, field in Settings.model_fields.items():
+        assert field.description and field.description.endswith("."), name
+
+
+def test_defaults():
+    settings = load_settings()
+    assert settings == Settings()
+    assert settings.port == 50051 and settings.models == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("s.yaml", "port: 1\nmax_batch: 11\nmax_sessions: 21\n"),
+        ("s.toml", "port=1\nmax_batch=11\nmax_sessions=21\n"),
+    ],
+)
+def test_default_file_environment_flag_the_later_wins(tmp_path, monkeypatch, name, text):
+    file = write(tmp_path / name, text)
+    monkeypatch.setenv("TILESTREAM_MAX_BATCH", "12")
+    monkeypatch.setenv("TILESTREAM_MAX_SESSIONS", "22")
+    settings = load_settings({"max_sessions": 23}, file)
+    assert (settings.port, settings.max_batch, settings.max_sessions) == (1, 12, 23)
+    assert settings.media_threads == Settings().media_threads
+
+
+def test_models_as_a_list_or_with_commas(tmp_path, monkeypatch):
+    file = write(tmp_path / "s.yaml", "models: [a, b]\n")
+    assert load_settings({}, file).models == ("a", "b")
+    monkeypatch.setenv("TILESTREAM_MODELS", "c, d,")
+    assert load_settings({}, file).models == ("c", "d")
+    assert load_settings({"models": "e"}, file).models == ("e",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot: 1", "prot: no such setting; settings are host, port"),
+        ("port: 70000", "port: Input should be less than or equal to 65535 (is 70000)"),
+        ("precision: int8", "precision: Input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
+        ("[1, 2]", "has to be a table of settings"),
+        ("a: [", "settings file"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load_settings({}, write(tmp_path / "s.yaml", text))
+    assert message in str(caught.value)
+
+
+def test_an_empty_file_is_fine_and_a_missing_one_is_not(tmp_path):
+    assert load_settings({}, write(tmp_path / "s.yaml", "")) == Settings()
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        load_settings({}, tmp_path / "nowhere.toml")
+
+
+def test_a_wrong_environment_variable_is_named(monkeypatch):
+    monkeypatch.setenv("TILESTREAM_PORT", "http")
+    with pytest.raises(ConfigError, match=r"port: .*'http'"):
+        load_settings()
