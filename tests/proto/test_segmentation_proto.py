@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf import descriptor_pb2
+
 import tilestream.v1.segmentation_pb2 as server_pb
 import tilestream_client.v1.segmentation_pb2 as client_pb
-from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"

@@ -1,6 +1,7 @@
 """`tilestream train` and `tilestream eval stills`, on a handful of tiny pictures."""
 
 import json
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -36,7 +37,9 @@ def folder(tmp_path_factory):
 def train(folder, out, *more):
     words = ["train", "--data", f"folder:{folder}", "--out", str(out), "--model", "ddrnet23_slim"]
     words += ["--steps", "4", "--batch", "2", "--crop", "64x64", "--threads", "1", "--device", "cpu"]
-    return runner.invoke(app, [*words, "--precision", "fp32", *more])
+    words += ["--precision", "fp32", *more]
+    with mock.patch("sys.argv", ["tilestream", *words]):  # the card tells the command line
+        return runner.invoke(app, words)
 
 
 def test_train_pauses_goes_on_and_writes_weights_with_a_card(folder, tmp_path):
@@ -49,7 +52,8 @@ def test_train_pauses_goes_on_and_writes_weights_with_a_card(folder, tmp_path):
     info = load_model(str(path)).info
     assert info.classes == ("dark", "bright")
     card = path.with_suffix(".md").read_text()
-    assert "From step 2" in card and "seed 0" in card and f"{info.reference_miou:.4f}" in card
+    assert "From step 2" in card and "tilestream train --data folder:data" in card
+    assert "seed 0" in card and f"{info.reference_miou:.4f}" in card
     assert str(folder.parent) not in card
 
     target = tmp_path / "report.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.pictures import SIZE, put_image, put_labels
 
+from support.pictures import SIZE, put_image, put_labels
 from tilestream.training.datasets import IGNORE_LABEL, DatasetError, open_dataset
 from tilestream.training.datasets.camvid import CLASS_NAMES, PALETTE
 from tilestream.training.datasets.cityscapes import CLASS_NAMES as CITYSCAPES_NAMES

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.pictures import SIZE, put_image, put_labels
 
+from support.pictures import SIZE, put_image, put_labels
 from tilestream.training.datasets import IGNORE_LABEL, DatasetError, open_dataset
 from tilestream.training.datasets.base import label_lookup, read_labels
 from tilestream.training.datasets.camvid import CLASS_NAMES, PALETTE, CamVid, near_stretch

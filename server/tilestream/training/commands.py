@@ -56,6 +56,9 @@ def train(
         float, typer.Option(help="Share of the steps in which the rate falls to zero.")
     ] = 0.35,
     lovasz: Annotated[float, typer.Option(help="Weight of the Lovasz-softmax loss.")] = 0.5,
+    class_weight_power: Annotated[
+        float, typer.Option(help="Classes weigh frequency to the minus this in the loss.")
+    ] = 0.25,
     init: Annotated[
         Path | None, typer.Option(help="ImageNet weights of the encoder with folded batch norm (.npz).")
     ] = None,
@@ -91,6 +94,7 @@ def train(
             encoder_learning_rate=encoder_learning_rate,
             decay_share=decay_share,
             lovasz_weight=lovasz,
+            class_weight_power=class_weight_power,
             distillation_weight=distillation if teacher else 0.0,
             frozen=tuple(freeze or ()),
             slow=_encoder_prefixes(init),
@@ -159,6 +163,11 @@ def _finish(
     for title, report in reports:
         _print_report(title, report)
     console.print(f"wrote {path} and its card")
+
+
+@eval_app.callback()
+def _eval() -> None:
+    """Measure the accuracy of a model."""  # without a callback, typer makes a lone command the whole app
 
 
 @eval_app.command("stills")
@@ -250,7 +259,7 @@ def _public(text: str) -> str:
 
 def _command() -> str:
     """The command line as it was given, folders shortened to their names."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    words = ["tilestream", *sys.argv[1:]]
     return shlex.join(_short(word) for word in words)
 
 

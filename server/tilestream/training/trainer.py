@@ -34,6 +34,7 @@ class TrainOptions:
     ema_decay: float = 0.998
     auxiliary_weight: float = 0.4
     lovasz_weight: float = 0.5
+    class_weight_power: float = 0.25  # 0: all classes weigh the same; 1: by inverse frequency
     distillation_weight: float = 0.0
     frozen: tuple[str, ...] = ()  # parameter name prefixes that stay as they are
     slow: tuple[str, ...] = ()  # prefixes with encoder_learning_rate
@@ -69,7 +70,9 @@ class Trainer:
         self.seconds = 0.0
         self.mean = torch.tensor(model.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(model.std, device=self.device).view(1, 3, 1, 1)
-        self.weights = losses.class_weights(pixel_counts(sources, num_classes)).to(self.device)
+        self.weights = losses.class_weights(
+            pixel_counts(sources, num_classes), options.class_weight_power
+        ).to(self.device)
         self.optimizer = self._make_optimizer()
         self.schedule = WarmupStableDecay(
             options.steps, options.warmup_steps, round(options.steps * options.decay_share)
