@@ -1,0 +1,80 @@
+"""Client of tilestream: send video, get label masks back.
+
+>>> from tilestream_client import Client
+>>> with Client("localhost:50051") as client:              # doctest: +SKIP
+...     for result in client.stream("drive.mp4"):
+...         if result.ok:
+...             print(result.frame_id, result.labels.shape, result.reuse.block_drop_rate)
+
+``Client`` blocks, ``AsyncClient`` is for asyncio; both give a stream that yields one ``Result`` per
+frame. ``errors`` lists what can go wrong, ``sources`` where frames come from.
+"""
+
+from tilestream_client._version import __version__
+from tilestream_client.async_client import AsyncClient
+from tilestream_client.async_stream import AsyncStream
+from tilestream_client.client import Client
+from tilestream_client.config import MaskEncoding, QueuePolicy, StreamConfig
+from tilestream_client.errors import (
+    AccessDenied,
+    ConnectionFailed,
+    ConnectionLost,
+    FieldError,
+    InvalidConfig,
+    MaskError,
+    MessageTooLarge,
+    ProtocolError,
+    ServerBusy,
+    ServerDraining,
+    ServerError,
+    SessionClosed,
+    SourceError,
+    TilestreamError,
+)
+from tilestream_client.info import Draining, LabelClass, Limits, Model, ServerInfo, Session, SessionInfo
+from tilestream_client.result import Bins, EncodedMask, FrameStatus, Result, ReuseStats, Times
+from tilestream_client.sources import Camera, Frame, ImageFolder, VideoFile, paced
+from tilestream_client.stream import Stream
+
+__all__ = [
+    "AccessDenied",
+    "AsyncClient",
+    "AsyncStream",
+    "Bins",
+    "Camera",
+    "Client",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "Draining",
+    "EncodedMask",
+    "FieldError",
+    "Frame",
+    "FrameStatus",
+    "ImageFolder",
+    "InvalidConfig",
+    "LabelClass",
+    "Limits",
+    "MaskEncoding",
+    "MaskError",
+    "MessageTooLarge",
+    "Model",
+    "ProtocolError",
+    "QueuePolicy",
+    "Result",
+    "ReuseStats",
+    "ServerBusy",
+    "ServerDraining",
+    "ServerError",
+    "ServerInfo",
+    "Session",
+    "SessionClosed",
+    "SessionInfo",
+    "SourceError",
+    "Stream",
+    "StreamConfig",
+    "TilestreamError",
+    "Times",
+    "VideoFile",
+    "__version__",
+    "paced",
+]

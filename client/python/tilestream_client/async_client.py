@@ -1,0 +1,108 @@
+"""The asyncio client."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from typing import Any, Unpack
+
+import grpc
+
+from tilestream_client import jpeg
+from tilestream_client.async_stream import AsyncDriver, AsyncStream
+from tilestream_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Endpoint
+from tilestream_client.config import StreamConfig, StreamOptions
+from tilestream_client.errors import SessionClosed, from_rpc_error
+from tilestream_client.info import Model, ServerInfo, SessionInfo
+from tilestream_client.sources import AsyncFrames, open_source
+from tilestream_client.v1 import segmentation_pb2 as pb
+from tilestream_client.v1 import segmentation_pb2_grpc as rpc
+
+
+class AsyncClient:
+    """Like Client, for asyncio. Make it inside the running event loop and use it only there.
+
+    own_connection: share no TCP connection with other clients of this process.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str = "",
+        metadata: Sequence[tuple[str, str]] = (),
+        timeout: float = DEFAULT_TIMEOUT,
+        own_connection: bool = False,
+    ) -> None:
+        self._endpoint = Endpoint(target, credentials, token, metadata, own_connection)
+        self._timeout = timeout
+        self._channel = self._endpoint.aio_channel()
+        self._stub = rpc.SegmentationServiceStub(self._channel)
+        self._drivers: weakref.WeakSet[AsyncDriver] = weakref.WeakSet()  # their tasks keep them
+
+    @property
+    def target(self) -> str:
+        """The server's address."""
+        return self._endpoint.target
+
+    def stream(
+        self, frames: AsyncFrames, *, quality: int = jpeg.DEFAULT_QUALITY, **options: Unpack[StreamOptions]
+    ) -> AsyncStream:
+        """A session that sends ``frames``; iterate it with ``async for``.
+
+        frames: whatever Client.stream takes (plain iterators are read in a thread), or an async iterable
+        of RGB arrays, JPEG bytes or Frames. Raises what Client.stream raises.
+        """
+        config = StreamConfig(**options).to_proto()
+        source = frames if isinstance(frames, AsyncIterable) else open_source(frames)
+        driver = AsyncDriver(
+            config, source, self._start_call, self.target, quality=quality, timeout=self._timeout
+        )
+        self._drivers.add(driver)
+        return AsyncStream(driver, source)
+
+    async def info(self) -> ServerInfo:
+        """What the server is and what it offers."""
+        return ServerInfo.from_proto(await self._ask(self._stub.GetServerInfo, pb.GetServerInfoRequest()))
+
+    async def models(self) -> list[Model]:
+        """The models that are loaded, the default first."""
+        answer = await self._ask(self._stub.ListModels, pb.ListModelsRequest())
+        return [Model.from_proto(model) for model in answer.models]
+
+    async def sessions(self) -> AsyncIterator[SessionInfo]:
+        """The live sessions, oldest first, fetched page by page."""
+        request = pb.ListSessionsRequest()
+        while True:
+            answer = await self._ask(self._stub.ListSessions, request)
+            for session in answer.sessions:
+                yield SessionInfo.from_proto(session)
+            if not answer.next_page_token:
+                return
+            request = pb.ListSessionsRequest(page_token=answer.next_page_token)
+
+    async def close(self) -> None:
+        """End all streams and the connection; may be called again."""
+        for driver in list(self._drivers):
+            await driver.close()
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        """The client itself."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close it."""
+        await self.close()
+
+    def _start_call(self) -> Any:
+        return self._stub.StreamSegment(metadata=self._endpoint.call_metadata())
+
+    async def _ask(self, method: Any, request: Any) -> Any:
+        try:
+            return await method(request, timeout=self._timeout, metadata=self._endpoint.call_metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self.target, started=False) from error
+        except grpc.aio.UsageError as error:  # so gRPC says that the channel is closed
+            raise SessionClosed("the client is closed") from error

@@ -1,0 +1,184 @@
+"""The commands and their options; what they do is in the modules beside."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tilestream_client import jpeg
+from tilestream_client._version import __version__
+from tilestream_client.cli import load as load_command
+from tilestream_client.cli import stream as stream_command
+from tilestream_client.cli import tables
+from tilestream_client.cli.options import (
+    DEFAULT_SERVER,
+    Connection,
+    Server,
+    Tls,
+    Token,
+    one_line_failures,
+    parse_size,
+)
+from tilestream_client.config import MaskEncoding, QueuePolicy
+
+app = typer.Typer(
+    help="Send video to a tilestream server, get label masks back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def stream(
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Video, image, folder, or a camera's index.")
+    ],
+    server: Server = DEFAULT_SERVER,
+    out: Annotated[Path | None, typer.Option(help="Write a video of the masks over the frames.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write a summary.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Write a palette PNG per frame into this folder.")
+    ] = None,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="Write a picture of a few frames and overlays.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model name; empty: the server's default.")] = "",
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the masks.")] = None,
+    compute_size: Annotated[str | None, typer.Option(metavar="WxH", help="Size to compute at.")] = None,
+    encoding: Annotated[MaskEncoding, typer.Option(help="How masks travel.")] = MaskEncoding.PNG,
+    budget: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of block units to compute; 0: automatic.")
+    ] = 0.0,
+    policy: Annotated[QueuePolicy, typer.Option(help="What the server does when full.")] = QueuePolicy.WAIT,
+    frames_in_flight: Annotated[
+        int, typer.Option(min=0, help="Frames under way; 0: as the server likes.")
+    ] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.01, help="Frame rate of the output and of --realtime.")
+    ] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Send at the frame rate, not faster.")] = False,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs that are made.")] = (
+        jpeg.DEFAULT_QUALITY
+    ),
+    token: Token = "",
+    tls: Tls = False,
+) -> None:
+    """Segment a video, a folder of images or a camera."""
+    job = stream_command.StreamJob(
+        source=source,
+        video=out,
+        summary=json_out,
+        masks=masks,
+        contact_sheet=contact_sheet,
+        limit=limit,
+        fps=fps,
+        realtime=realtime,
+        quality=quality,
+        options={
+            "model": model,
+            "mask_encoding": encoding,
+            "queue_policy": policy,
+            "frames_in_flight": frames_in_flight,
+            "block_budget": budget,
+            "output_size": parse_size(size) if size else None,
+            "compute_size": parse_size(compute_size) if compute_size else None,
+        },
+    )
+    with one_line_failures():
+        stream_command.run(job, Connection(server, token, tls))
+
+
+@app.command()
+def load(
+    server: Server = DEFAULT_SERVER,
+    sessions: Annotated[int, typer.Option(min=1, help="How many cameras.")] = 1,
+    fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of each camera.")] = 15.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long.")] = 10.0,
+    video: Annotated[
+        Path | None, typer.Option(help="Send this video or folder; without: a moving pattern.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size of the frames; default the video's, or 640x480.")
+    ] = None,
+    policy: Annotated[QueuePolicy, typer.Option(help="What the server does when full.")] = (
+        QueuePolicy.DROP_OLDEST
+    ),
+    model: Annotated[str, typer.Option(help="Model name; empty: the server's default.")] = "",
+    budget: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of block units to compute; 0: automatic.")
+    ] = 0.0,
+    frames_in_flight: Annotated[
+        int, typer.Option(min=0, help="Frames under way; 0: as the server likes.")
+    ] = 0,
+    backlog: Annotated[int, typer.Option(min=1, help="Frames that may wait here to be sent.")] = 4,
+    late_ms: Annotated[float, typer.Option(min=0, help="Answers later than this count as late.")] = 100.0,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the report.")] = None,
+    token: Token = "",
+    tls: Tls = False,
+) -> None:
+    """Load a server with cameras that send by the clock, and measure what comes back."""
+    job = load_command.LoadJob(
+        sessions=sessions,
+        fps=fps,
+        seconds=seconds,
+        video=video,
+        size=parse_size(size) if size else None,
+        backlog=backlog,
+        late_after=late_ms / 1e3,
+        summary=json_out,
+        model=model,
+        policy=policy,
+        frames_in_flight=frames_in_flight,
+        block_budget=budget,
+    )
+    with one_line_failures():
+        load_command.run(job, Connection(server, token, tls))
+
+
+@app.command()
+def models(server: Server = DEFAULT_SERVER, token: Token = "", tls: Tls = False) -> None:
+    """List the models of a server and their classes."""
+    with one_line_failures(), Connection(server, token, tls).client() as client:
+        tables.show_models(client.models())
+
+
+@app.command()
+def info(server: Server = DEFAULT_SERVER, token: Token = "", tls: Tls = False) -> None:
+    """Show what a server is and what it offers."""
+    with one_line_failures(), Connection(server, token, tls).client() as client:
+        tables.show_info(client.info())
+
+
+@app.command()
+def sessions(server: Server = DEFAULT_SERVER, token: Token = "", tls: Tls = False) -> None:
+    """List the live sessions of a server."""
+    with one_line_failures(), Connection(server, token, tls).client() as client:
+        tables.show_sessions(client.sessions())
+
+
+def main() -> None:
+    """Entry point of the command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(1)

@@ -1,0 +1,154 @@
+"""What the stream command writes: an overlay video, mask files, a contact sheet."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from tilestream_client import masks, overlay
+from tilestream_client.errors import TilestreamError
+from tilestream_client.info import UInt8Array
+from tilestream_client.result import Result
+
+_ENCODER_THREADS = 2  # leave the cores to whatever computes the masks
+
+
+class OverlayVideo:
+    """Each frame with its mask over it, a line that says how it went, and a legend; H.264 if possible.
+
+    Every frame of the source gets one, so the video keeps its length: dropped ones show the bare image.
+    The size is that of the first frame; later frames of another size are fitted into it.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._fps = Fraction(fps).limit_denominator(1001)
+        self._container: Any = None
+        self._stream: Any = None
+        self._size = (0, 0)
+        self._legend: UInt8Array | None = None
+        self._last: UInt8Array | None = None
+
+    def add(self, result: Result) -> None:
+        """Write one frame; frames before the first that is an image are left out."""
+        picture = result.overlay() if result.ok and result.image is not None else result.image
+        picture = self._last if picture is None else picture
+        if picture is None:
+            return
+        self._last = picture
+        if self._container is None:
+            self._open(result, picture)
+        width, height = self._size
+        line = overlay.text_line(describe(result), width)
+        page = np.concatenate([overlay.fit(picture, width, height), line, self._legend])  # type: ignore[list-item]
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(page), format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._container is not None:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._container = None
+
+    def _open(self, result: Result, picture: UInt8Array) -> None:
+        # The pixel format of H.264 players wants even sides; line and legend have even heights.
+        self._size = (picture.shape[1] + 1) // 2 * 2, (picture.shape[0] + 1) // 2 * 2
+        self._legend = overlay.legend(result.classes, self._size[0])
+        height = self._size[1] + overlay.text_line("", self._size[0]).shape[0] + self._legend.shape[0]
+        codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
+        options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
+        try:
+            self._container = av.open(str(self._path), "w")
+            self._stream = self._container.add_stream(codec, rate=self._fps, options=options)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise TilestreamError(f"cannot write {self._path}: {error}") from error
+        self._stream.width, self._stream.height, self._stream.pix_fmt = self._size[0], height, "yuv420p"
+        self._stream.codec_context.thread_count = _ENCODER_THREADS
+
+
+class MaskFolder:
+    """One palette PNG per frame with a mask, named after the source's file or its number."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._taken: set[str] = set()  # only names that files gave, which are bounded
+
+    def add(self, result: Result) -> None:
+        """Write the mask; PNGs as the server made them, byte for byte."""
+        if result.mask is None or result.labels is None:
+            return
+        is_png = result.mask.encoding == "png"
+        data = result.mask.data if is_png else masks.encode_png(result.labels, result.palette)
+        (self._folder / self._name(result)).write_bytes(data)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def _name(self, result: Result) -> str:
+        if not result.name:
+            return f"{result.frame_id:06d}.png"
+        name = f"{Path(result.name).stem}.png"
+        if name in self._taken:  # a.jpg and a.png of one folder
+            name = f"{Path(result.name).name}.png"
+        self._taken.add(name)
+        return name
+
+
+class ContactSheet:
+    """A picture of a few frames, spread evenly over a stream whose length need not be known."""
+
+    def __init__(self, path: Path, rows: int = 4, width: int = 1200) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._rows, self._width = path, rows, width
+        self._stride = 1
+        self._seen = 0
+        self._picks: list[tuple[str, UInt8Array, UInt8Array]] = []
+        self._result: Result | None = None
+
+    def add(self, result: Result) -> None:
+        """Keep every n-th frame with a mask; whenever twice too many are kept, every other goes."""
+        if not result.ok or result.image is None:
+            return
+        if self._seen % self._stride == 0:
+            self._picks.append((describe(result), self._shrink(result.image), self._shrink(result.overlay())))
+            self._result = result
+        self._seen += 1
+        if len(self._picks) > 4 * self._rows:
+            self._picks = self._picks[::2]
+            self._stride *= 2
+
+    def close(self) -> None:
+        """Write the picture, if there was any frame."""
+        if self._result is None:
+            return
+        count = min(self._rows, len(self._picks))
+        chosen = [
+            self._picks[index] for index in np.linspace(0, len(self._picks) - 1, count).round().astype(int)
+        ]
+        sheet = overlay.contact_sheet(chosen, self._result.classes, self._width)
+        Image.fromarray(sheet).save(self._path)
+
+    def _shrink(self, image: UInt8Array) -> UInt8Array:
+        """Small enough to keep several of a long stream."""
+        width = min(image.shape[1], self._width // 2)
+        return overlay.fit(image, width, max(1, round(width * image.shape[0] / image.shape[1])))
+
+
+def describe(result: Result) -> str:
+    """One line about a frame."""
+    parts = [result.name or f"frame {result.frame_id}"]
+    if not result.ok:
+        return " · ".join([*parts, str(result.status), result.detail or result.reason])
+    parts.append(f"{result.latency * 1e3:.0f} ms")
+    if result.reuse is not None:
+        reused = f"{result.reuse.block_drop_rate:.0%} reused"
+        parts.append("key frame" if result.reuse.key_frame else reused)
+    return " · ".join(parts)

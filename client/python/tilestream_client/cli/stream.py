@@ -1,0 +1,189 @@
+"""The ``stream`` command: frames to the server, results to files and a progress bar."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from tilestream_client import jpeg
+from tilestream_client.cli.interrupt import StopSwitch
+from tilestream_client.cli.options import Connection
+from tilestream_client.cli.sinks import ContactSheet, MaskFolder, OverlayVideo
+from tilestream_client.client import Client
+from tilestream_client.config import StreamOptions
+from tilestream_client.result import Result
+from tilestream_client.sources import FrameLike, VideoFile, open_source, paced
+from tilestream_client.stats import Tally
+
+_DEFAULT_FPS = 15.0  # of folders, which do not say
+_REFRESH_SECONDS = 0.1
+
+
+class Sink(Protocol):
+    """Something that results are written to."""
+
+    def add(self, result: Result) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamJob:
+    """What to stream and what to write. Paths are None where nothing shall be written."""
+
+    source: str
+    video: Path | None = None
+    summary: Path | None = None
+    masks: Path | None = None
+    contact_sheet: Path | None = None
+    limit: int | None = None
+    fps: float | None = None
+    realtime: bool = False
+    quality: int = jpeg.DEFAULT_QUALITY
+    options: StreamOptions = field(default_factory=StreamOptions)
+
+    def open(self) -> Iterable[FrameLike]:
+        """The source; a number that is no file is a camera."""
+        is_camera = self.source.isdecimal() and not Path(self.source).exists()
+        return open_source(int(self.source) if is_camera else self.source)
+
+    def rate(self, source: Iterable[FrameLike]) -> float:
+        """Frames per second of the output."""
+        return self.fps or getattr(source, "fps", None) or _DEFAULT_FPS
+
+    def frames(self, source: Iterable[FrameLike], stop: StopSwitch) -> Iterator[FrameLike]:
+        """What to send of the source."""
+        frames = paced(source, self.rate(source)) if self.realtime else source
+        return stop.until_requested(itertools.islice(frames, self.limit))
+
+    def sinks(self, source: Iterable[FrameLike]) -> list[Sink]:
+        """What to write."""
+        wanted: list[Sink | None] = [
+            OverlayVideo(self.video, self.rate(source)) if self.video else None,
+            MaskFolder(self.masks) if self.masks else None,
+            ContactSheet(self.contact_sheet) if self.contact_sheet else None,
+        ]
+        return [sink for sink in wanted if sink is not None]
+
+
+@dataclass(slots=True)
+class _Progressed:
+    """What is known so far, for the summary, whatever happens next."""
+
+    tally: Tally = field(default_factory=Tally)
+    started: float = 0.0
+    seconds: float = 0.0
+    facts: dict[str, str] = field(
+        default_factory=lambda: dict.fromkeys(("model", "device", "server_version"), "")
+    )
+    size: tuple[int, int] = (0, 0)
+
+    def add(self, result: Result) -> None:
+        self.tally.add(result)
+        self.seconds = time.monotonic() - self.started
+        if result.mask is not None:
+            self.size = (result.mask.width, result.mask.height)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            **self.tally.report(self.seconds),
+            "block_drop_rate": round(self.tally.block_drop_rate, 4),
+            "key_frames": self.tally.key_frames,
+            **self.facts,
+            "width": self.size[0],
+            "height": self.size[1],
+        }
+
+
+def run(job: StreamJob, connection: Connection) -> None:
+    """Stream it all. The summary is written even where the stream fails or is interrupted.
+
+    Raises TilestreamError, and typer.Exit(1) where frames were left unanswered by a second Ctrl-C.
+    """
+    source = job.open()
+    progressed = _Progressed(started=time.monotonic())
+    with StopSwitch() as stop, connection.client() as client:
+        try:
+            _stream(job, client, source, stop, progressed)
+        except KeyboardInterrupt:
+            typer.echo(f"stopped with {progressed.tally.unanswered} frames unanswered", err=True)
+            raise typer.Exit(1) from None
+        finally:
+            if job.summary is not None:
+                job.summary.parent.mkdir(parents=True, exist_ok=True)
+                job.summary.write_text(json.dumps(progressed.summary(), indent=2) + "\n")
+    _report(job, source, progressed)
+
+
+def _stream(
+    job: StreamJob, client: Client, source: Iterable[FrameLike], stop: StopSwitch, progressed: _Progressed
+) -> None:
+    info = client.info()
+    progressed.facts.update(device=info.device, server_version=info.version)
+    stream = client.stream(job.frames(source, stop), quality=job.quality, **job.options)
+    try:
+        progressed.facts["model"] = stream.session.model.name
+        progressed.started = time.monotonic()
+        with ExitStack() as stack, _bar(job, source) as show:
+            sinks = [stack.enter_context(closing(sink)) for sink in job.sinks(source)]
+            for result in stream:
+                progressed.add(result)
+                for sink in sinks:
+                    sink.add(result)
+                show(progressed)
+    finally:
+        progressed.tally.sent = stream.frames_sent
+        stream.close()
+
+
+@contextmanager
+def _bar(job: StreamJob, source: Iterable[FrameLike]) -> Iterator[Any]:
+    """A progress bar; yields the function that brings it up to date."""
+    length = getattr(source, "length", None)
+    total = min(length, job.limit) if length and job.limit else job.limit or length
+    text = TextColumn("{task.fields[note]}")
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), text)
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("frames", total=total, note="")
+        last = [0.0]
+
+        def show(progressed: _Progressed) -> None:
+            progress.advance(task)
+            if time.monotonic() - last[0] > _REFRESH_SECONDS:
+                last[0] = time.monotonic()
+                _note(progress, task, progressed)
+
+        yield show
+
+
+def _note(progress: Progress, task: TaskID, progressed: _Progressed) -> None:
+    progress.update(task, note=_in_short(progressed))
+
+
+def _in_short(progressed: _Progressed) -> str:
+    tally, report = progressed.tally, progressed.tally.report(progressed.seconds)
+    p50, p99 = report["latency_ms"]["p50"], report["latency_ms"]["p99"]
+    latency = "" if p50 is None else f"  p50 {p50:.0f} ms  p99 {p99:.0f} ms"
+    return f"{report['fps']:.1f} frames/s{latency}  {tally.block_drop_rate:.0%} of blocks reused"
+
+
+def _report(job: StreamJob, source: Iterable[FrameLike], progressed: _Progressed) -> None:
+    tally = progressed.tally
+    line = f"{tally.ok} of {tally.sent} frames segmented"
+    for count, what in ((tally.dropped, "dropped"), (tally.invalid, "invalid")):
+        line += f", {count} {what}" if count else ""
+    typer.echo(f"{line}: {_in_short(progressed)}")
+    if isinstance(source, VideoFile) and source.damaged:
+        typer.echo(f"{source.damaged} damaged packets of {source.path} were skipped", err=True)
+    for path in (job.video, job.masks, job.contact_sheet, job.summary):
+        if path is not None:
+            typer.echo(f"  {path}")

@@ -1,0 +1,219 @@
+"""The bookkeeping of one stream, without I/O: which frame may go, which answer belongs to which frame.
+
+The plain and the async stream drive this same object. It bounds what is under way, matches answers
+to frames, decides when to send a sign of life, and says how the stream ended. It does no locking.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from tilestream_client.config import send_window
+from tilestream_client.errors import (
+    MessageTooLarge,
+    ProtocolError,
+    ServerDraining,
+    SessionClosed,
+    TilestreamError,
+)
+from tilestream_client.info import Draining, Session
+from tilestream_client.result import Result, from_proto
+from tilestream_client.sources import Frame
+from tilestream_client.v1 import segmentation_pb2 as pb
+
+_FRAME_OVERHEAD = 64  # bytes of a request around the JPEG, generously
+_HEARTBEATS_PER_TIMEOUT = 3
+
+
+class Step(Enum):
+    """What to do where there is nothing to send or to take."""
+
+    WAIT = "wait"
+    END = "end"
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A frame that was read and has no answer yet; ``sent_at`` by the clock of the exchange."""
+
+    frame_id: int
+    name: str
+    jpeg: bytes
+    request: pb.StreamSegmentRequest
+    sent_at: float = 0.0
+
+
+class Exchange:
+    """State of one stream; every method returns at once.
+
+    At most ``window`` frames are between sending and taking, and one more is held ready to go.
+    """
+
+    def __init__(self, config: pb.SessionConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self.session: Session | None = None
+        self.draining: Draining | None = None
+        self.window = send_window(config)
+        self.frames_sent = 0
+        self._config = config
+        self._clock = clock
+        self._last_send = clock()
+        self._frames_read = 0
+        self._held: _Pending | None = None
+        self._unanswered: deque[_Pending] = deque()
+        self._results: deque[Result] = deque()
+        self._source_over = False
+        self._source_error: BaseException | None = None
+        self._finished = False
+        self._error: BaseException | None = None
+
+    # The source's side.
+
+    @property
+    def wants_frame(self) -> bool:
+        """The next frame should be read and offered now."""
+        return self.session is not None and self._held is None and not self.source_unwanted
+
+    @property
+    def source_unwanted(self) -> bool:
+        """No frame will be read any more."""
+        return self._finished or self._source_over or self.draining is not None
+
+    def offer(self, frame: Frame, jpeg: bytes) -> None:
+        """Hold a frame ready to be sent. One that cannot travel at all ends the source with an error."""
+        frame_id = self._frames_read
+        self._frames_read += 1
+        limit = self.session.limits.max_message_bytes if self.session else 0
+        if limit and len(jpeg) + _FRAME_OVERHEAD > limit:
+            text = f"frame {frame_id} has {len(jpeg)} bytes, the server takes messages of {limit}"
+            self.source_ended(MessageTooLarge(f"{text}; send smaller frames"))
+            return
+        message = pb.Frame(
+            frame_id=frame_id,
+            capture_time_us=round(frame.capture_time * 1e6),
+            data=jpeg,
+            force_key_frame=frame.force_key_frame,
+        )
+        self._held = _Pending(frame_id, frame.name, jpeg, pb.StreamSegmentRequest(frame=message))
+
+    def source_ended(self, error: BaseException | None = None) -> None:
+        """There are no more frames; ``error`` is raised to the caller after the last answer."""
+        self._source_over = True
+        self._source_error = error
+
+    # The wire's side.
+
+    def opening_request(self) -> pb.StreamSegmentRequest:
+        """The config; always the first request."""
+        self._last_send = self._clock()
+        return pb.StreamSegmentRequest(config=self._config)
+
+    def next_request(self) -> pb.StreamSegmentRequest | Step:
+        """What to send now; END: half-close the stream."""
+        if self._finished or self.draining is not None:
+            return Step.END
+        if self.session is None:
+            return Step.WAIT
+        if self._held is not None and len(self._unanswered) + len(self._results) < self.window:
+            return self._send_held(self._held)
+        if self._held is None and self._source_over:
+            return Step.END
+        wait = self.seconds_to_heartbeat()
+        if wait is not None and wait <= 0:
+            self._last_send = self._clock()
+            return pb.StreamSegmentRequest(heartbeat=pb.Heartbeat(time_us=time.time_ns() // 1000))
+        return Step.WAIT
+
+    def seconds_to_heartbeat(self) -> float | None:
+        """How long ``next_request`` may be left alone; None: until something happens."""
+        if self.session is None or not self.session.limits.idle_timeout:
+            return None
+        interval = self.session.limits.idle_timeout / _HEARTBEATS_PER_TIMEOUT
+        return max(0.0, self._last_send + interval - self._clock())
+
+    def receive(self, response: pb.StreamSegmentResponse) -> None:
+        """Take in what the server sent. Raises ProtocolError where it makes no sense."""
+        kind = response.WhichOneof("response")
+        if kind == "result":
+            self._settle(response.result)
+        elif kind == "session_started":
+            if self.session is not None:
+                raise ProtocolError("the server opened the session twice")
+            self.session = Session.from_proto(response.session_started)
+            self.window = send_window(self.session.config)
+        elif kind == "draining":
+            self.draining = Draining.from_proto(response.draining)
+        # Heartbeats, and kinds that are newer than this client, need nothing.
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """The stream is over, with ``error`` or with OK. Only the first call counts."""
+        if not self._finished:
+            self._finished = True
+            self._error = error
+
+    @property
+    def finished(self) -> bool:
+        """The stream is over; results may be left to take."""
+        return self._finished
+
+    @property
+    def unanswered(self) -> tuple[int, ...]:
+        """Ids of the frames that were sent and have no answer yet, in order."""
+        return tuple(pending.frame_id for pending in self._unanswered)
+
+    # The caller's side.
+
+    def take(self) -> Result | Step:
+        """The next result. END: all is said, once; then raises what went wrong if anything did."""
+        if self._results:
+            return self._results.popleft()
+        if not self._finished:
+            return Step.WAIT
+        error = self._ending()
+        if error is not None:
+            raise error
+        return Step.END
+
+    def _send_held(self, pending: _Pending) -> pb.StreamSegmentRequest:
+        self._held = None
+        self._last_send = pending.sent_at = self._clock()
+        self._unanswered.append(pending)
+        self.frames_sent += 1
+        return pending.request
+
+    def _settle(self, message: pb.FrameResult) -> None:
+        if self.session is None:
+            raise ProtocolError("the server answered a frame before it opened the session")
+        expected = self._unanswered[0].frame_id if self._unanswered else None
+        if message.frame_id != expected:
+            raise ProtocolError(f"the server answered frame {message.frame_id}, next in order is {expected}")
+        pending = self._unanswered[0]
+        latency = self._clock() - pending.sent_at
+        model = self.session.model
+        result = from_proto(message, model, name=pending.name, jpeg=pending.jpeg, latency=latency)
+        self._unanswered.popleft()
+        self._results.append(result)
+
+    def _ending(self) -> BaseException | None:
+        """Why the stream ended before its time; None where it did not."""
+        error = self._source_error or self._error or self._abandoned()
+        if isinstance(error, TilestreamError):
+            error.unanswered = self.unanswered
+            error.unsent = () if self._held is None else (self._held.frame_id,)
+        return error
+
+    def _abandoned(self) -> TilestreamError | None:
+        """The server ended with OK; was that all right?"""
+        if self._unanswered:
+            left = len(self._unanswered)
+            return SessionClosed(f"the server ended the stream with {left} frames unanswered")
+        if self._source_over and self._held is None:
+            return None
+        if self.draining is not None:
+            wait = self.draining.retry_after
+            text = f"the server ends its sessions ({self.draining.reason}); try again in {wait:g} s"
+            return ServerDraining(text, retry_after=wait)
+        return SessionClosed("the server ended the stream before the source was through")

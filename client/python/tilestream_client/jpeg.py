@@ -1,0 +1,55 @@
+"""JPEG in both directions, through OpenCV (which lets other threads run meanwhile)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tilestream_client.errors import SourceError
+
+DEFAULT_QUALITY = 90
+_MAGIC = b"\xff\xd8\xff"
+_MAX_SIDE = 65500  # of the JPEG format as libjpeg writes it
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether ``data`` begins like a JPEG."""
+    return data[:3] == _MAGIC
+
+
+def encode(image: npt.NDArray[Any], quality: int = DEFAULT_QUALITY) -> bytes:
+    """uint8 [H, W, 3] RGB or [H, W] gray -> JPEG. Raises SourceError for other arrays."""
+    array = np.asarray(image)
+    colour = array.ndim == 3 and array.shape[2] == 3
+    if array.dtype != np.uint8 or not (colour or array.ndim == 2):
+        raise SourceError(
+            f"an image must be uint8 [H, W, 3] RGB (or [H, W] gray), not {array.dtype} {list(array.shape)}"
+        )
+    if not 1 <= min(array.shape[:2]) <= max(array.shape[:2]) <= _MAX_SIDE:
+        raise SourceError(f"an image of {array.shape[1]}x{array.shape[0]} pixels does not fit into a JPEG")
+    # OpenCV takes colour images as BGR.
+    pixels = cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_RGB2BGR) if colour else array
+    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise SourceError(f"an image of shape {list(array.shape)} cannot be encoded")
+    return bytes(data)
+
+
+def decode(data: bytes) -> npt.NDArray[np.uint8] | None:
+    """Any image file -> uint8 [H, W, 3] RGB, orientation tags not applied; None if it is none."""
+    if not data:
+        return None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # for instance: more pixels than OpenCV agrees to
+        return None
+    return None if pixels is None else to_rgb(pixels)
+
+
+def to_rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """OpenCV's uint8 [H, W, 3] BGR -> RGB."""
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

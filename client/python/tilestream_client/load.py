@@ -1,0 +1,256 @@
+"""The load generator: many cameras that send by the clock, whether the server keeps up or not.
+
+Open loop: a frame is due at its time. One that cannot be sent yet waits in a backlog of bounded
+length; when that is full the oldest is skipped. Latency counts from when a frame was due, so a server
+that stalls is not excused for the frames that it kept from being sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tilestream_client import jpeg
+from tilestream_client.async_client import AsyncClient
+from tilestream_client.async_stream import AsyncStream
+from tilestream_client.config import QueuePolicy, StreamOptions
+from tilestream_client.errors import SourceError, TilestreamError
+from tilestream_client.overlay import fit
+from tilestream_client.sources import Frame, as_frame, open_source
+from tilestream_client.stats import Tally
+
+_CLIP_FRAMES = 120
+_CLIP_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """What to send.
+
+    clip: JPEGs that every camera sends forth and back. sessions: cameras. fps: frames per second of each.
+    seconds: how long frames are due. backlog: frames of one camera that may wait to be sent. late_after:
+    seconds from due to answer after which a frame counts as late. patience: seconds to wait for the last
+    answers. The rest are the stream's options, see StreamConfig.
+    """
+
+    clip: Sequence[bytes]
+    sessions: int = 1
+    fps: float = 15.0
+    seconds: float = 10.0
+    backlog: int = 4
+    late_after: float = 0.1
+    patience: float = 10.0
+    model: str = ""
+    policy: QueuePolicy | str = QueuePolicy.DROP_OLDEST
+    frames_in_flight: int = 0
+    block_budget: float = 0.0
+
+    def options(self, camera_id: str) -> StreamOptions:
+        """The stream's options for one camera."""
+        return StreamOptions(
+            model=self.model,
+            queue_policy=self.policy,
+            frames_in_flight=self.frames_in_flight,
+            block_budget=self.block_budget,
+            camera_id=camera_id,
+        )
+
+
+@dataclass(slots=True)
+class LoadReport:
+    """What came of it. due = frames sent + skipped. ``errors``: one line per session that failed."""
+
+    sessions: int
+    seconds: float = 0.0
+    due: int = 0
+    skipped: int = 0
+    late: int = 0
+    tally: Tally = field(default_factory=Tally)
+    errors: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """As it is written to JSON."""
+        return {
+            **self.tally.report(self.seconds),
+            "frames_due": self.due,
+            "frames_skipped": self.skipped,
+            "frames_late": self.late,
+            "block_drop_rate": round(self.tally.block_drop_rate, 4),
+            "key_frames": self.tally.key_frames,
+            "sessions": self.sessions,
+            "sessions_failed": len(self.errors),
+            "errors": sorted(set(self.errors)),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+async def run_load(
+    target: str,
+    plan: LoadPlan,
+    *,
+    report: LoadReport | None = None,
+    stop: asyncio.Event | None = None,
+    **connection: Any,
+) -> LoadReport:
+    """Run all cameras of the plan in this event loop.
+
+    report: filled while it runs, for a display. stop: set it to end early; what was sent is still waited
+    for. connection: further arguments of AsyncClient. A session that fails is noted, the others go on.
+    """
+    report = report or LoadReport(plan.sessions)
+    stop = stop or asyncio.Event()
+    start = time.monotonic()
+    cameras = [_Camera(index, plan, report, start, stop) for index in range(plan.sessions)]
+    await asyncio.gather(*(camera.run(target, connection) for camera in cameras))
+    report.seconds = max(camera.over for camera in cameras) - start
+    return report
+
+
+class _Camera:
+    """One session of the load."""
+
+    def __init__(
+        self, index: int, plan: LoadPlan, report: LoadReport, start: float, stop: asyncio.Event
+    ) -> None:
+        self._name = f"load-{index}"
+        self._plan = plan
+        self._report = report
+        # Spread within one frame's time: real cameras do not fire together.
+        self._start = start + index / (plan.sessions * plan.fps)
+        self._end = start + plan.seconds
+        self._stop = stop
+        self._due_times: deque[float] = deque()  # of the frames handed over and not answered, in order
+        self._handed = 0
+        self._next = 0  # index of the first frame that was neither handed over nor skipped
+        self.over = start  # when the last frame was due or answered
+
+    async def run(self, target: str, connection: dict[str, Any]) -> None:
+        """Send until the end and count the answers."""
+        client = AsyncClient(target, own_connection=True, **connection)
+        stream = client.stream(self._frames(), **self._plan.options(self._name))
+        answers = asyncio.create_task(self._count_answers(stream))
+        try:
+            await self._wait_until_sent(answers)
+            await asyncio.wait((answers,), timeout=self._plan.patience)
+            if answers.done():
+                answers.result()
+        except TilestreamError as error:
+            self._report.errors.append(str(error))
+        finally:
+            answers.cancel()
+            await asyncio.gather(answers, return_exceptions=True)
+            await client.close()
+            self._settle(stream.frames_sent)
+
+    def _settle(self, sent: int) -> None:
+        """Count what was due and never left: the frame read ahead, and those never asked for."""
+        never_asked = max(0, self._frames_due_by(self._end) - self._next)
+        self._report.due += never_asked
+        self._report.skipped += never_asked + self._handed - sent
+        self._report.tally.sent += sent
+
+    async def _wait_until_sent(self, answers: asyncio.Task[None]) -> None:
+        """Until no frame is due any more; that is now if the session is over or all shall stop."""
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            left = max(0.0, self._end - time.monotonic())
+            await asyncio.wait((answers, stopped), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            self._end = min(self._end, time.monotonic())
+            self.over = self._end
+
+    async def _count_answers(self, stream: AsyncStream) -> None:
+        async for result in stream:
+            self.over = time.monotonic()
+            latency = self.over - self._due_times.popleft()
+            self._report.tally.add(result, latency)
+            self._report.late += result.ok and latency > self._plan.late_after
+
+    async def _frames(self) -> AsyncIterator[Frame]:
+        """Each frame when it is due; asked late, the oldest of the backlog; what is beyond is skipped."""
+        plan = self._plan
+        while (due := self._start + self._next / plan.fps) < self._end:
+            wait = due - time.monotonic()
+            if wait > 0:
+                await self._sleep(wait)
+                continue
+            waiting = self._frames_due_by(min(self._end, time.monotonic())) - self._next
+            skip = max(0, waiting - max(1, plan.backlog))
+            index = self._next + skip
+            self._next = index + 1
+            self._report.skipped += skip
+            self._report.due += skip + 1
+            self._due_times.append(self._start + index / plan.fps)
+            self._handed += 1
+            yield Frame(data=_forth_and_back(plan.clip, index), capture_time=time.time())
+
+    def _frames_due_by(self, moment: float) -> int:
+        """How many frames are due before ``moment``."""
+        return max(0, math.ceil((moment - self._start) * self._plan.fps))
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
+
+
+def video_clip(path: Path, size: tuple[int, int] | None = None, frames: int = _CLIP_FRAMES) -> list[bytes]:
+    """The first frames of a video (or folder of images) as JPEGs, scaled to (width, height) where given.
+
+    At most ``frames`` and 64 MiB of them. Raises SourceError where there are none.
+    """
+    clip: list[bytes] = []
+    total = 0
+    for item in islice(open_source(path), frames):
+        frame = as_frame(item)
+        data = frame.encoded()
+        if size is not None:
+            image = frame.image if frame.image is not None else jpeg.decode(data)
+            data = data if image is None else jpeg.encode(fit(image, *size))
+        total += len(data)
+        if clip and total > _CLIP_BYTES:
+            break
+        clip.append(data)
+    if not clip:
+        raise SourceError(f"{path} holds no frames")
+    return clip
+
+
+def pattern_clip(size: tuple[int, int], frames: int = 60) -> list[bytes]:
+    """A made-up drive of (width, height): a ground that comes nearer, a sky, blocks that pass. JPEGs."""
+    width, height = size
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    depth = height / np.maximum(rows - height * 0.45, 1.0)
+    clip = []
+    for step in range(frames):
+        stripes = ((depth * 3 + step * 0.25) % 1 < 0.5) & (np.abs(columns - width / 2) < width / 2 / depth)
+        image = np.empty((height, width, 3), np.uint8)
+        image[:] = np.where((rows > height * 0.45)[..., None], (92, 88, 96), (150, 180, 215))
+        image[stripes & (rows > height * 0.45)] = (210, 205, 190)
+        for block in range(6):
+            left = int((block * width / 5 - step * (2 + block % 3)) % (width * 1.2) - width * 0.1)
+            top, bottom = int(height * (0.2 + 0.03 * block)), int(height * 0.55)
+            corner = (left + width // 10, bottom)
+            cv2.rectangle(image, (left, top), corner, (70 + 25 * block, 60, 160 - 20 * block), -1)
+        clip.append(jpeg.encode(image))
+    return clip
+
+
+def _forth_and_back(clip: Sequence[bytes], index: int) -> bytes:
+    """Frame ``index`` of the clip played forth and back for ever: no jump where it is repeated."""
+    period = max(1, 2 * len(clip) - 2)
+    place = index % period
+    return clip[min(place, period - place) if place >= len(clip) else place]

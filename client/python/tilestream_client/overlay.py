@@ -1,0 +1,100 @@
+"""Labels as pictures: colours, overlays, legends and contact sheets. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tilestream_client.info import LabelClass, UInt8Array
+
+_INK, _PAPER = (235, 235, 235), (24, 26, 30)
+_FONT_SIZE = 13
+_LINE = 20  # pixels from one line of text to the next
+_GAP = 12
+
+
+def colorize(labels: UInt8Array, palette: UInt8Array) -> UInt8Array:
+    """uint8 [H, W] labels, uint8 [256, 3] palette -> uint8 [H, W, 3]."""
+    return np.take(palette, labels, axis=0)
+
+
+def blend(image: UInt8Array, labels: UInt8Array, palette: UInt8Array, alpha: float = 0.5) -> UInt8Array:
+    """The labels' colours over uint8 [H, W, 3]; labels of another size are scaled (nearest) to fit."""
+    height, width = image.shape[:2]
+    if labels.shape != (height, width):
+        labels = np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    return np.asarray(cv2.addWeighted(image, 1 - alpha, colorize(labels, palette), alpha, 0), np.uint8)
+
+
+def fit(image: UInt8Array, width: int, height: int) -> UInt8Array:
+    """Scale uint8 [h, w, 3] to uint8 [height, width, 3], keeping its shape; dark borders fill the rest."""
+    if image.shape[:2] == (height, width):
+        return image
+    scale = min(width / image.shape[1], height / image.shape[0])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = _PAPER
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=method)
+    return canvas
+
+
+def legend(classes: Sequence[LabelClass], width: int) -> UInt8Array:
+    """A strip uint8 [height, width, 3] with a patch of colour and the name of every class."""
+    places, rows = _legend_layout(classes, width)
+    strip = Image.new("RGB", (width, rows * _LINE + 8), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    for item, (left, row) in zip(classes, places, strict=True):
+        top = row * _LINE + 4
+        draw.rectangle((left, top + 4, left + 12, top + 16), fill=item.color, outline=_INK)
+        draw.text((left + 18, top + 3), item.name, fill=_INK, font=_font())
+    return np.array(strip)
+
+
+def text_line(text: str, width: int) -> UInt8Array:
+    """One line of text as uint8 [20, width, 3]."""
+    line = Image.new("RGB", (width, _LINE), _PAPER)
+    ImageDraw.Draw(line).text((8, 3), text, fill=_INK, font=_font())
+    return np.array(line)
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, UInt8Array, UInt8Array]], classes: Sequence[LabelClass], width: int = 1200
+) -> UInt8Array:
+    """A picture uint8 [H, width, 3]: a caption, image and overlay side by side for each row; then a legend.
+
+    rows: (caption, image, overlay), the last two uint8 [h, w, 3].
+    """
+    cell = (width - 3 * _GAP) // 2
+    parts = []
+    for caption, image, overlaid in rows:
+        height = max(1, round(cell * image.shape[0] / image.shape[1]))
+        parts.append(text_line(caption, width))
+        pair = np.empty((height + _GAP, width, 3), np.uint8)
+        pair[:] = _PAPER
+        pair[:height, _GAP : _GAP + cell] = fit(image, cell, height)
+        pair[:height, 2 * _GAP + cell : 2 * _GAP + 2 * cell] = fit(overlaid, cell, height)
+        parts.append(pair)
+    return np.concatenate([*parts, legend(classes, width)])
+
+
+def _legend_layout(classes: Sequence[LabelClass], width: int) -> tuple[list[tuple[int, int]], int]:
+    """(left, row) of every class, filled line by line, and the number of rows."""
+    places, left, row = [], 8, 0
+    for item in classes:
+        needed = 18 + round(_font().getlength(item.name)) + _GAP
+        if left > 8 and left + needed > width:
+            left, row = 8, row + 1
+        places.append((left, row))
+        left += needed
+    return places, row + 1
+
+
+@lru_cache(maxsize=1)
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=_FONT_SIZE)

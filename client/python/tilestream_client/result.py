@@ -1,0 +1,258 @@
+"""What became of one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream_client import jpeg, masks, overlay
+from tilestream_client.config import encoding_from_proto
+from tilestream_client.errors import MaskError, ProtocolError
+from tilestream_client.info import LabelClass, Model, UInt8Array, enum_name
+from tilestream_client.v1 import segmentation_pb2 as pb
+
+
+class FrameStatus(StrEnum):
+    """What became of a frame."""
+
+    OK = "ok"  # there is a mask
+    DROPPED = "dropped"  # the server did not compute it; the frame itself may be fine
+    INVALID = "invalid"  # the frame cannot be used; sending it again will not help
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Where the time of a frame went on the server, seconds; 0 = did not happen."""
+
+    total: float = 0.0
+    queue: float = 0.0
+    decode: float = 0.0
+    engine: float = 0.0
+    motion: float = 0.0
+    gate: float = 0.0
+    backbone: float = 0.0
+    head: float = 0.0
+    encode: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseStats:
+    """What a frame cost and what was reused from earlier ones.
+
+    units_computed, units_dropped: block units (residual block x bin). mean_distortion: over all bins.
+    block_budget: share of units this frame was allowed. macs: multiply-accumulates, 0 = not counted.
+    agreement: share of pixels that kept their label where reused bins were recomputed, None = cannot tell.
+    """
+
+    key_frame: bool = False
+    units_computed: int = 0
+    units_dropped: int = 0
+    mean_distortion: float = 0.0
+    block_budget: float = 0.0
+    macs: int = 0
+    agreement: float | None = None
+
+    @property
+    def block_drop_rate(self) -> float:
+        """Dropped block units / all of them, 0..1; 0 where there are none."""
+        return self.units_dropped / max(1, self.units_computed + self.units_dropped)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bins:
+    """The account of every bin; a bin is a square of ``bin_size`` pixels at the compute size.
+
+    units_computed: uint32 [rows, columns], block units computed. distortion: float32 [rows, columns],
+    since the bin was last computed. age: uint32 [rows, columns], frames since then, 0 = in this one.
+    """
+
+    bin_size: int
+    units_computed: npt.NDArray[np.uint32]
+    distortion: npt.NDArray[np.float32]
+    age: npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedMask:
+    """A map of bytes as it travelled: ``encoding`` is "png", "rle" or "raw"."""
+
+    width: int
+    height: int
+    encoding: str
+    data: bytes = field(repr=False)
+
+    def decode(self) -> UInt8Array:
+        """uint8 [height, width]. Raises MaskError where the data is not what it says."""
+        decoder = _DECODERS.get(self.encoding)
+        if decoder is None:
+            raise MaskError(f"masks of {self.encoding} need a newer tilestream-client")
+        return decoder(self.data, self.width, self.height)
+
+
+_DECODERS = {"png": masks.decode_png, "rle": masks.decode_rle, "raw": masks.decode_raw}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The answer to one frame. Masks and images are decoded when they are first asked for.
+
+    frame_id: position of the frame in your source, from 0.
+    name: the frame's name in its source (a file name); "" where it has none.
+    status, ok: whether there is a mask. reason: why not, one word such as "queue_full"; "" where ok.
+    detail: more about the reason, for people.
+    latency: seconds from handing the frame to gRPC to reading its answer, by this machine's clock.
+    capture_time: seconds since the Unix epoch as given with the frame; 0 = unknown.
+    times: where the time went on the server. reuse: None unless ok. bins: None unless asked for.
+    jpeg: the frame as it was sent. model: the model that served it, with classes and palette.
+    """
+
+    frame_id: int
+    status: FrameStatus
+    model: Model
+    name: str = ""
+    reason: str = ""
+    detail: str = ""
+    latency: float = 0.0
+    capture_time: float = 0.0
+    times: Times = field(default_factory=Times)
+    reuse: ReuseStats | None = None
+    bins: Bins | None = None
+    mask: EncodedMask | None = None
+    confidence_map: EncodedMask | None = field(default=None, repr=False)
+    jpeg: bytes = field(default=b"", repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """There is a mask."""
+        return self.status is FrameStatus.OK
+
+    @property
+    def classes(self) -> tuple[LabelClass, ...]:
+        """The model's classes."""
+        return self.model.classes
+
+    @property
+    def palette(self) -> UInt8Array:
+        """uint8 [256, 3] RGB: the colour of every label value."""
+        return self.model.palette
+
+    @cached_property
+    def labels(self) -> UInt8Array | None:
+        """uint8 [H, W] of label values; None unless ok. Raises MaskError where it cannot be decoded."""
+        return None if self.mask is None else self.mask.decode()
+
+    @cached_property
+    def confidence(self) -> UInt8Array | None:
+        """uint8 [H, W], 0 = a tie of the two best classes, 255 = certain; None unless asked for and ok."""
+        return None if self.confidence_map is None else self.confidence_map.decode()
+
+    @cached_property
+    def image(self) -> UInt8Array | None:
+        """uint8 [H, W, 3] RGB: the frame that was sent, as the server saw it; None if it is no image."""
+        return jpeg.decode(self.jpeg)
+
+    def colorize(self) -> UInt8Array:
+        """uint8 [H, W, 3] RGB: the labels in the model's colours. Raises ValueError unless ok."""
+        return overlay.colorize(self._labels(), self.palette)
+
+    def overlay(self, alpha: float = 0.5) -> UInt8Array:
+        """uint8 [H, W, 3] RGB: the labels' colours over the frame; ``alpha`` 1 = colours only.
+
+        Raises ValueError unless ok.
+        """
+        if self.image is None:
+            raise ValueError(f"frame {self.frame_id} is no image")
+        return overlay.blend(self.image, self._labels(), self.palette, alpha)
+
+    def _labels(self) -> UInt8Array:
+        if self.labels is None:
+            raise ValueError(f"frame {self.frame_id} has no mask: {self.status} ({self.reason})")
+        return self.labels
+
+
+def from_proto(message: pb.FrameResult, model: Model, *, name: str, jpeg: bytes, latency: float) -> Result:
+    """The generated message with what only the client knows.
+
+    Raises ProtocolError for a status that this release does not know.
+    """
+    status = _STATUS.get(message.status)
+    if status is None or (status is FrameStatus.OK) != message.HasField("mask"):
+        raise ProtocolError(f"the answer to frame {message.frame_id} makes no sense: status {message.status}")
+    return Result(
+        frame_id=message.frame_id,
+        status=status,
+        model=model,
+        name=name,
+        reason=_reason(message, status),
+        detail=message.detail,
+        latency=latency,
+        capture_time=message.capture_time_us / 1e6,
+        times=_times(message.times),
+        reuse=_reuse(message.reuse) if message.HasField("reuse") else None,
+        bins=_bins(message.bins) if message.HasField("bins") else None,
+        mask=_mask(message.mask) if message.HasField("mask") else None,
+        confidence_map=_mask(message.confidence) if message.HasField("confidence") else None,
+        jpeg=jpeg,
+    )
+
+
+_STATUS = {
+    pb.FRAME_STATUS_OK: FrameStatus.OK,
+    pb.FRAME_STATUS_DROPPED: FrameStatus.DROPPED,
+    pb.FRAME_STATUS_INVALID: FrameStatus.INVALID,
+}
+
+
+def _reason(message: pb.FrameResult, status: FrameStatus) -> str:
+    if status is FrameStatus.DROPPED:
+        return enum_name(pb.DropReason, message.drop_reason, "DROP_REASON_")
+    if status is FrameStatus.INVALID:
+        return enum_name(pb.InvalidReason, message.invalid_reason, "INVALID_REASON_")
+    return ""
+
+
+def _times(times: pb.StageTimes) -> Times:
+    return Times(
+        total=times.total_us / 1e6,
+        queue=times.queue_us / 1e6,
+        decode=times.decode_us / 1e6,
+        engine=times.engine_us / 1e6,
+        motion=times.motion_us / 1e6,
+        gate=times.gate_us / 1e6,
+        backbone=times.backbone_us / 1e6,
+        head=times.head_us / 1e6,
+        encode=times.encode_us / 1e6,
+    )
+
+
+def _reuse(reuse: pb.ReuseStats) -> ReuseStats:
+    return ReuseStats(
+        key_frame=reuse.key_frame,
+        units_computed=reuse.units_computed,
+        units_dropped=reuse.units_dropped,
+        mean_distortion=reuse.mean_distortion,
+        block_budget=reuse.block_budget,
+        macs=reuse.macs,
+        agreement=reuse.agreement if reuse.HasField("agreement") else None,
+    )
+
+
+def _bins(bins: pb.BinAccount) -> Bins:
+    shape = (bins.rows, bins.columns)
+    try:
+        return Bins(
+            bins.bin_size,
+            np.array(bins.units_computed, np.uint32).reshape(shape),
+            np.array(bins.distortion, np.float32).reshape(shape),
+            np.array(bins.age, np.uint32).reshape(shape),
+        )
+    except ValueError as error:
+        raise ProtocolError(f"the account of the bins is not {shape[0]}x{shape[1]}: {error}") from error
+
+
+def _mask(mask: pb.Mask | pb.ConfidenceMap) -> EncodedMask:
+    return EncodedMask(mask.width, mask.height, encoding_from_proto(mask.encoding), mask.data)

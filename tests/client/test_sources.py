@@ -1,0 +1,173 @@
+"""Frames out of files, folders, arrays and bytes."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tilestream_client import Camera, Client, Frame, ImageFolder, SourceError, VideoFile, jpeg, paced
+from tilestream_client.sources import as_frame, open_source
+
+
+def write_video(path: Path, noise: int = 1) -> Path:
+    """12 frames of 64x48 at 12.5 frames/s, growing brighter; noise makes the file large."""
+    random = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(25, 2))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(12):
+            image = random.integers(0, noise, (48, 64, 3), np.uint8) + np.uint8(20 * index)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def video(tmp_path) -> Path:
+    return write_video(tmp_path / "drive.mp4")
+
+
+def test_a_video_file(video):
+    source = open_source(video)
+    assert isinstance(source, VideoFile)
+    assert (source.fps, source.length, source.size) == (12.5, 12, (64, 48))
+    for _ in range(2):  # it may be read again
+        frames = list(source)
+        assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * 12
+        assert np.diff([float(frame.image.mean()) for frame in frames]).min() > 10
+
+
+def test_a_cut_off_video_gives_what_there_is(tmp_path):
+    """The index of an mp4 is at its end; an avi is cut off here, as a camera that lost power leaves it."""
+    path = write_video(tmp_path / "drive.avi", noise=200)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    assert 1 <= len(list(VideoFile(path))) < 12
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no video at all"])
+def test_what_is_no_video(tmp_path, content):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"cannot open .*broken\.mp4"):
+        open_source(path)
+
+
+def test_what_is_not_there(tmp_path):
+    with pytest.raises(SourceError, match="No such file"):
+        open_source(tmp_path / "missing.mp4")
+    with pytest.raises(SourceError, match="no images"):
+        open_source(tmp_path / "missing.png")
+    with pytest.raises(SourceError, match="no images"):
+        open_source(tmp_path)
+
+
+def test_a_folder_in_natural_order_with_jpegs_untouched(tmp_path, images):
+    jpegs = {}
+    for number in (10, 2, 1):
+        path = tmp_path / f"frame{number}.JPG"
+        path.write_bytes(jpeg.encode(images[number % 10], quality=50))
+        jpegs[path.name] = path.read_bytes()
+    cv2.imwrite(str(tmp_path / "frame3.png"), cv2.cvtColor(images[3], cv2.COLOR_RGB2BGR))
+    (tmp_path / "notes.txt").write_text("not an image")
+    source = open_source(tmp_path)
+    assert isinstance(source, ImageFolder) and source.length == 4
+    frames = list(source)
+    assert [frame.name for frame in frames] == ["frame1.JPG", "frame2.JPG", "frame3.png", "frame10.JPG"]
+    assert all(frame.encoded() == jpegs[frame.name] for frame in frames if frame.name in jpegs)
+    np.testing.assert_array_equal(frames[2].image, images[3])
+    (single,) = open_source(str(tmp_path / "frame2.JPG"))
+    assert single.data == jpegs["frame2.JPG"]
+
+
+def test_a_folder_with_a_broken_image(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(SourceError, match=r"a\.png is no image"):
+        list(open_source(tmp_path))
+
+
+def test_a_camera_that_is_not_there():
+    assert isinstance(open_source(0), Camera)
+    with pytest.raises(SourceError, match="cannot open camera 999"):
+        list(open_source(999))
+
+
+@pytest.mark.parametrize("wrong", [b"jpeg", np.zeros((4, 4, 3), np.uint8), Frame(data=b""), 1.5, None, True])
+def test_what_is_no_source(wrong):
+    with pytest.raises(TypeError):
+        open_source(wrong)
+
+
+def test_an_async_iterator_needs_the_async_client():
+    async def frames():
+        yield b""
+
+    with pytest.raises(TypeError, match="AsyncClient"):
+        open_source(frames())
+
+
+def test_a_stack_of_frames_is_a_source():
+    frames = open_source(np.zeros((5, 8, 8, 3), np.uint8))
+    assert [as_frame(item).image.shape for item in frames] == [(8, 8, 3)] * 5
+
+
+def test_sources_through_the_client(serve, video, tmp_path, images):
+    for index in range(3):
+        (tmp_path / f"{index}.jpg").write_bytes(jpeg.encode(images[index]))
+    server = serve()
+    with Client(server.target) as client:
+        assert [result.image.shape for result in client.stream(video)] == [(48, 64, 3)] * 12
+        assert [result.name for result in client.stream(tmp_path)] == ["0.jpg", "1.jpg", "2.jpg"]
+        assert [result.ok for result in client.stream(jpeg.encode(image) for image in images)] == [True] * 10
+    assert server.records[1].frames[0].data == (tmp_path / "0.jpg").read_bytes()
+
+
+def test_paced_is_not_faster_than_asked():
+    start = time.monotonic()
+    frames = list(paced([b"x"] * 6, fps=50))
+    assert time.monotonic() - start >= 5 / 50
+    assert np.diff([frame.capture_time for frame in frames]).min() >= 0 and frames[0].capture_time > 1e9
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    hnp.arrays(
+        np.uint8, st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(3)), fill=st.integers(0, 255)
+    )
+)
+def test_jpeg_keeps_size_and_mean_colour(image):
+    decoded = jpeg.decode(jpeg.encode(image, quality=100))
+    assert decoded.shape == image.shape
+    assert abs(float(decoded.mean()) - float(image.mean())) < 24
+
+
+def test_jpeg_takes_rgb_and_gray_and_views():
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[..., 0] = 200  # red
+    decoded = jpeg.decode(jpeg.encode(image[::-1, ::2]))
+    assert decoded.shape == (16, 8, 3) and decoded[0, 0, 0] > 180 and decoded[0, 0, 2] < 30
+    assert jpeg.decode(jpeg.encode(image[..., 0])).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((1, 70000), np.uint8),
+        np.zeros(4, np.uint8),
+    ],
+)
+def test_arrays_that_are_no_images(wrong):
+    with pytest.raises(SourceError):
+        jpeg.encode(wrong)
