@@ -22,9 +22,9 @@ command -v "$PYTHON" >/dev/null || apt_install python3 || fail "Python 3.11 or n
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv ||
   fail "Python's venv module is missing: sudo apt-get install python3-venv"
 
-if ! ldconfig -p 2>/dev/null | grep -q libturbojpeg.so.0 && ! apt_install libturbojpeg0; then
+if ! ldconfig -p 2>/dev/null | grep -q libturbojpeg.so.0 && ! apt_install libturbojpeg0 && ! apt_install libturbojpeg; then
   echo "setup: libturbojpeg is not installed; the bundled library of simplejpeg is used instead" \
-       "(to have the system's: sudo apt-get install libturbojpeg0)" >&2
+       "(to have the system's: sudo apt-get install libturbojpeg0, on Ubuntu libturbojpeg)" >&2
 fi
 
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"

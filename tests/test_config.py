@@ -77,3 +77,8 @@ def test_a_wrong_environment_variable_is_named(monkeypatch):
     monkeypatch.setenv("TILESTREAM_PORT", "http")
     with pytest.raises(ConfigError, match=r"port: .*'http'"):
         load_settings()
+
+
+def test_the_largest_frame_has_to_fit_into_a_message():
+    with pytest.raises(ConfigError, match="max_message_bytes has to be at least"):
+        load_settings({"max_frame_bytes": 5000, "max_message_bytes": 5000})

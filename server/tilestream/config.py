@@ -10,10 +10,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 ENV_PREFIX = "TILESTREAM_"
+_MESSAGE_OVERHEAD = 1024  # bytes of a request beside its frame, at most
 
 
 class ConfigError(Exception):
@@ -101,6 +102,15 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @model_validator(mode="after")
+    def _frames_fit_into_messages(self) -> Self:
+        if self.max_frame_bytes + _MESSAGE_OVERHEAD > self.max_message_bytes:
+            raise ValueError(
+                f"max_message_bytes has to be at least max_frame_bytes + {_MESSAGE_OVERHEAD}: a frame "
+                "that is too large is to be answered, not to end its stream"
+            )
+        return self
 
 
 def load_settings(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 _POLL = 0.02  # seconds between looks at what is left while shutting down
+_LAST_STEP = 0.2  # seconds for a step that runs when the grace period is over
 _LAST_ANSWERS = 1.0  # seconds for statuses that are on their way when the grace period is over
 
 
@@ -52,11 +53,21 @@ class Server:
         self.lifecycle = Lifecycle()
         self.registry = SessionRegistry(settings.max_sessions, settings.retry_delay, self._on_close)
         self._router = OutcomeRouter(self.metrics)
-        self._engine_loop = EngineLoop(make_engine, Scheduler(settings.max_batch), self._router.on_step)
+        self.engine_died = asyncio.Event()
+        self._event_loop = asyncio.get_running_loop()
+        self._engine_loop = EngineLoop(
+            make_engine,
+            Scheduler(settings.max_batch),
+            self._router.on_step,
+            self._on_engine_death,
+        )
         self._media_pool = ThreadPoolExecutor(settings.media_threads, thread_name_prefix="media")
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
-            interceptors=[ErrorInterceptor(SERVICE)], options=_channel_options(settings)
+            interceptors=[ErrorInterceptor(SERVICE)],
+            options=_channel_options(settings),
+            # Sessions, and some room for questions and for streams that have not sent their config.
+            maximum_concurrent_rpcs=2 * settings.max_sessions + 64,
         )
 
     async def start(self) -> None:
@@ -124,7 +135,7 @@ class Server:
         if len(self.registry):
             log.warning("grace period is over", extra={"sessions": len(self.registry)})
         await self._grpc.stop(min(_LAST_ANSWERS, max(0.1, self.lifecycle.remaining())))
-        await asyncio.to_thread(self._engine_loop.stop, 5.0)
+        await asyncio.to_thread(self._engine_loop.stop, max(_LAST_STEP, self.lifecycle.remaining()))
         self._media_pool.shutdown(wait=False, cancel_futures=True)
         if self.settings.metrics_port:
             await asyncio.to_thread(self._metrics_server.shutdown)
@@ -133,6 +144,9 @@ class Server:
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):
             await self._health.set(name, status)
+
+    def _on_engine_death(self) -> None:
+        self._event_loop.call_soon_threadsafe(self.engine_died.set)
 
     def _on_close(self, session: Session, cause: CloseCause) -> None:
         log.info("session closed", extra={"session": session.session_id, "cause": cause.value})
@@ -155,7 +169,16 @@ async def _run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
     except StartError as error:
         log.error("cannot start: %s", error)
         return 1
-    log.info("stopping on %s", await signals.get())
+    first = asyncio.ensure_future(signals.get())
+    died = asyncio.ensure_future(server.engine_died.wait())
+    await asyncio.wait({first, died}, return_when=asyncio.FIRST_COMPLETED)
+    died.cancel()
+    if not first.done():
+        first.cancel()
+        log.error("stopping since the engine's thread died")
+        await server.stop(0.0)
+        return 1
+    log.info("stopping on %s", first.result())
     stopping = asyncio.ensure_future(server.stop())
     again = asyncio.ensure_future(signals.get())
     await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)

@@ -111,7 +111,8 @@ async def play(r: Running, sequence: list[bytes], cancel_after: int | None) -> N
 @settings(max_examples=30)
 def test_any_sequence_of_requests(plays):
     async def run():
-        limits = {"max_frame_pixels": 400_000, "max_frame_side": 650, "max_message_bytes": 25_000}
+        limits = {"max_frame_pixels": 400_000, "max_frame_side": 650, "max_frame_bytes": 23_000}
+        limits["max_message_bytes"] = 25_000
         async with running(max_sessions=4, **limits) as r:
             await asyncio.gather(*(play(r, sequence, cancel) for sequence, cancel in plays))
             while len(r.server.registry) or r.engine.open_sessions:

@@ -1,11 +1,13 @@
 """What happens to frames that come faster than they are computed."""
 
 import asyncio
+import gc
 import threading
 
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import Stream, running
+from tilestream.media.jpeg import DecodedFrame
 from tilestream.v1 import segmentation_pb2 as pb
 
 OK, DROPPED = pb.FRAME_STATUS_OK, pb.FRAME_STATUS_DROPPED
@@ -101,3 +103,17 @@ async def test_a_client_that_does_not_read_is_bounded():
         sending.cancel()
         stream.call.cancel()
         await until(lambda: len(r.server.registry) == 1)
+
+
+def decoded_frames_alive() -> int:
+    return sum(isinstance(thing, DecodedFrame) for thing in gc.get_objects())
+
+
+async def test_images_of_superseded_frames_are_let_go():
+    """A client that does not read must not make the server keep what it decoded."""
+    async with running(FakeEngine(threading.Event())) as r:
+        stream = await r.open(queue_policy="QUEUE_POLICY_LATEST_ONLY")
+        await send_while_busy(r, stream, 12)
+        await until(lambda: received(r) == 12)
+        async with asyncio.timeout(60):
+            await until(lambda: decoded_frames_alive() <= 3)

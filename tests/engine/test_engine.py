@@ -104,3 +104,9 @@ def test_release_is_idempotent(engine):
     engine.release("s")
     engine.release("s")
     engine.release("never opened")
+
+
+def test_two_models_of_one_name_are_refused(tmp_path):
+    paths = [write_weights(tmp_path / folder / "same.safetensors") for folder in ("a", "b")]
+    with pytest.raises(EngineError, match="two models are called 'same'"):
+        create_engine(EngineOptions(tuple(map(str, paths)), device="cpu", precision="fp32"))

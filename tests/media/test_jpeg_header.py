@@ -88,3 +88,10 @@ def test_scan_before_frame_header_is_corrupt():
 def test_too_many_scans_are_not_taken():
     data = encode(photo(64, 48), progressive=True)
     assert reason_of(data[:-2] + b"\xff\xda" * 80 + data[-2:]) is InvalidReason.UNSUPPORTED
+
+
+def test_scans_are_counted_in_baseline_files_too():
+    data = encode(photo(64, 48))
+    scan = data.index(b"\xff\xda")
+    length = 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+    assert reason_of(data[:-2] + data[scan : scan + length] * 80 + data[-2:]) is InvalidReason.UNSUPPORTED

@@ -152,3 +152,21 @@ def test_an_engine_that_cannot_be_made():
     with pytest.raises(EngineError):
         loop.open(SessionSpec("a", "fake"), 1.0).result(LONG)
     assert loop.stop(LONG)
+
+
+def test_a_loop_that_dies_says_so_and_refuses_further_calls():
+    died = threading.Event()
+
+    class Broken(Scheduler):
+        def schedule(self, now):
+            raise RuntimeError("a bug")
+
+    engine = FakeEngine()
+    loop = EngineLoop(lambda: engine, Broken(1), lambda report: None, died.set)
+    loop.start().result(LONG)
+    loop.open(SessionSpec("a", "fake"), 1.0).result(LONG)
+    loop.offer(ReadyFrame("a", 1, np.zeros((8, 8, 3), np.uint8)))
+    assert died.wait(LONG)
+    with pytest.raises(EngineError, match="stopping"):
+        loop.open(SessionSpec("b", "fake"), 1.0).result(LONG)
+    assert loop.stop(LONG) and engine.closed

@@ -71,3 +71,10 @@ def test_metrics_count_and_rate():
     assert value("tilestream_sessions_refused_total") == 1
     now[0] += 60
     assert value("tilestream_fps") == 0
+
+
+def test_clients_cannot_forge_log_lines():
+    stream = io.StringIO()
+    setup_logging("console", "info", stream)
+    logging.getLogger("x").info("opened", extra={"camera": "a\n2026 ERROR forged"})
+    assert stream.getvalue().count("\n") == 1

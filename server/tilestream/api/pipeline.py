@@ -79,9 +79,12 @@ class FramePipeline:
         return True
 
     def _on_decoded(self, ticket: Ticket, future: asyncio.Future[tuple[DecodedFrame, float]]) -> None:
+        ticket.on_drop = None  # it refers to the future, which would keep the image until the answer is sent
         if not future.cancelled():
             error = future.exception()
-            if error is None:
+            if ticket.answer is not None:
+                pass  # dropped meanwhile: nobody needs the image
+            elif error is None:
                 self._decoded[ticket.frame_id], ticket.decode_seconds = future.result()
             elif isinstance(error, BadFrame):
                 ticket.resolve(Answer(Status.INVALID, error.reason, str(error)))

@@ -150,7 +150,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
     ) -> pb.ListSessionsResponse:
         """Live sessions, oldest first, a page at a time."""
         token = request.page_token
-        if token and not token.isdecimal():
+        if token and (not token.isdecimal() or len(token) > 18):
             raise errors.invalid_argument("page_token", repr(token[:40]), "a next_page_token of this call")
         after = int(token) if token else 0
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,6 +14,8 @@ from tilestream.config import Settings
 from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
 from tilestream.sessions.registry import SessionRegistry
 from tilestream.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 
 class Lifecycle:
@@ -65,7 +68,10 @@ class OutcomeRouter:
         for index, outcome in enumerate(report.outcomes):
             receive = self._receivers.get(outcome.session_id)
             if receive is not None:
-                receive(report, index)
+                try:
+                    receive(report, index)
+                except Exception:  # one session's trouble must not cost the others their frames
+                    log.exception("an outcome was lost", extra={"session": outcome.session_id})
 
 
 @dataclass(slots=True)

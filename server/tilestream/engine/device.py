@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import torch
 
 from tilestream.engine.options import Precision
@@ -44,4 +46,8 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 convolutions run faster than fp32 ones on the device."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # oneDNN also says yes where it emulates bf16 with AVX-512, which is slower than fp32.
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return platform.machine() not in ("x86_64", "AMD64") or native is None or bool(native())

@@ -24,7 +24,7 @@ from tilestream.messages import (
     StepPlan,
 )
 from tilestream.models import ModelError, list_models, load_model
-from tilestream.models.census import count_macs, count_residual_blocks
+from tilestream.models.census import count_macs, count_residual_blocks, shadow_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class LoadedModel:
     def __init__(self, module: nn.Module, executor: DenseExecutor) -> None:
         self.module, self.executor = module, executor
         self.residual_blocks = count_residual_blocks(self.module)
+        self._shadow = shadow_of(self.module)
         self._macs: dict[tuple[int, int], int] = {}
 
     @property
@@ -47,7 +48,7 @@ class LoadedModel:
         stride = self.executor.stride
         size = (height + -height % stride, width + -width % stride)
         if size not in self._macs:
-            self._macs[size] = count_macs(self.module, *size)
+            self._macs[size] = count_macs(self._shadow, *size)
         return self._macs[size]
 
 
@@ -68,6 +69,8 @@ class TorchEngine:
             except ModelError as error:
                 raise EngineError(str(error)) from error
             loaded = LoadedModel(module, DenseExecutor(module, self.device, self._dtype))
+            if loaded.info.name in self._models:
+                raise EngineError(f"two models are called {loaded.info.name!r}; rename one of the files")
             self._models[loaded.info.name] = loaded
         if not self._models:
             raise EngineError("no model to serve: no weights are shipped and none were named")
@@ -106,10 +109,10 @@ class TorchEngine:
         want_confidence = any(self._sessions[job.session_id].want_confidence for job in jobs)
         try:
             result = model.executor.run([job.image for job in jobs], want_confidence)
+            return [self._outcome(model, job, result, index) for index, job in enumerate(jobs)]
         except Exception:  # whatever went wrong concerns these frames only
             logger.exception("a batch of %d frames failed", len(jobs))
             return [_failed(job, "the computation failed; see the server's log") for job in jobs]
-        return [self._outcome(model, job, result, index) for index, job in enumerate(jobs)]
 
     def _outcome(self, model: LoadedModel, job: FrameJob, result: DenseResult, index: int) -> FrameOutcome:
         spec = self._sessions[job.session_id]

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 Image = npt.NDArray[np.uint8]
 Decode = Callable[[bytes, int, int, int], Image]  # (data, width, height, denominator of the scale)
 
+_ERROR_CODE = "_TurboJPEG__get_error_code"  # a private attribute of PyTurboJPEG 1.x
 _SCALES = (8, 4, 2)  # the ones with fast code in libjpeg-turbo, coarsest first
 _SCALED_MIN_SIDE = 64  # smaller frames are not worth it
 
@@ -92,8 +93,10 @@ def decode_jpeg(data: bytes, width: int, height: int, denominator: int = 1) -> I
     try:
         return _decode(data, width, height, denominator)
     except (ValueError, OSError, MemoryError) as error:
-        cut = "premature end" in str(error).lower()
-        reason = InvalidReason.TRUNCATED if cut else InvalidReason.CORRUPT
+        words = str(error).lower()
+        if "subsampling" in words:
+            raise BadFrame(InvalidReason.UNSUPPORTED, f"JPEG of a rare kind is not taken: {error}") from error
+        reason = InvalidReason.TRUNCATED if "premature end" in words else InvalidReason.CORRUPT
         raise BadFrame(reason, f"the JPEG is damaged: {error}") from error
 
 
@@ -146,7 +149,10 @@ def system_decoder() -> Decode | None:
         return None
     # Without the library's error code PyTurboJPEG raises for warnings too, which is what strict means
     # here; with it, it calls warnings.warn() and hands out a half gray image.
-    library._TurboJPEG__get_error_code = None
+    if not hasattr(library, _ERROR_CODE):
+        log.warning("this PyTurboJPEG cannot be made strict; using the library of simplejpeg")
+        return None
+    setattr(library, _ERROR_CODE, None)
 
     def decode(data: bytes, width: int, height: int, denominator: int) -> Image:
         scale = (1, denominator) if denominator > 1 else None

@@ -14,7 +14,7 @@ _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _SOS, _DHT, _JPG, _DAC = 0xDA, 0xC4, 0xC8, 0xCC
 _TAKEN = {0xC0: "baseline", 0xC1: "extended sequential", 0xC2: "progressive"}
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # TEM and the restart markers
-_MAX_SCANS = 64  # real progressive files have about 10; more is an attack on the decoder's time
+_MAX_SCANS = 64  # real files have about 10; each costs the decoder a pass over the whole image
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ def read_header(data: bytes) -> JpegHeader:
     header, scan = _walk_segments(data)
     if data.rfind(_EOI, scan) < 0:  # from the end: cameras may pad
         raise BadFrame(InvalidReason.TRUNCATED, "the JPEG ends before its end marker (FF D9)")
-    if header.progressive and data.count(b"\xff\xda") > _MAX_SCANS:
+    # Counted from the first one on, where FF is escaped; previews, which may hold more, lie before it.
+    if 1 + data.count(b"\xff\xda", scan) > _MAX_SCANS:
         raise BadFrame(InvalidReason.UNSUPPORTED, f"the JPEG has more than {_MAX_SCANS} scans")
     return header
 

@@ -12,8 +12,13 @@ from tilestream.models import ddrnet, resnet
 RESIDUAL_BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, ddrnet.BasicBlock, ddrnet.Bottleneck)
 
 
-def count_macs(model: nn.Module, height: int, width: int) -> int:
-    """Multiply-accumulates of all convolutions for one frame of height x width pixels."""
+def shadow_of(model: nn.Module) -> nn.Module:
+    """The model without its numbers, on the meta device: shapes can be followed through it at no cost."""
+    return copy.deepcopy(model).to("meta").eval()
+
+
+def count_macs(shadow: nn.Module, height: int, width: int) -> int:
+    """Multiply-accumulates of all convolutions of a :func:`shadow_of` a model, for one frame."""
     total = 0
 
     def add(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -21,12 +26,13 @@ def count_macs(model: nn.Module, height: int, width: int) -> int:
         assert isinstance(module, nn.Conv2d)
         total += output.numel() * module.weight[0].numel()
 
-    shadow = copy.deepcopy(model).to("meta").eval()
-    for module in shadow.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(add)
-    with torch.no_grad():
-        shadow(torch.empty(1, 3, height, width, device="meta", dtype=next(model.parameters()).dtype))
+    handles = [m.register_forward_hook(add) for m in shadow.modules() if isinstance(m, nn.Conv2d)]
+    try:
+        with torch.no_grad():
+            shadow(torch.empty(1, 3, height, width, device="meta", dtype=next(shadow.parameters()).dtype))
+    finally:
+        for handle in handles:
+            handle.remove()
     return total
 
 

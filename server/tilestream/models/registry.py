@@ -137,11 +137,14 @@ def read_weights_info(path: Path) -> WeightsInfo:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
     try:
-        return WeightsInfo(
+        info = WeightsInfo(
             architecture=metadata["architecture"],
             classes=tuple(json.loads(metadata["classes"])),
             palette=tuple((int(r), int(g), int(b)) for r, g, b in json.loads(metadata["palette"])),
             reference_miou=float(metadata["reference_miou"]) if "reference_miou" in metadata else None,
         )
+        if len(info.palette) != len(info.classes):
+            raise ValueError(f"{len(info.classes)} classes but {len(info.palette)} colours")
+        return info
     except (KeyError, ValueError, TypeError) as error:
         raise ModelError(f"{path} lacks the metadata that `tilestream train` writes ({error})") from error

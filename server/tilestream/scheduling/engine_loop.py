@@ -41,8 +41,8 @@ class StepReport:
 class EngineLoop:
     """Runs an engine in a thread of its own. All methods may be called from any thread.
 
-    ``make_engine`` runs in that thread. ``on_step`` is called in it after every step and must
-    return at once (hand the report to an event loop, say).
+    ``make_engine`` runs in that thread, and so does ``on_death``, if the loop itself fails. ``on_step`` is
+    called in it after every step and must return at once (hand the report to an event loop, say).
     """
 
     def __init__(
@@ -50,10 +50,12 @@ class EngineLoop:
         make_engine: Callable[[], Engine],
         scheduler: Scheduler,
         on_step: Callable[[StepReport], None],
+        on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self._make_engine = make_engine
         self._scheduler = scheduler
         self._on_step = on_step
+        self._on_death = on_death
         self._commands: deque[tuple[Callable[[Engine], None], Future[None]]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -131,8 +133,22 @@ class EngineLoop:
         try:
             while self._turn(engine):
                 pass
+        except Exception:
+            log.exception("the engine's thread died")
+            self._give_up()
         finally:
             engine.close()
+
+    def _give_up(self) -> None:
+        """Nothing more will be computed: fail what is asked for, tell the server."""
+        with self._wake:
+            self._stopping = True
+            commands = list(self._commands)
+            self._commands.clear()
+        for _, future in commands:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(EngineError("the engine is stopping"))
+        self._on_death()
 
     def _turn(self, engine: Engine) -> bool:
         """Wait for work and do it. False when it is time to stop."""

@@ -44,11 +44,17 @@ class ConsoleFormatter(logging.Formatter):
     """``time level message key=value ...`` for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
+        fields = "".join(f" {key}={_plain(value)}" for key, value in _fields(record).items())
         line = f"{_timestamp(record)} {record.levelname:<7} {record.getMessage()}{fields}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+def _plain(value: object) -> str:
+    """The value, quoted where it could be taken for something else: clients choose some of them."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
 def setup_logging(form: str, level: str, stream: TextIO | None = None) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from tilestream.engine.device import choose_device, choose_precision
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, build_model, load_model, save_model
-from tilestream.models.census import count_macs
+from tilestream.models.census import count_macs, shadow_of
 from tilestream.models.registry import ARCHITECTURES, WeightsInfo
 from tilestream.training.augment import AugmentOptions
 from tilestream.training.cards import CardFacts, Phase, read_phases, record_phase, render_card
@@ -152,7 +152,7 @@ def _finish(
         name=model,
         description=ARCHITECTURES[model].description,
         parameters=sum(p.numel() for p in average.parameters()),
-        gmacs=count_macs(written, *size) / 1e9,
+        gmacs=count_macs(shadow_of(written), *size) / 1e9,
         gmacs_size=size,
         steps=trainer.step,
         hours=trainer.seconds / 3600,

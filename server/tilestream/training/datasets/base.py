@@ -46,7 +46,7 @@ class SegmentationDataset(ABC):
 
 def read_image(path: Path) -> UInt8Array:
     """Read an image as uint8 [H, W, 3] RGB. Raises :class:`DatasetError`."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DatasetError(f"cannot read image {path}")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -1,0 +1,80 @@
+"""Labelled frames through a real server: mIoU of the masks received against the model's own.
+
+Streams the JPEG files as they are, in order, decodes the masks, and compares with the dense executor in
+this process on the same files, decoded by the server's decoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.server_overhead import server
+from bench.turns import write_result
+from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.device import choose_precision
+from tilestream.media.jpeg import FrameLimits, decode_frame
+from tilestream.models import load_model
+from tilestream.training.datasets.camvid import CamVid
+from tilestream.training.metrics import ConfusionMatrix
+from tilestream_client import Client
+
+NO_LIMITS = FrameLimits(1 << 30, 1 << 30, 1 << 16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of CamVid (train.txt, val.txt, test.txt)"
+    )
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--model", default="swiftnet_resnet18")
+    parser.add_argument("--precision", default="auto")
+    arguments = parser.parse_args()
+    dataset = CamVid(arguments.data, arguments.split)
+    jpegs = [image.read_bytes() for image, _ in dataset.pairs]
+    truths = [dataset[index].labels for index in range(len(dataset))]
+    precision, dtype = choose_precision(arguments.precision, torch.device("cpu"))
+    executor = DenseExecutor(load_model(arguments.model), torch.device("cpu"), dtype)
+    classes = len(dataset.class_names)
+    local, remote = ConfusionMatrix(classes), ConfusionMatrix(classes)
+    different = 0
+    latencies: list[float] = []
+    seconds: list[float] = []
+    with server("--models", arguments.model, "--precision", precision) as address, Client(address) as client:
+        for result in client.stream(iter(jpegs), frames_in_flight=2):
+            index = len(seconds)
+            assert result.labels is not None, result.detail
+            remote.add(truths[index], result.labels)
+            latencies.append(result.latency * 1e3)
+            seconds.append(result.times.engine)
+            expected = executor.run([decode_frame(jpegs[index], NO_LIMITS, None, 1 << 30).image]).labels[0]
+            local.add(truths[index], expected)
+            different += int((expected != result.labels).sum())
+    p50, p99 = np.percentile(latencies[1:], (50, 99))
+    body = {
+        "model": arguments.model,
+        "precision": precision,
+        "split": arguments.split,
+        "frames": len(dataset),
+        "miou_from_received_masks": remote.miou(),
+        "miou_in_process": local.miou(),
+        "pixels_that_differ": different,
+        "engine_ms_median": round(statistics.median(seconds) * 1e3, 2),
+        "latency_ms": {"p50": round(float(p50), 1), "p99": round(float(p99), 1)},
+    }
+    command = "python -m bench.stills_through_server " + " ".join(
+        Path(word).name if "/" in word else word for word in sys.argv[1:]
+    )
+    path = write_result(f"stills_through_server_{arguments.model}", command, body)
+    print(body)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Street video through the real server: the masks are the shipped model's own, and they are right."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from support.processes import served
+from tilestream.engine.dense import DenseExecutor
+from tilestream.media.jpeg import FrameLimits, decode_frame
+from tilestream.models import list_models, load_model
+from tilestream.training.metrics import ConfusionMatrix
+from tilestream.training.synthetic import SyntheticStreet
+from tilestream_client import Client, MaskEncoding
+
+pytestmark = pytest.mark.e2e
+NO_LIMITS = FrameLimits(1 << 30, 1 << 30, 1 << 16)
+
+
+@pytest.fixture(scope="module")
+def street():
+    """Frames of a street that no model was trained on, with their true labels, and as JPEGs."""
+    made = SyntheticStreet(seed=1_009_999, width=480, height=360, fps=15.0)
+    frames = [made.frame(t) for t in (0, 1, 2, 60, 61, 62)]
+    jpegs = [
+        cv2.imencode(".jpg", frame.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+        for frame in frames
+    ]
+    return frames, jpegs
+
+
+def test_a_model_is_shipped():
+    assert list_models()[0] == "swiftnet_resnet18"
+
+
+@pytest.mark.parametrize("encoding", [MaskEncoding.PNG, MaskEncoding.RLE, MaskEncoding.RAW])
+def test_received_masks_are_the_models_own_bit_for_bit(street, tmp_path, encoding):
+    frames, jpegs = street
+    model = load_model("swiftnet_resnet18")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    executor = DenseExecutor(model, torch.device("cpu"), torch.float32)
+    matrix = ConfusionMatrix(11)
+    try:
+        with served(tmp_path, "--models", "swiftnet_resnet18") as (_, port), Client(f"127.0.0.1:{port}") as c:
+            results = list(c.stream(iter(jpegs), mask_encoding=encoding, frames_in_flight=3))
+        assert [result.ok for result in results] == [True] * len(jpegs)
+        for frame, jpeg, result in zip(frames, jpegs, results, strict=True):
+            expected = executor.run([decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image]).labels[0]
+            assert np.array_equal(result.labels, expected)
+            matrix.add(frame.labels, result.labels)
+    finally:
+        torch.set_num_threads(threads)
+    assert matrix.miou() > 0.6
