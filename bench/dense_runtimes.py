@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -78,6 +79,20 @@ def openvino(network: nn.Module, image: UInt8Array, precision: str) -> Contender
     return lambda: np.asarray(compiled(batch)[0][0], dtype=np.uint8)
 
 
+def pool_by_matrices(x: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Adaptive average pooling as two matrix products: the same numbers, in operators that ONNX has."""
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return _averaging(rows, int(x.shape[-2])) @ x @ _averaging(columns, int(x.shape[-1])).T
+
+
+def _averaging(cells: int, length: int) -> Tensor:
+    matrix = torch.zeros(cells, length)
+    for cell in range(cells):
+        start, end = cell * length // cells, -(-(cell + 1) * length // cells)
+        matrix[cell, start:end] = 1.0 / (end - start)
+    return matrix
+
+
 def onnx_runtime(network: nn.Module, image: UInt8Array) -> Contender:
     """ONNX Runtime, fp32 (it has no bf16 convolutions on CPUs)."""
     import onnxruntime
@@ -85,14 +100,15 @@ def onnx_runtime(network: nn.Module, image: UInt8Array) -> Contender:
     example = torch.from_numpy(image[None])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        torch.onnx.export(
-            FrameToLabels(network).eval(),
-            (example,),
-            path,
-            input_names=["image"],
-            opset_version=17,
-            dynamo=False,
-        )
+        with mock.patch.object(F, "adaptive_avg_pool2d", pool_by_matrices):
+            torch.onnx.export(
+                FrameToLabels(network).eval(),
+                (example,),
+                path,
+                input_names=["image"],
+                opset_version=17,
+                dynamo=False,
+            )
         model = path.read_bytes()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
