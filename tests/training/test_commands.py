@@ -6,6 +6,7 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tilestream.cli import app
@@ -64,6 +65,12 @@ def test_train_pauses_goes_on_and_writes_weights_with_a_card(folder, tmp_path):
     assert report["frames"] == 4 and set(report["iou"]) == {"dark", "bright"}
     assert report["miou"] == pytest.approx(info.reference_miou, abs=1e-4)
 
+    # A run of no steps gives back the weights that it started from.
+    again = train(folder, tmp_path / "again", "--start", str(path), "--steps", "0")
+    assert again.exit_code == 0, again.output
+    old, new = (load_model(str(p)).state_dict() for p in (path, tmp_path / "again" / path.name))
+    assert all(torch.equal(new[key], value) for key, value in old.items())
+
 
 @pytest.mark.parametrize(
     ("more", "words"),
@@ -72,6 +79,7 @@ def test_train_pauses_goes_on_and_writes_weights_with_a_card(folder, tmp_path):
         (("--model", "nosuch"), "unknown architecture"),
         (("--device", "abacus"), "unknown device"),
         (("--teacher", "nosuch"), "unknown model"),
+        (("--start", "ddrnet23_slim"), "for other classes"),
         (("--test", "folder:nosuch"), "not a folder"),
         (("--data", "synthetic:1"), "different classes"),
     ],

@@ -20,7 +20,7 @@ from tilestream.engine.device import choose_device, choose_precision
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, build_model, load_model, save_model
 from tilestream.models.census import count_macs, shadow_of
-from tilestream.models.registry import ARCHITECTURES, WeightsInfo
+from tilestream.models.registry import ARCHITECTURES, WeightsInfo, read_weights_info, weights_path
 from tilestream.training.augment import AugmentOptions
 from tilestream.training.cards import CardFacts, Phase, read_phases, record_phase, render_card
 from tilestream.training.datasets import open_dataset
@@ -65,6 +65,10 @@ def train(
     freeze: Annotated[
         list[str] | None, typer.Option(help="Prefix of parameters that stay as they are; may be repeated.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Model to start from: a name or a .safetensors file."),
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Model whose answers are learned too: a name or a .safetensors file.")
     ] = None,
@@ -108,7 +112,7 @@ def train(
         tests = [(text, open_dataset(text, "test", out / "stills")) for text in test or ()]
         _check_classes([dataset for dataset, _ in [*datasets, *((d, 1.0) for _, d in tests)]])
         sources = [load_source(dataset, share, len(first.class_names)) for dataset, share in datasets]
-        network = build_model(model, len(first.class_names))
+        network = _start_from(start, model, first) if start else build_model(model, len(first.class_names))
         if init is not None and not (out / "last.pt").exists():
             _initialise(network, init, sources, options)
         tutor = load_model(teacher) if teacher else None
@@ -224,6 +228,15 @@ def _check_classes(datasets: list[SegmentationDataset]) -> None:
                 f"the data sets have different classes: {', '.join(datasets[0].class_names)} "
                 f"and {', '.join(dataset.class_names)}"
             )
+
+
+def _start_from(start: str, architecture: str, dataset: SegmentationDataset) -> nn.Module:
+    """A network with the weights of a trained one. Raises ModelError if that is another one."""
+    trained = load_model(start)
+    info = read_weights_info(weights_path(start))
+    if info.architecture != architecture or info.classes != dataset.class_names:
+        raise ModelError(f"{start} is {info.architecture} for other classes or not {architecture}")
+    return trained.requires_grad_(True)
 
 
 def _initialise(network: nn.Module, path: Path, sources: list[Source], options: TrainOptions) -> None:
