@@ -145,9 +145,7 @@ class EngineLoop:
             self._stopping = True
             commands = list(self._commands)
             self._commands.clear()
-        for _, future in commands:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(EngineError("the engine is stopping"))
+        _refuse(commands)
         self._on_death()
 
     def _turn(self, engine: Engine) -> bool:
@@ -158,9 +156,7 @@ class EngineLoop:
             commands = list(self._commands)
             self._commands.clear()
             if self._stopping:
-                for _, future in commands:
-                    if future.set_running_or_notify_cancel():
-                        future.set_exception(EngineError("the engine is stopping"))
+                _refuse(commands)
                 return False
             plan = StepPlan(()) if commands else self._scheduler.schedule(time.monotonic())
         for command, future in commands:
@@ -199,3 +195,10 @@ class EngineLoop:
             for job in plan.jobs
         )
         return StepReport(outcomes, time.monotonic() - begin)
+
+
+def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:
+    """Fail calls that will not be made any more."""
+    for _, future in commands:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(EngineError("the engine is stopping"))
