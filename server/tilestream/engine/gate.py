@@ -1,0 +1,217 @@
+"""Which residual blocks to compute in which bins: the interface of gates, and those that need no training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.engine.distortion import BinSignals
+from tilestream.messages import Float32Array
+
+BoolArray = npt.NDArray[np.bool_]
+
+GATES = ("every_k", "threshold", "budget")
+"""The names that :func:`make_gate` knows."""
+
+AGE_WEIGHT = 1.0
+"""Luma steps that a frame of age counts as.
+
+Features that are moved again and again lose sharpness even where the luma fits. Labels do not: moving
+labels instead of features would put this at 0 to 0.5.
+"""
+
+PEAK_WEIGHT = 0.3
+"""What the peak counts for in a bin's score, against its mean.
+
+Up to half a point of mIoU over the mean alone where labels are moved along a clip and 15 to 25 % of the
+bins are recomputed, and nothing lost elsewhere.
+"""
+
+MAX_AGE = 30.0
+"""Frames, two seconds at 15 Hz. Measured in the same way, half of it costs up to 1.7 points at 15 %."""
+
+THRESHOLD = 10.0
+"""Luma steps. A third of the bins in clips of 15 Hz driving."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateInput:
+    """What a gate decides on.
+
+    ``budget``: share (0..1] of the block units this frame may compute.
+    ``frames_since_key``: 1 for the frame after a key frame.
+    ``units``: residual blocks of the network.
+    """
+
+    signals: BinSignals
+    budget: float
+    frames_since_key: int
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """``keep``: bool [units, bins_h, bins_w], what to compute: all of it in a key frame.
+
+    Masks may share memory between units: not to be written to.
+    """
+
+    key_frame: bool
+    keep: BoolArray
+
+
+class Gate(Protocol):
+    """Decides frame by frame. Keeps nothing between frames, so that one gate serves all sessions."""
+
+    def decide(self, frame: GateInput) -> GateDecision:
+        """What to compute of ``frame``. A scene cut is a key frame. The same input, the same answer."""
+
+
+class EveryKGate:
+    """A key frame every ``k`` frames and nothing in between: what every other gate has to beat.
+
+    With ``k`` None it follows the budget: the number of frames whose average cost 1 / k comes closest
+    to it, the larger one of two that are equally close. As all it knows of the past is how long ago the
+    last key frame was, the distance between two of them cannot alternate: a budget of 0.4 is answered
+    with every second or every third frame (the third: 0.33 is closer than 0.5), never with a mixture.
+    For an exact comparison, give others the budget 1 / k.
+    """
+
+    def __init__(self, k: int | None = None) -> None:
+        if k is not None and k < 1:
+            raise ValueError(f"a key frame every {k} frames is impossible")
+        self._k = k
+
+    def decide(self, frame: GateInput) -> GateDecision:
+        """All or nothing."""
+        if frame.signals.scene_cut:
+            return _key_frame(frame)
+        if self._k is not None:
+            due = frame.frames_since_key >= self._k
+        else:
+            due = frame.budget > 0 and frame.frames_since_key >= _interval(frame.budget)
+        return (
+            _key_frame(frame) if due else _decision(frame, np.zeros_like(frame.signals.age, dtype=np.bool_))
+        )
+
+
+class ThresholdGate:
+    """Bins whose score is above a threshold, the highest first where the budget does not reach for all.
+
+    Its cost follows the scene: nothing in front of a traffic light, all of the budget in a turn.
+    """
+
+    def __init__(
+        self, threshold: float = THRESHOLD, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT
+    ) -> None:
+        """``threshold`` in luma steps; for the weights see :func:`score`."""
+        self._threshold = threshold
+        self._age_weight = age_weight
+        self._peak_weight = peak_weight
+
+    def decide(self, frame: GateInput) -> GateDecision:
+        """Zero bins up to the budget's."""
+        if frame.signals.scene_cut:
+            return _key_frame(frame)
+        scores = score(frame.signals, self._age_weight, self._peak_weight)
+        count = min(_affordable(frame.budget, scores.size), int(np.count_nonzero(scores > self._threshold)))
+        return _decision(frame, _first(np.argsort(-scores, axis=None, kind="stable"), count, scores.shape))
+
+
+class BudgetGate:
+    """As many bins as the budget pays for, those with the highest score.
+
+    Rolling refresh: bins older than ``max_age`` frames come before all others, the oldest first. So a
+    bin is computed within ``max_age`` frames and as many more as the budget needs for all bins once.
+    """
+
+    def __init__(
+        self, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT, max_age: float = MAX_AGE
+    ) -> None:
+        """``max_age`` in frames; for the weights see :func:`score`."""
+        self._age_weight = age_weight
+        self._peak_weight = peak_weight
+        self._max_age = max_age
+
+    def decide(self, frame: GateInput) -> GateDecision:
+        """floor(budget * bins) bins, at least one unless the budget is 0."""
+        if frame.signals.scene_cut:
+            return _key_frame(frame)
+        age = frame.signals.age
+        scores = score(frame.signals, self._age_weight, self._peak_weight)
+        overdue = np.where(age > self._max_age, age, np.float32(0))
+        # lexsort is stable and sorts by its last key first
+        order = np.lexsort((-scores.ravel(), -overdue.ravel()))
+        return _decision(frame, _first(order, _affordable(frame.budget, age.size), age.shape))
+
+
+def score(
+    signals: BinSignals, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT
+) -> Float32Array:
+    """How much a bin wants to be computed, in luma steps: float32 [bins_h, bins_w].
+
+    The accumulated distortion, ``peak_weight`` (0..1) of it taken from the peak instead of the mean,
+    and ``age_weight`` luma steps for every frame of age.
+    """
+    distortion = signals.distortion + np.float32(peak_weight) * (signals.peak - signals.distortion)
+    return np.asarray(distortion + np.float32(age_weight) * signals.age, dtype=np.float32)
+
+
+def make_gate(
+    name: str,
+    *,
+    k: int | None = None,
+    threshold: float = THRESHOLD,
+    age_weight: float = AGE_WEIGHT,
+    peak_weight: float = PEAK_WEIGHT,
+    max_age: float = MAX_AGE,
+) -> Gate:
+    """The gate of that name, see :data:`GATES`; each takes the settings it knows and leaves the others.
+
+    Raises ValueError for another name.
+    """
+    if name == "every_k":
+        return EveryKGate(k)
+    if name == "threshold":
+        return ThresholdGate(threshold, age_weight, peak_weight)
+    if name == "budget":
+        return BudgetGate(age_weight, peak_weight, max_age)
+    raise ValueError(f"no gate is called {name!r}; there are {', '.join(GATES)}")
+
+
+def _interval(budget: float) -> int:
+    """The k whose 1 / k is closest to ``budget`` > 0, the larger one of two equally close."""
+    longer = floor(1.0 / budget) + 1
+    shorter = longer - 1
+    if shorter < 1:
+        return 1
+    return shorter if 1.0 / shorter - budget < budget - 1.0 / longer else longer
+
+
+def _affordable(budget: float, bins: int) -> int:
+    """How many of ``bins`` a budget pays for."""
+    if budget <= 0:
+        return 0
+    # 0.29 * 100 is a little less than 29
+    return min(bins, max(1, floor(budget * bins + 1e-6)))
+
+
+def _first(order: npt.NDArray[np.intp], count: int, shape: tuple[int, ...]) -> BoolArray:
+    """Bool of ``shape``: the first ``count`` positions of ``order``."""
+    keep = np.zeros(order.size, dtype=np.bool_)
+    keep[order[:count]] = True
+    return keep.reshape(shape)
+
+
+def _decision(frame: GateInput, keep: BoolArray) -> GateDecision:
+    """The same mask ``keep`` [bins_h, bins_w] for all units; all bins are a key frame."""
+    masks = np.broadcast_to(keep, (frame.units, *keep.shape))
+    return GateDecision(key_frame=bool(keep.all()), keep=masks)
+
+
+def _key_frame(frame: GateInput) -> GateDecision:
+    return _decision(frame, np.ones_like(frame.signals.age, dtype=np.bool_))

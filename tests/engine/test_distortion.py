@@ -1,0 +1,228 @@
+"""What a bin is known to be before it is computed."""
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilestream.engine.distortion import NOISE_FLOOR, OCCLUDED_AGE, STRONG_RESIDUAL, DistortionTracker
+from tilestream.engine.motion import DisMotion, Motion, NoMotion, thumbnail
+from tilestream.training.synthetic import SyntheticStreet
+
+ARRAYS = ("distortion", "current", "peak", "age", "motion", "occluded")
+GREY = np.full((64, 96), 100, dtype=np.uint8)  # 4 x 6 bins of 32 pixels at scale 2
+
+
+def tracker(bin_size=32, bins=(4, 6), scale=2):
+    return DistortionTracker(bin_size, bins, scale)
+
+
+def motion_of(flow, occluded=None, scale=2):
+    flow = np.asarray(flow, dtype=np.float32)
+    return Motion(flow, np.zeros(flow.shape[:2], np.bool_) if occluded is None else occluded, scale)
+
+
+def still(luma, scale=2):
+    return motion_of(np.zeros((*luma.shape, 2)), scale=scale)
+
+
+def brighter(luma, rows, columns, by):
+    changed = luma.copy()
+    changed[rows, columns] += np.uint8(by)
+    return changed
+
+
+@pytest.fixture(scope="module")
+def streets():
+    """Two different streets, five luma thumbnails each."""
+    return [[thumbnail(f.image, 1) for f in SyntheticStreet(s, 240, 180).frames(5, start=20)] for s in (3, 4)]
+
+
+def test_a_still_scene_only_grows_older():
+    state = tracker()
+    for age in (1, 2, 3):
+        signals = state.advance(GREY, GREY, still(GREY))
+        assert np.array_equal(signals.age, np.full((4, 6), age))
+        for name in ("distortion", "current", "peak", "motion", "occluded"):
+            assert not getattr(signals, name).any()
+        assert not signals.scene_cut
+
+
+def test_arrays_are_float32_of_the_bins():
+    signals = tracker().advance(GREY, GREY, still(GREY))
+    for name in ARRAYS:
+        assert getattr(signals, name).shape == (4, 6)
+        assert getattr(signals, name).dtype == np.float32
+
+
+def test_a_change_counts_in_its_bin_only():
+    changed = brighter(GREY, slice(16, 32), slice(32, 48), 13)  # bin (1, 2), all of it
+    signals = tracker().advance(GREY, changed, still(GREY))
+    expected = np.zeros((4, 6))
+    expected[1, 2] = 13 - NOISE_FLOOR
+    for name in ("distortion", "current", "peak"):
+        assert np.allclose(getattr(signals, name), expected)
+
+
+def test_the_peak_sees_what_the_mean_does_not():
+    changed = brighter(GREY, slice(16, 20), slice(32, 36), 35)  # a sixteenth of bin (1, 2)
+    signals = tracker().advance(GREY, changed, still(GREY))
+    assert signals.peak[1, 2] == pytest.approx(35 - NOISE_FLOOR)
+    assert signals.distortion[1, 2] == pytest.approx((35 - NOISE_FLOOR) / 16)
+
+
+def test_distortion_is_what_the_frames_have_added():
+    state = tracker()
+    frames = [brighter(GREY, slice(0, 16), slice(0, 16), by) for by in (0, 10, 25, 25)]
+    sums = [state.advance(a, b, still(GREY)) for a, b in pairwise(frames)]
+    assert [s.current[0, 0] for s in sums] == pytest.approx([10 - NOISE_FLOOR, 15 - NOISE_FLOOR, 0])
+    assert [s.distortion[0, 0] for s in sums] == pytest.approx(
+        [10 - NOISE_FLOOR, 25 - 2 * NOISE_FLOOR, 25 - 2 * NOISE_FLOOR]
+    )
+
+
+def test_computed_bins_are_fresh_and_others_are_not():
+    state = tracker()
+    changed = brighter(GREY, slice(None), slice(None), 13)
+    state.advance(GREY, changed, still(GREY))
+    keep = np.random.default_rng(0).random((4, 6)) < 0.4
+    state.computed(keep)
+    signals = state.advance(changed, changed, still(GREY))
+    assert np.allclose(signals.distortion, np.where(keep, 0, 13 - NOISE_FLOOR))
+    assert np.allclose(signals.age, np.where(keep, 1, 2))
+
+
+def test_reset_makes_everything_fresh():
+    state = tracker()
+    changed = brighter(GREY, slice(None), slice(None), 13)
+    state.advance(GREY, changed, still(GREY))
+    state.reset()
+    signals = state.advance(changed, changed, still(GREY))
+    assert not signals.distortion.any()
+    assert np.array_equal(signals.age, np.ones((4, 6)))
+
+
+def test_state_travels_along_the_motion():
+    state = tracker()
+    changed = brighter(GREY, slice(16, 32), slice(32, 48), 13)
+    state.advance(GREY, changed, still(GREY))
+    fresh = np.zeros((4, 6), dtype=np.bool_)
+    fresh[1, 2] = True
+    state.computed(fresh)
+    # everything goes one bin to the right
+    flow = np.zeros((64, 96, 2))
+    flow[..., 0] = -16
+    moved = np.roll(changed, 16, axis=1)
+    signals = state.advance(changed, moved, motion_of(flow))
+    assert signals.age[1, 3] == pytest.approx(1) and signals.age[1, 2] == pytest.approx(2)
+    assert np.allclose(signals.current, 0)
+    assert np.allclose(signals.motion, 32)
+
+
+def test_occluded_pixels_are_old_and_distorted_however_they_look():
+    occluded = np.zeros(GREY.shape, dtype=np.bool_)
+    occluded[0:16, 0:16] = True
+    occluded[0:16, 16:24] = True
+    signals = tracker().advance(GREY, GREY, motion_of(np.zeros((64, 96, 2)), occluded))
+    assert signals.occluded[0, :3] == pytest.approx([1, 0.5, 0])
+    assert signals.distortion[0, :3] == pytest.approx([STRONG_RESIDUAL, STRONG_RESIDUAL / 2, 0])
+    assert signals.age[0, :3] == pytest.approx([OCCLUDED_AGE, (OCCLUDED_AGE + 1) / 2, 1])
+
+
+def test_noise_does_not_age_a_still_scene():
+    rng = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(rng.integers(0, 256, (96, 128), dtype=np.uint8), (0, 0), 4)
+    scene = cv2.normalize(scene, None, 30, 220, cv2.NORM_MINMAX)
+    frames = [np.clip(scene + rng.normal(0, 1.5, scene.shape), 0, 255).astype(np.uint8) for _ in range(40)]
+    state, estimator = tracker(32, (6, 8)), DisMotion()
+    for previous, current in pairwise(frames):
+        signals = state.advance(previous, current, estimator.estimate(previous, current, 2))
+        assert not signals.scene_cut
+    # 39 frames of it weigh less than a single frame of moderate change
+    assert signals.distortion.max() < 5
+
+
+@given(
+    st.integers(1, 50),
+    st.integers(1, 50),
+    st.sampled_from([8, 16, 24, 32]),
+    st.sampled_from([1, 2, 4]),
+    st.integers(0, 3),
+)
+@settings(max_examples=50)
+def test_means_are_over_what_the_frame_covers(height, width, bin_size, scale, seed):
+    rng = np.random.default_rng(seed)
+    # pairs of equal pixels in both directions, so that cells do not cross a bin's edge unevenly
+    height, width = 2 * height, 2 * width
+    pixels = rng.integers(0, 256, (2, height, width), dtype=np.uint8)
+    bins = (-(-height * scale // bin_size), -(-width * scale // bin_size))
+    flat = np.zeros((height, width), dtype=np.uint8)
+    signals = tracker(bin_size, bins, scale).advance(flat, np.full_like(flat, 23), still(flat, scale))
+    assert np.allclose(signals.distortion, 23 - NOISE_FLOOR, atol=1e-3)
+    assert np.allclose(signals.age, 1, atol=1e-5)
+    signals = tracker(bin_size, bins, scale).advance(*pixels, still(flat, scale))
+    assert all(np.isfinite(getattr(signals, name)).all() for name in ARRAYS)
+    assert (signals.peak >= signals.distortion - 1e-3).all()
+    assert (signals.distortion >= 0).all() and (signals.distortion <= 255).all()
+    if bin_size // scale >= 4:
+        cells = np.abs(pixels[0].astype(float) - pixels[1])
+        cells = cells.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+        side = bin_size // scale // 2
+        first = np.maximum(cells[:side, :side] - NOISE_FLOOR, 0).mean()
+        assert signals.distortion[0, 0] == pytest.approx(first, abs=1e-2)
+
+
+def test_bins_beyond_the_frame_have_nothing_to_compute():
+    signals = tracker(32, (6, 8)).advance(GREY, brighter(GREY, slice(None), slice(None), 20), still(GREY))
+    assert (signals.distortion[:4, :6] > 0).all()
+    for name in ARRAYS:
+        assert not getattr(signals, name)[4:].any() and not getattr(signals, name)[:, 6:].any()
+
+
+def test_a_moving_street_has_no_cut_and_two_streets_have_one(streets):
+    for street in streets:
+        state, estimator = tracker(64, (3, 4), 1), DisMotion()
+        for previous, current in pairwise(street):
+            assert not state.advance(previous, current, estimator.estimate(previous, current, 1)).scene_cut
+    for previous, current in ((streets[0][-1], streets[1][0]), (streets[1][2], streets[0][2])):
+        for estimator in (DisMotion(), NoMotion()):
+            signals = tracker(64, (3, 4), 1).advance(
+                previous, current, estimator.estimate(previous, current, 1)
+            )
+            assert signals.scene_cut
+
+
+def test_a_cut_in_the_dark_is_a_cut(streets):
+    dark = [[(luma * 0.3).astype(np.uint8) for luma in street] for street in streets]
+    estimator = DisMotion()
+    within = estimator.estimate(dark[0][0], dark[0][1], 1)
+    across = estimator.estimate(dark[0][0], dark[1][0], 1)
+    assert not tracker(64, (3, 4), 1).advance(dark[0][0], dark[0][1], within).scene_cut
+    assert tracker(64, (3, 4), 1).advance(dark[0][0], dark[1][0], across).scene_cut
+
+
+def test_motion_compensation_lowers_the_distortion_of_a_street(streets):
+    previous, current = streets[0][:2]
+    moved = tracker(64, (3, 4), 1).advance(previous, current, DisMotion().estimate(previous, current, 1))
+    unmoved = tracker(64, (3, 4), 1).advance(previous, current, NoMotion().estimate(previous, current, 1))
+    assert moved.distortion.mean() < 0.6 * unmoved.distortion.mean()
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="multiple"):
+        tracker(bin_size=30, scale=4)
+    with pytest.raises(ValueError, match="do not fit"):
+        tracker(bins=(3, 6)).advance(GREY, GREY, still(GREY))
+    with pytest.raises(ValueError, match="match"):
+        tracker().advance(GREY, GREY[:-1], still(GREY))
+    with pytest.raises(ValueError, match="scale 4"):
+        tracker().advance(GREY, GREY, still(GREY, scale=4))
+    state = tracker()
+    state.advance(GREY, GREY, still(GREY))
+    with pytest.raises(ValueError, match="were"):
+        state.advance(GREY[:-2], GREY[:-2], still(GREY[:-2]))
+    with pytest.raises(ValueError, match="mask"):
+        state.computed(np.zeros((3, 6), dtype=np.bool_))
