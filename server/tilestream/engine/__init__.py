@@ -1,15 +1,31 @@
-"""Computes label maps. What needs torch is imported only when it is used."""
+"""Computes label maps. What needs torch is imported only when it is used.
+
+``StreamingSegmenter``, ``lower`` and ``LoweringError`` are the library: see docs/library.md.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tilestream.engine.options import EngineOptions
 
 if TYPE_CHECKING:
+    from tilestream.engine.lowering import lower
+    from tilestream.engine.program import LoweringError
+    from tilestream.engine.streaming import StreamingSegmenter
     from tilestream.messages import Engine
 
-__all__ = ["EngineOptions", "create_engine"]
+__all__ = ["EngineOptions", "LoweringError", "StreamingSegmenter", "create_engine", "lower"]
+
+_LAZY = {"StreamingSegmenter": "streaming", "lower": "lowering", "LoweringError": "program"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"tilestream.engine.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def create_engine(options: EngineOptions) -> Engine:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch import Tensor, fx, nn
 
+from tilestream.engine.frames import Normalizer
 from tilestream.engine.fused import pack_convolutions
+from tilestream.engine.label_head import is_plain_upsampling, margin, upsampled_labels, with_rim
+from tilestream.engine.lowering import lower
+from tilestream.engine.program import TileProgram
 from tilestream.messages import UInt8Array
 
 _TYPICAL_SIZE = (384, 512)  # height, width; what packed weights are laid out for
@@ -20,60 +22,78 @@ _TYPICAL_SIZE = (384, 512)  # height, width; what packed weights are laid out fo
 
 @dataclass(frozen=True, slots=True)
 class DenseResult:
-    """``labels``: uint8 [N, H, W]. ``confidence``: uint8 [N, H, W] or None. Seconds of the two stages."""
+    """``labels``: uint8 [N, H, W]. ``confidence``: uint8 [N, H, W] or None. Seconds of the two stages.
+
+    ``kept``: by name, the maps [N, C, H', W'] that a session keeps.
+    """
 
     labels: UInt8Array
     confidence: UInt8Array | None
     backbone_seconds: float
     head_seconds: float
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 class DenseExecutor:
     """Runs a segmentation network on batches of equally large frames.
 
-    ``model``: an eval-mode module with ``stride``, ``mean`` and ``std`` (see ``load_model``).
+    ``model``: an eval-mode module with ``stride``, ``mean`` and ``std`` (see ``load_model``). ``program``: of
+    that model; with ``keep`` the maps that it keeps are returned too.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-        self.stride = int(model.stride)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        program: TileProgram | None = None,
+        normalize: Normalizer | None = None,
+        keep: bool = False,
+    ) -> None:
         self.device, self.dtype = device, dtype
-        # fuse() folds every batch norm that follows a convolution into it.
-        network = fuse(copy.deepcopy(model).eval().float())
+        program = program or lower(model)
+        self.stride = program.stride
+        self._names = [node.name for node in program.kept] if keep else []
+        final = program.nodes[program.output]
+        fast = device.type == "cpu" and is_plain_upsampling(final)
+        self._factor = final.operation.factor if fast else 1  # type: ignore[union-attr]
+        network = _with_outputs(program, [*self._names, final.inputs[0] if fast else final.name])
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device.type == "cpu" and torch.backends.mkldnn.is_available():
-            example = torch.zeros(1, 3, *_TYPICAL_SIZE, dtype=dtype).to(memory_format=torch.channels_last)
+            size = [side + -side % self.stride for side in _TYPICAL_SIZE]
+            example = torch.zeros(1, 3, *size, dtype=dtype).to(memory_format=torch.channels_last)
             with torch.inference_mode():
                 self.network = pack_convolutions(self.network, example)
-        # ((x / 255) - mean) / std as one multiply-add.
-        std = torch.tensor(model.std, device=device).view(1, 3, 1, 1)
-        mean = torch.tensor(model.mean, device=device).view(1, 3, 1, 1)
-        self._scale, self._shift = 1.0 / (255.0 * std), -mean / std
+        self.normalize = normalize or Normalizer(model.mean, model.std, device, dtype)  # type: ignore[arg-type]
 
     @torch.inference_mode()
     def run(self, images: list[UInt8Array], want_confidence: bool = False) -> DenseResult:
         """Segment frames, uint8 [H, W, 3] RGB, all of one size."""
         started = time.perf_counter()
         height, width = images[0].shape[:2]
-        logits = self.network(self._to_input(images))[..., :height, :width]
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        *kept, logits = self.network(self.normalize.whole(images, self.stride))
         middle = time.perf_counter()
-        labels = logits.argmax(dim=1).to(torch.uint8)
-        confidence = _margin(logits).cpu().numpy() if want_confidence else None
-        result = labels.cpu().numpy()
-        return DenseResult(result, confidence, middle - started, time.perf_counter() - middle)
+        planes = [plane[:, :height, :width].cpu().numpy() for plane in self._labels(logits, want_confidence)]
+        seconds = (middle - started, time.perf_counter() - middle)
+        confidence = planes[1] if want_confidence else None
+        return DenseResult(planes[0], confidence, *seconds, dict(zip(self._names, kept, strict=True)))
 
-    def _to_input(self, images: list[UInt8Array]) -> Tensor:
-        """Normalised input [N, 3, H', W'], padded at the bottom and on the right to the network's stride."""
-        height, width = images[0].shape[:2]
-        stacked = np.stack(images) if len(images) > 1 else images[0][None]
-        x = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2)
-        x = torch.addcmul(self._shift, x, self._scale).to(self.dtype)
-        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
-        return x.contiguous(memory_format=torch.channels_last)
+    def _labels(self, logits: Tensor, want_confidence: bool) -> list[Tensor]:
+        """uint8 labels and, if wanted, confidence [N, H', W'] from logits at 1 / factor of that size."""
+        if self._factor > 1 and not want_confidence:
+            return [upsampled_labels(with_rim(logits), self._factor)]
+        if self._factor > 1:
+            logits = F.interpolate(logits, scale_factor=self._factor, mode="bilinear", align_corners=False)
+        labels = logits.max(dim=1).indices.to(torch.uint8)  # faster than argmax, and the same
+        return [labels, margin(logits)] if want_confidence else [labels]
 
 
-def _margin(logits: Tensor) -> Tensor:
-    """uint8 [N, H, W]: softmax margin of the best class over the second, 255 = certain."""
-    top = F.softmax(logits.float(), dim=1).topk(2, dim=1).values
-    return ((top[:, 0] - top[:, 1]) * 255.0).round().to(torch.uint8)
+def _with_outputs(program: TileProgram, names: list[str]) -> fx.GraphModule:
+    """The program's graph, returning the named maps."""
+    network = copy.deepcopy(program.graph)
+    nodes = {node.name: node for node in network.graph.nodes}
+    output = next(node for node in network.graph.nodes if node.op == "output")
+    output.args = (tuple(nodes[name] for name in names),)
+    network.graph.eliminate_dead_code()
+    network.recompile()
+    return network

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
 
+import numpy.typing as npt
 import torch
 
 from tilestream.engine.options import Precision
@@ -40,6 +42,12 @@ def choose_precision(name: Precision, device: torch.device) -> tuple[str, torch.
     if name == "bf16" and device.type == "cpu" and not has_fast_bf16(device):
         raise EngineError("this CPU has no bf16 instructions; use precision fp32")
     return name, _DTYPES[name]
+
+
+def upload(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on the device; on CUDA without waiting for it, through pinned memory."""
+    tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -1,0 +1,282 @@
+"""The reuse engine of one model: key frames in full, of all other frames only what the gate keeps."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from tilestream.engine.dense import DenseExecutor, DenseResult
+from tilestream.engine.distortion import BinSignals
+from tilestream.engine.executor import TileExecutor
+from tilestream.engine.feature_store import FeatureStore, Pages
+from tilestream.engine.frames import Normalizer
+from tilestream.engine.gate import BudgetGate, Gate, GateInput
+from tilestream.engine.lowering import lower
+from tilestream.engine.motion import DisMotion, Motion, MotionEstimator, thumbnail
+from tilestream.engine.partial_step import PartialStep
+from tilestream.engine.session_state import SessionState
+from tilestream.engine.stage_masks import Mask, stage_masks
+from tilestream.messages import BinAccount, FrameStats, UInt8Array
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseOptions:
+    """``dense_above``: from this share of kept units on, a frame is computed in full: that is faster then.
+
+    ``store_bytes``: memory for all sessions' features. ``pages_per_tile``: when a session's references are
+    spread over more pages than this per tile, its features are copied together.
+    """
+
+    bin_size: int = 64
+    dense_above: float = 0.75
+    store_bytes: int = 1 << 30
+    pages_per_tile: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRequest:
+    """One frame of one session. ``image``: uint8 [H, W, 3] RGB.
+
+    ``keep``: forces what is computed: all, nothing, bool [bins_h, bins_w] or [units, bins_h, bins_w].
+    """
+
+    session_id: str
+    image: UInt8Array
+    key: bool = False
+    budget: float = 1.0
+    keep: bool | Mask | None = None
+    want_confidence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAnswer:
+    """``labels``: uint8 [H, W]; ``confidence`` likewise, if it was asked for."""
+
+    labels: UInt8Array
+    stats: FrameStats
+    bins: BinAccount
+    confidence: UInt8Array | None = None
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A request on its way through a step."""
+
+    request: FrameRequest
+    state: SessionState
+    key: bool
+    keep: Mask
+    motion: Motion | None = None
+    signals: BinSignals | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class ReuseEngine:
+    """Runs one network for many sessions. Not thread-safe.
+
+    ``module``: any network that :func:`lower` takes; ``mean`` and ``std`` of RGB in 0..1.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        options: ReuseOptions | None = None,
+        gate: Gate | None = None,
+        motion: MotionEstimator | None = None,
+    ) -> None:
+        self.options = options or ReuseOptions()
+        self.gate, self._motion = gate or BudgetGate(), motion or DisMotion()
+        self.program = lower(module, self.options.bin_size)
+        normalize = Normalizer(mean, std, device, dtype)
+        self.dense = DenseExecutor(module, device, dtype, self.program, normalize, keep=True)
+        self.store = FeatureStore(self.program, self.options.store_bytes, device, dtype)
+        self._partial = PartialStep(TileExecutor(self.program, device, dtype), self.store, normalize)
+        self._sessions: dict[str, SessionState] = {}
+
+    def release(self, session_id: str) -> None:
+        """Forget a session. Idempotent."""
+        self._sessions.pop(session_id, None)
+        self.store.release(session_id)
+
+    def evict(self, session_id: str) -> None:
+        """Free a session's features; its next frame will be a key frame. Idempotent."""
+        self.store.release(session_id)
+        if session_id in self._sessions:
+            self._sessions[session_id].lose_features()
+
+    @torch.inference_mode()
+    def step(self, requests: list[FrameRequest]) -> list[FrameAnswer]:
+        """Compute at most one frame of each session; answers in the order of the requests."""
+        frames = [self._begin(request) for request in requests]
+        busy = {frame.request.session_id for frame in frames}
+        for frame in frames:
+            if not frame.key and not self._prepare(frame, busy):
+                frame.key, frame.keep = True, np.ones_like(frame.keep)
+        by_size: dict[tuple[int, ...], list[_Frame]] = defaultdict(list)
+        for frame in frames:
+            if frame.key:
+                by_size[frame.request.image.shape].append(frame)
+        for group in by_size.values():
+            self._run_key_frames(group, busy)
+        partial = [frame for frame in frames if not frame.key]
+        if partial:
+            self._run_partial_frames(partial)
+        return [self._answer(frame) for frame in frames]
+
+    def _begin(self, request: FrameRequest) -> _Frame:
+        """Everything that is known before anything is computed: motion, distortion, the gate's decision."""
+        state = self._state(request)
+        everything = np.ones((len(self.program.units), *state.bins), dtype=np.bool_)
+        forced = None if request.keep is None else _forced(request.keep, everything)
+        started = time.perf_counter()
+        previous, state.luma = state.luma, thumbnail(request.image, state.scale)
+        if request.key or not state.maps or previous is None:
+            return _Frame(request, state, True, everything)
+        motion = self._motion.estimate(previous, state.luma, state.scale)
+        signals = state.tracker.advance(previous, state.luma, motion)
+        middle = time.perf_counter()
+        state.frames_since_key += 1
+        if forced is not None:
+            keep, key = forced, False
+        else:
+            known = GateInput(signals, request.budget, state.frames_since_key, len(self.program.units))
+            decision = self.gate.decide(known)
+            keep, key = decision.keep, decision.key_frame
+        if key or keep.mean() >= self.options.dense_above:
+            keep, key = everything, True
+        seconds = {"motion": middle - started, "gate": time.perf_counter() - middle}
+        return _Frame(request, state, key, keep, motion, signals, seconds)
+
+    def _state(self, request: FrameRequest) -> SessionState:
+        """The session's state; a new one for a new session, another size or another kind of answer."""
+        height, width = request.image.shape[:2]
+        planes = 1 + request.want_confidence
+        state = self._sessions.get(request.session_id)
+        if state is None or state.size != (height, width) or state.labels.planes < planes:
+            self.release(request.session_id)
+            state = SessionState(self.program, height, width, planes)
+            self._sessions[request.session_id] = state
+        state.owner = self.store.touch(request.session_id)
+        return state
+
+    def _prepare(self, frame: _Frame, busy: set[str]) -> bool:
+        """Move a session's references and take pages for what will be computed. False: there is no room."""
+        started = time.perf_counter()
+        assert frame.motion is not None
+        pages = self._allocate(frame.state.owner, int(frame.keep.any(axis=0).sum()), busy)
+        if pages is None:
+            return False  # as a key frame it needs no room beside its old pages
+        frame.state.new_pages = pages
+        frame.state.move(frame.motion)
+        frame.seconds["tables"] = time.perf_counter() - started
+        return True
+
+    def _allocate(self, owner: int, count: int, busy: set[str]) -> dict[int, Pages] | None:
+        """Pages at every stride, evicting sessions that are not ``busy``. None: there are not so many."""
+        pages: dict[int, Pages] = {}
+        for stride, pool in self.store.pools.items():
+            found = pool.allocate(owner, count)
+            while found is None:
+                victim = self.store.least_recent(excluding=busy)
+                if victim is None:
+                    return None
+                self.evict(victim)
+                found = pool.allocate(owner, count)
+            pages[stride] = found
+        return pages
+
+    def _run_key_frames(self, frames: list[_Frame], busy: set[str]) -> None:
+        wanted = any(frame.state.labels.planes > 1 for frame in frames)
+        result = self.dense.run([frame.request.image for frame in frames], wanted)
+        for index, frame in enumerate(frames):
+            started = time.perf_counter()
+            self._keep_key_frame(frame, result, index, busy)
+            storing = time.perf_counter() - started
+            frame.seconds |= {"backbone": result.backbone_seconds + storing, "head": result.head_seconds}
+
+    def _keep_key_frame(self, frame: _Frame, result: DenseResult, index: int, busy: set[str]) -> None:
+        state = frame.state
+        state.labels.replace(0, result.labels[index])
+        if state.labels.planes > 1 and result.confidence is not None:
+            state.labels.replace(1, result.confidence[index])
+        state.frames_since_key = 0
+        state.tracker.reset()
+        for pool in self.store.pools.values():
+            pool.free_all(state.owner)
+        pages = self._allocate(state.owner, state.tiles, busy)
+        if pages is None:  # no room for this session at all: every frame of it is a key frame
+            self.evict(frame.request.session_id)
+            return
+        state.start(pages, {stride: self.store.zero_row(stride) for stride in pages})
+        for node in self.program.kept:
+            self.store.write_whole(node, result.kept[node.name][index], pages[node.stride], state.bins)
+
+    def _run_partial_frames(self, frames: list[_Frame]) -> None:
+        started = time.perf_counter()
+        parts = [self._partial.frame(f.state, f.request.image, f.keep) for f in frames]
+        tables = 0.0
+        if any(part.stage_count for part in parts):
+            result = self._partial.run(parts, any(frame.state.labels.planes > 1 for frame in frames))
+            tables = result.table_seconds
+            for session, frame in enumerate(frames):
+                mine = result.tiles.session == session
+                where = (result.tiles.y[mine], result.tiles.x[mine])
+                for plane, values in enumerate(result.computed.planes[: frame.state.labels.planes]):
+                    frame.state.labels.place(plane, *where, values[mine])
+        middle = time.perf_counter()
+        for frame, part in zip(frames, parts, strict=True):
+            frame.state.tracker.computed(part.touched)
+            frame.state.collect_garbage(self.store, self.options.pages_per_tile)
+        done = time.perf_counter()
+        for frame in frames:
+            frame.seconds["backbone"] = middle - started
+            frame.seconds["tables"] += tables + done - middle
+
+    def _answer(self, frame: _Frame) -> FrameAnswer:
+        state, keep, signals = frame.state, frame.keep, frame.signals
+        compared = signals is not None and not frame.key
+        zeros = np.zeros(state.bins, dtype=np.float32)
+        distortion = signals.distortion if signals is not None and compared else zeros
+        age = signals.age if signals is not None and compared else zeros
+        masks = stage_masks(self.program, keep)
+        stats = FrameStats(
+            key_frame=frame.key,
+            units_computed=int(keep.sum()),
+            units_total=keep.size,
+            mean_distortion=float(distortion.mean()),
+            budget=frame.request.budget,
+            macs=sum(s.macs * int(mask.sum()) for s, mask in zip(self.program.stages, masks, strict=True)),
+            stage_seconds=frame.seconds,
+        )
+        account = BinAccount(
+            bin_size=self.program.bin_size,
+            width=state.size[1],
+            height=state.size[0],
+            units_per_bin=len(self.program.units),
+            units_computed=keep.sum(axis=0).astype(np.uint16),
+            distortion=distortion.astype(np.float32),
+            age=np.minimum(np.rint(np.where(keep.any(axis=0), 0, age)), 65535).astype(np.uint16),
+        )
+        confidence = state.labels.plane(1) if frame.request.want_confidence else None
+        return FrameAnswer(state.labels.plane(0), stats, account, confidence)
+
+
+def _forced(keep: bool | Mask, everything: Mask) -> Mask:
+    """What a request forces, for every unit and bin."""
+    mask = np.asarray(keep)
+    if mask.dtype != np.bool_ or mask.shape not in ((), everything.shape[1:], everything.shape):
+        units, rows, columns = everything.shape
+        raise ValueError(
+            f"keep: {mask.dtype} {list(mask.shape)}; has to be a bool, bool [{rows}, {columns}] for bins "
+            f"or bool [{units}, {rows}, {columns}] for units"
+        )
+    return np.array(np.broadcast_to(mask, everything.shape))

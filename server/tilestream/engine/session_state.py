@@ -1,0 +1,97 @@
+"""What the engine remembers of one session between two frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.engine.device import upload
+from tilestream.engine.distortion import DistortionTracker
+from tilestream.engine.feature_store import FeatureStore
+from tilestream.engine.labels import LabelMap
+from tilestream.engine.motion import Motion, thumbnail_scale
+from tilestream.engine.program import TileProgram
+from tilestream.engine.row_map import RowMap
+from tilestream.messages import UInt8Array
+
+Pages = npt.NDArray[np.int64]
+
+
+class SessionState:
+    """One session. ``maps``: by stride, where its features lie; empty while it has none.
+
+    ``planes``: 1 for labels, 2 for labels and confidence.
+    """
+
+    def __init__(self, program: TileProgram, height: int, width: int, planes: int) -> None:
+        self._program = program
+        self.size = (height, width)
+        self.bins = program.bins(height, width)
+        self.scale = thumbnail_scale(height, width)
+        self.labels = LabelMap(height, width, program.bin_size, planes)
+        self.tracker = DistortionTracker(program.bin_size, self.bins, self.scale)
+        self.luma: UInt8Array | None = None
+        self.frames_since_key = 0
+        self.owner = -1
+        self.maps: dict[int, RowMap] = {}
+        self.new_pages: dict[int, Pages] = {}
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of every map."""
+        return self.bins[0] * self.bins[1]
+
+    def lose_features(self) -> None:
+        """The features are gone: the next frame has to be a key frame."""
+        self.maps, self.luma = {}, None
+
+    def start(self, pages: dict[int, Pages], zero_rows: dict[int, int]) -> None:
+        """A key frame lies in these pages, tile by tile in raster order."""
+        height, width = self._program.padded(*self.size)
+        every_y, every_x = (index.ravel() for index in np.indices(self.bins))
+        self.maps = {}
+        for stride, own in pages.items():
+            self.maps[stride] = RowMap(height // stride, width // stride, zero_rows[stride])
+            self.maps[stride].place(self._program.tile(stride), every_y, every_x, own)
+
+    def move(self, motion: Motion) -> None:
+        """Let all references and labels follow the motion."""
+        if not motion.flow.any():
+            return
+        for stride, rows in self.maps.items():
+            rows.move(motion.at_stride(stride, rows.height, rows.width))
+        self.labels.move(motion.flow * np.float32(motion.scale))
+
+    def place(self, stride: int, y: Pages, x: Pages) -> None:
+        """The tiles at rows ``y`` and columns ``x`` are computed anew, into the pages taken for them."""
+        self.maps[stride].place(self._program.tile(stride), y, x, self.new_pages[stride])
+
+    def collect_garbage(self, store: FeatureStore, pages_per_tile: float) -> None:
+        """Free pages that nothing refers to any more; copy features together if they are spread thin."""
+        for stride, rows in self.maps.items():
+            pool, tile = store.pools[stride], self._program.tile(stride)
+            count = pool.keep_only(self.owner, rows.live_pages(tile))
+            if count > pages_per_tile * self.tiles:
+                self._gather_together(store, stride)
+
+    def _gather_together(self, store: FeatureStore, stride: int) -> None:
+        """Copy all that is referred to into as few pages as it needs; not now, if there are none free."""
+        pool, tile, rows = store.pools[stride], self._program.tile(stride), self.maps[stride]
+        pages = pool.allocate(self.owner, self.tiles)
+        if pages is None:
+            return
+        old = rows.inner.copy()
+        every_y, every_x = (index.ravel() for index in np.indices(self.bins))
+        remainder = rows.remainder
+        rows.remainder = None
+        rows.place(tile, every_y, every_x, pages)
+        rows.remainder = remainder
+        source = upload(old.ravel(), store.device)
+        target = upload(rows.inner.ravel().astype(np.int64), store.device)
+        for node in self._program.kept:
+            if node.stride == stride:
+                values = store.maps[node.name]
+                values.index_copy_(
+                    0, target.to(values.device), values.index_select(0, source.to(values.device))
+                )
+        pool.keep_only(self.owner, rows.live_pages(tile))

@@ -1,0 +1,51 @@
+"""The reuse engine on a CUDA device: the same results, and the host waits for the device once per step."""
+
+import numpy as np
+import pytest
+import torch
+
+from support.networks import lively
+from tilestream.engine.motion import NoMotion
+from tilestream.engine.reuse import FrameRequest, ReuseEngine, ReuseOptions
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+OPTIONS = ReuseOptions(dense_above=2.0, store_bytes=256 << 20)
+
+
+def engine(name, device, dtype):
+    model = lively(name)
+    return ReuseEngine(model, torch.device(device), dtype, model.mean, model.std, OPTIONS, motion=NoMotion())
+
+
+def picture(height, width, seed):
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8
+    )
+    return np.kron(coarse, np.ones((8, 8, 1), dtype=np.uint8))[:height, :width]
+
+
+@pytest.mark.parametrize("name", ["swiftnet_resnet18", "ddrnet23_slim"])
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-3), (torch.float16, 0.02)])
+def test_partial_frames_are_those_of_the_cpu(name, dtype, share):
+    ours, reference = engine(name, "cuda", dtype), engine(name, "cpu", torch.float32)
+    mask = np.random.default_rng(0).random((2, 4)) < 0.5
+    for index, keep in enumerate((None, mask, True, False)):
+        request = FrameRequest("s", picture(100, 250, index), keep=keep)
+        (got,), (expected,) = ours.step([request]), reference.step([request])
+        assert (got.labels != expected.labels).mean() <= share
+        assert got.stats.units_computed == expected.stats.units_computed
+
+
+def test_a_step_waits_for_the_device_once():
+    ours = engine("swiftnet_resnet18", "cuda", torch.float16)
+    for index in range(3):
+        ours.step([FrameRequest("s", picture(128, 256, index), keep=index > 0 or None)])
+    waits = 0
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        ours.step([FrameRequest("s", picture(128, 256, 9), keep=np.eye(2, 4, dtype=bool))])
+    for event in profile.events():
+        waits += event.name in ("cudaStreamSynchronize", "cudaDeviceSynchronize")
+    assert waits <= 1
