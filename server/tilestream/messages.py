@@ -52,7 +52,8 @@ class SessionSpec:
 class FrameJob:
     """One frame of one session, decoded and ready to be computed.
 
-    ``image``: uint8 [H, W, 3] RGB, the size the network computes at.
+    ``image``: uint8 [H, W, 3] RGB, the size the network computes at. ``kind``: PARTIAL leaves it to the
+    engine what to compute, all of it if there is nothing to reuse.
     ``budget``: the share (0..1] of block units this frame may compute.
     """
 
@@ -75,6 +76,9 @@ class BinAccount:
     """Per-bin account of one frame; every array is [bins_h, bins_w]."""
 
     bin_size: int  # pixels of the computed image
+    width: int  # pixels of the computed image; the last column and row of bins may reach beyond it
+    height: int
+    units_per_bin: int  # block units that every bin has
     units_computed: npt.NDArray[np.uint16]
     distortion: Float32Array
     age: npt.NDArray[np.uint16]  # frames since the bin was last computed
@@ -91,6 +95,11 @@ class FrameStats:
     budget: float = 1.0
     macs: int = 0  # multiply-accumulates that were run for this frame
     stage_seconds: dict[str, float] = field(default_factory=dict)  # motion, gate, backbone, head
+
+    @property
+    def distortion(self) -> float:
+        """Mean over the bins, luma steps 0..255; 0 for a key frame."""
+        return self.mean_distortion
 
     @property
     def block_drop_rate(self) -> float:

@@ -67,6 +67,7 @@ async def test_a_result_has_everything_that_was_asked_for():
         confidence = cv2.imdecode(np.frombuffer(result.confidence.data, np.uint8), cv2.IMREAD_UNCHANGED)
         assert confidence.shape == (70, 130) and np.all(confidence == 200)
         assert (result.bins.columns, result.bins.rows, result.bins.bin_size) == (3, 2, 64)
+        assert (result.bins.width, result.bins.height, result.bins.units_per_bin) == (130, 70, 8)
         assert list(result.bins.units_computed) == [8] * 6 and list(result.bins.age) == [0] * 6
         assert (
             result.reuse.key_frame and result.reuse.units_computed == 48 and result.reuse.units_dropped == 0

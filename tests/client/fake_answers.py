@@ -86,6 +86,23 @@ def encode_rle(labels: np.ndarray) -> bytes:
     return bytes(out)
 
 
+def bin_account(width: int, height: int) -> pb.BinAccount:
+    """Bins of 16 pixels over a computed image of this size; they computed 0 to 5 block units in turn."""
+    rows, columns = -(-height // 16), -(-width // 16)
+    count = rows * columns
+    return pb.BinAccount(
+        bin_size=16,
+        columns=columns,
+        rows=rows,
+        units_computed=[index % 6 for index in range(count)],
+        distortion=[0.5] * count,
+        age=range(count),
+        width=width,
+        height=height,
+        units_per_bin=5,
+    )
+
+
 def varint(number: int) -> bytes:
     out = bytearray()
     while number >= 0x80:

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import grpc
 import numpy as np
-from fake_answers import MODEL, Status, abort, encode_mask, labels_for
+from fake_answers import MODEL, Status, abort, bin_account, encode_mask, labels_for
 
 from tilestream_client.v1 import segmentation_pb2 as pb
 from tilestream_client.v1 import segmentation_pb2_grpc as rpc
@@ -232,22 +232,15 @@ class FakeServer(rpc.SegmentationServiceServicer):
                 block_budget=0.4,
             )
         )
-        self._extras(result, config, width, height)
+        self._extras(result, config, (image.shape[1], image.shape[0]))
         return result
 
-    def _extras(self, result: pb.FrameResult, config: pb.SessionConfig, width: int, height: int) -> None:
+    def _extras(self, result: pb.FrameResult, config: pb.SessionConfig, frame: tuple[int, int]) -> None:
         if config.include_bins:
-            result.bins.CopyFrom(
-                pb.BinAccount(
-                    bin_size=64,
-                    columns=3,
-                    rows=2,
-                    units_computed=range(6),
-                    distortion=[0.5] * 6,
-                    age=range(6),
-                )
-            )
+            compute, own = config.compute_size, config.HasField("compute_size")
+            result.bins.CopyFrom(bin_account(*((compute.width, compute.height) if own else frame)))
         if config.include_confidence:
+            width, height = result.mask.width, result.mask.height
             data = np.full((height, width), 200, np.uint8).tobytes()
             result.confidence.CopyFrom(
                 pb.ConfidenceMap(width=width, height=height, encoding=pb.MASK_ENCODING_RAW, data=data)

@@ -112,6 +112,33 @@ def test_numbered_masks_and_limit_of_a_video(serve, tmp_path):
     assert server.records[0].frames[0].capture_time_us > 0  # --realtime stamps them
 
 
+def test_the_bins_are_asked_for_and_shown(serve, folder, tmp_path):
+    fates = {3: "dropped", 4: "invalid"}
+    server = serve(fate=lambda frame_id: fates.get(frame_id, "ok"))
+    plain, out, sheet = (tmp_path / name for name in ("plain.mp4", "bins.mp4", "bins.png"))
+    for arguments in (("--out", plain), ("--out", out, "--contact-sheet", sheet, "--show-bins")):
+        result = run("stream", folder, "--server", server.target, *arguments)
+        assert result.exit_code == 0, result.output
+    assert [record.config.include_bins for record in server.records] == [False, True]
+    before, after = video_frames(plain), video_frames(out)
+    assert len(before) == len(after) == 10
+    assert after[0].shape[0] == before[0].shape[0] + 20  # the line about the bins
+
+    def change(index: int) -> float:
+        return np.abs(after[index][:32].astype(int) - before[index][:32]).mean()
+
+    assert change(5) > 10 and max(change(index) for index in fates) < 5  # without a mask: the bare image
+    with Image.open(sheet) as picture:
+        assert picture.size[0] == 1200
+
+
+def test_bins_that_the_server_does_not_send_are_no_failure(serve, folder, tmp_path, monkeypatch):
+    server, out = serve(), tmp_path / "o.mp4"
+    monkeypatch.setattr(server, "_extras", lambda *arguments: None)
+    result = run("stream", folder, "--server", server.target, "--out", out, "--show-bins")
+    assert result.exit_code == 0 and len(video_frames(out)) == 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -120,6 +147,7 @@ def test_numbered_masks_and_limit_of_a_video(serve, tmp_path):
         (("--policy", "never"), "policy"),
         (("--budget", "1.5"), "budget"),
         (("--nonsense",), "nonsense"),
+        (("--show-bins", "--masks", "m"), "--contact-sheet"),
     ],
 )
 def test_usage_errors(folder, arguments, message):

@@ -45,7 +45,7 @@ def test_all_that_a_result_tells(serve, images):
     assert key.reuse.key_frame and key.reuse.block_drop_rate == 0 and key.reuse.agreement is None
     assert partial.reuse.block_drop_rate == 0.6 and partial.reuse.units_dropped == 60
     assert key.confidence.shape == (32, 48) and int(key.confidence[0, 0]) == 200
-    assert key.bins.age.tolist() == [[0, 1, 2], [3, 4, 5]] and key.bins.bin_size == 64
+    assert key.bins.age.tolist() == [[0, 1, 2], [3, 4, 5]] and key.bins.bin_size == 16
     assert np.abs(key.image.astype(int) - images[4]).max() <= 3
     assert [item.name for item in key.classes] == ["road", "sky", "car"]
     assert key.colorize()[0, 0].tolist() == [0x80, 0x40, 0x80] == key.palette[0].tolist()

@@ -65,7 +65,13 @@ class FakeEngine:
         labels = np.clip(np.rint(job.image[..., 0] / STEP), 0, CLASSES - 1).astype(np.uint8)
         grid = (-(-labels.shape[0] // 64), -(-labels.shape[1] // 64))
         bins = BinAccount(
-            64, np.full(grid, 8, np.uint16), np.zeros(grid, np.float32), np.zeros(grid, np.uint16)
+            bin_size=64,
+            units_computed=np.full(grid, 8, np.uint16),
+            distortion=np.zeros(grid, np.float32),
+            age=np.zeros(grid, np.uint16),
+            width=labels.shape[1],
+            height=labels.shape[0],
+            units_per_bin=8,
         )
         return FrameOutcome(
             job.session_id,

@@ -13,6 +13,7 @@ frame. ``errors`` lists what can go wrong, ``sources`` where frames come from.
 from tilestream_client._version import __version__
 from tilestream_client.async_client import AsyncClient
 from tilestream_client.async_stream import AsyncStream
+from tilestream_client.bins import Bins
 from tilestream_client.client import Client
 from tilestream_client.config import MaskEncoding, QueuePolicy, StreamConfig
 from tilestream_client.errors import (
@@ -32,7 +33,7 @@ from tilestream_client.errors import (
     TilestreamError,
 )
 from tilestream_client.info import Draining, LabelClass, Limits, Model, ServerInfo, Session, SessionInfo
-from tilestream_client.result import Bins, EncodedMask, FrameStatus, Result, ReuseStats, Times
+from tilestream_client.result import EncodedMask, FrameStatus, Result, ReuseStats, Times
 from tilestream_client.sources import Camera, Frame, ImageFolder, VideoFile, paced
 from tilestream_client.stream import Stream
 

@@ -9,12 +9,20 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tilestream_client.bins import Bins
 from tilestream_client.info import LabelClass, UInt8Array
 
 _INK, _PAPER = (235, 235, 235), (24, 26, 30)
 _FONT_SIZE = 13
 _LINE = 20  # pixels from one line of text to the next
 _GAP = 12
+
+_RAMP = ((255, 225, 60), (255, 130, 20), (225, 20, 30))  # tints of bins from little to everything computed
+_RAMP_WIDTH = 60
+_TINT = (0.3, 0.62)  # how much of the tint there is, from little to everything computed
+_DIMMED = 0.75  # brightness that is left of bins without anything computed
+_BORDER_SHARE = 720  # pixels of a picture's shorter side for each pixel of the borders' width
+_MIN_BORDERED = 8  # times the borders' width: the smallest bin that gets them
 
 
 def colorize(labels: UInt8Array, palette: UInt8Array) -> UInt8Array:
@@ -28,6 +36,69 @@ def blend(image: UInt8Array, labels: UInt8Array, palette: UInt8Array, alpha: flo
     if labels.shape != (height, width):
         labels = np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
     return np.asarray(cv2.addWeighted(image, 1 - alpha, colorize(labels, palette), alpha, 0), np.uint8)
+
+
+def draw_bins(picture: UInt8Array, bins: Bins) -> UInt8Array:
+    """What the network computed for a frame, over a picture of that frame of any size.
+
+    uint8 [H, W, 3] RGB -> a new array of the same shape. A bin of which nothing was computed is dimmed and
+    paler; the others are tinted and framed, from yellow to red the deeper the network ran (``Bins.depth``).
+    """
+    height, width = picture.shape[:2]
+    columns, rows = bins.edges(width, height)
+    gray = np.asarray(cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
+    drawn = np.asarray(cv2.addWeighted(picture, 0.5 * _DIMMED, gray, 0.5 * _DIMMED, 0), np.uint8)
+    line = max(1, round(min(width, height) / _BORDER_SHARE))
+    for (row, column), depth in np.ndenumerate(bins.depth):
+        place = slice(rows[row], rows[row + 1]), slice(columns[column], columns[column + 1])
+        _draw_bin(drawn[place], gray[place], float(depth), line)
+    return drawn
+
+
+def bins_line(text: str, width: int) -> UInt8Array:
+    """One line of text as uint8 [20, width, 3]; where there is room, with what the tints of bins mean."""
+    line = Image.fromarray(text_line(text, width))
+    draw = ImageDraw.Draw(line)
+    before, after = "blocks run: few", "all"
+    left = width - 8 - round(_font().getlength(after)) - 8 - _RAMP_WIDTH
+    start = left - 8 - round(_font().getlength(before))
+    if start < 8 + _font().getlength(text) + _GAP:
+        return np.array(line)
+    draw.text((start, 3), before, fill=_INK, font=_font())
+    draw.text((left + _RAMP_WIDTH + 8, 3), after, fill=_INK, font=_font())
+    for x in range(_RAMP_WIDTH):
+        draw.line((left + x, 5, left + x, 15), fill=_ramp(x / (_RAMP_WIDTH - 1)))
+    return np.array(line)
+
+
+def _ramp(depth: float) -> tuple[int, int, int]:
+    """The tint for 0 (just above nothing) to 1 (everything)."""
+    stops = np.linspace(0, 1, len(_RAMP))
+    red, green, blue = (
+        round(float(np.interp(depth, stops, channel))) for channel in zip(*_RAMP, strict=True)
+    )
+    return red, green, blue
+
+
+def _draw_bin(patch: UInt8Array, gray: UInt8Array, depth: float, line: int) -> None:
+    """Tint and frame one bin in place: ``patch`` and ``gray`` are uint8 [h, w, 3], borders ``line`` wide.
+
+    A bin that is so small in the picture that borders would hide it gets none.
+    """
+    if not patch.size:  # a tiny picture may have fewer pixels than bins
+        return
+    color = _ramp(depth)
+    if depth > 0:
+        # Over the gray picture, or the classes' colours and the tint would mix into a third.
+        alpha = _TINT[0] + (_TINT[1] - _TINT[0]) * depth
+        patch[:] = cv2.addWeighted(gray, 1 - alpha, np.full_like(gray, color), alpha, 0)
+    if min(patch.shape[:2]) < _MIN_BORDERED * line:
+        return
+    if depth > 0:
+        inside = patch[line:, line:]
+        inside[:line] = inside[-line:] = color
+        inside[:, :line] = inside[:, -line:] = color
+    patch[:line] = patch[:, :line] = _PAPER
 
 
 def fit(image: UInt8Array, width: int, height: int) -> UInt8Array:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
-
 from tilestream_client import jpeg, masks, overlay
+from tilestream_client.bins import Bins
+from tilestream_client.bins import from_proto as bins_from_proto
 from tilestream_client.config import encoding_from_proto
 from tilestream_client.errors import MaskError, ProtocolError
 from tilestream_client.info import LabelClass, Model, UInt8Array, enum_name
@@ -60,20 +59,6 @@ class ReuseStats:
     def block_drop_rate(self) -> float:
         """Dropped block units / all of them, 0..1; 0 where there are none."""
         return self.units_dropped / max(1, self.units_computed + self.units_dropped)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Bins:
-    """The account of every bin; a bin is a square of ``bin_size`` pixels at the compute size.
-
-    units_computed: uint32 [rows, columns], block units computed. distortion: float32 [rows, columns],
-    since the bin was last computed. age: uint32 [rows, columns], frames since then, 0 = in this one.
-    """
-
-    bin_size: int
-    units_computed: npt.NDArray[np.uint32]
-    distortion: npt.NDArray[np.float32]
-    age: npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +144,20 @@ class Result:
         """uint8 [H, W, 3] RGB: the labels in the model's colours. Raises ValueError unless ok."""
         return overlay.colorize(self._labels(), self.palette)
 
-    def overlay(self, alpha: float = 0.5) -> UInt8Array:
+    def overlay(self, alpha: float = 0.5, *, show_bins: bool = False) -> UInt8Array:
         """uint8 [H, W, 3] RGB: the labels' colours over the frame; ``alpha`` 1 = colours only.
 
-        Raises ValueError unless ok.
+        show_bins: tint what was computed for this frame, see ``overlay.draw_bins``; the stream needs
+        ``include_bins=True``. Raises ValueError unless ok, or where there is no account of the bins.
         """
         if self.image is None:
             raise ValueError(f"frame {self.frame_id} is no image")
-        return overlay.blend(self.image, self._labels(), self.palette, alpha)
+        picture = overlay.blend(self.image, self._labels(), self.palette, alpha)
+        if not show_bins:
+            return picture
+        if self.bins is None:
+            raise ValueError(f"frame {self.frame_id} has no account of its bins; ask with include_bins=True")
+        return overlay.draw_bins(picture, self.bins)
 
     def _labels(self) -> UInt8Array:
         if self.labels is None:
@@ -193,7 +184,7 @@ def from_proto(message: pb.FrameResult, model: Model, *, name: str, jpeg: bytes,
         capture_time=message.capture_time_us / 1e6,
         times=_times(message.times),
         reuse=_reuse(message.reuse) if message.HasField("reuse") else None,
-        bins=_bins(message.bins) if message.HasField("bins") else None,
+        bins=bins_from_proto(message.bins) if message.HasField("bins") else None,
         mask=_mask(message.mask) if message.HasField("mask") else None,
         confidence_map=_mask(message.confidence) if message.HasField("confidence") else None,
         jpeg=jpeg,
@@ -239,19 +230,6 @@ def _reuse(reuse: pb.ReuseStats) -> ReuseStats:
         macs=reuse.macs,
         agreement=reuse.agreement if reuse.HasField("agreement") else None,
     )
-
-
-def _bins(bins: pb.BinAccount) -> Bins:
-    shape = (bins.rows, bins.columns)
-    try:
-        return Bins(
-            bins.bin_size,
-            np.array(bins.units_computed, np.uint32).reshape(shape),
-            np.array(bins.distortion, np.float32).reshape(shape),
-            np.array(bins.age, np.uint32).reshape(shape),
-        )
-    except ValueError as error:
-        raise ProtocolError(f"the account of the bins is not {shape[0]}x{shape[1]}: {error}") from error
 
 
 def _mask(mask: pb.Mask | pb.ConfidenceMap) -> EncodedMask:

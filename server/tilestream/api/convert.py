@@ -93,6 +93,9 @@ def _bins(bins: BinAccount) -> pb.BinAccount:
         units_computed=bins.units_computed.ravel().tolist(),
         distortion=bins.distortion.ravel().tolist(),
         age=bins.age.ravel().tolist(),
+        width=bins.width,
+        height=bins.height,
+        units_per_bin=bins.units_per_bin,
     )
 
 

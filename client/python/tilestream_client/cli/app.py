@@ -72,6 +72,9 @@ def stream(
     frames_in_flight: Annotated[
         int, typer.Option(min=0, help="Frames under way; 0: as the server likes.")
     ] = 0,
+    show_bins: Annotated[
+        bool, typer.Option("--show-bins", help="Tint what was computed, in --out and --contact-sheet.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many frames.")] = None,
     fps: Annotated[
         float | None, typer.Option(min=0.01, help="Frame rate of the output and of --realtime.")
@@ -84,6 +87,8 @@ def stream(
     tls: Tls = False,
 ) -> None:
     """Segment a video, a folder of images or a camera."""
+    if show_bins and not (out or contact_sheet):
+        raise typer.BadParameter("--show-bins draws into --out or --contact-sheet: give one of them")
     job = stream_command.StreamJob(
         source=source,
         video=out,
@@ -93,6 +98,7 @@ def stream(
         limit=limit,
         fps=fps,
         realtime=realtime,
+        show_bins=show_bins,
         quality=quality,
         options={
             "model": model,
@@ -100,6 +106,7 @@ def stream(
             "queue_policy": policy,
             "frames_in_flight": frames_in_flight,
             "block_budget": budget,
+            "include_bins": show_bins,
             "output_size": parse_size(size) if size else None,
             "compute_size": parse_size(compute_size) if compute_size else None,
         },

@@ -23,11 +23,13 @@ class OverlayVideo:
 
     Every frame of the source gets one, so the video keeps its length: dropped ones show the bare image.
     The size is that of the first frame; later frames of another size are fitted into it.
+    show_bins: tint what was computed, and add a line about it.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, *, show_bins: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._show_bins = show_bins
         self._fps = Fraction(fps).limit_denominator(1001)
         self._container: Any = None
         self._stream: Any = None
@@ -37,7 +39,8 @@ class OverlayVideo:
 
     def add(self, result: Result) -> None:
         """Write one frame; frames before the first that is an image are left out."""
-        picture = result.overlay() if result.ok and result.image is not None else result.image
+        drawable = result.ok and result.image is not None
+        picture = _overlaid(result, self._show_bins) if drawable else result.image
         picture = self._last if picture is None else picture
         if picture is None:
             return
@@ -45,8 +48,7 @@ class OverlayVideo:
         if self._container is None:
             self._open(result, picture)
         width, height = self._size
-        line = overlay.text_line(describe(result), width)
-        page = np.concatenate([overlay.fit(picture, width, height), line, self._legend])  # type: ignore[list-item]
+        page = np.concatenate([overlay.fit(picture, width, height), *self._lines(result), self._legend])  # type: ignore[list-item]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(page), format="rgb24")
         self._container.mux(self._stream.encode(frame))
 
@@ -57,11 +59,19 @@ class OverlayVideo:
             self._container.close()
             self._container = None
 
+    def _lines(self, result: Result) -> list[UInt8Array]:
+        """What is said about a frame; of one height for all frames."""
+        lines = [overlay.text_line(describe(result, with_reuse=not self._show_bins), self._size[0])]
+        if self._show_bins:
+            lines.append(overlay.bins_line(describe_reuse(result), self._size[0]))
+        return lines
+
     def _open(self, result: Result, picture: UInt8Array) -> None:
-        # The pixel format of H.264 players wants even sides; line and legend have even heights.
+        # The pixel format of H.264 players wants even sides; lines and legend have even heights.
         self._size = (picture.shape[1] + 1) // 2 * 2, (picture.shape[0] + 1) // 2 * 2
         self._legend = overlay.legend(result.classes, self._size[0])
-        height = self._size[1] + overlay.text_line("", self._size[0]).shape[0] + self._legend.shape[0]
+        strips = [*self._lines(result), self._legend]
+        height = self._size[1] + sum(strip.shape[0] for strip in strips)
         codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
         options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
         try:
@@ -105,8 +115,9 @@ class MaskFolder:
 class ContactSheet:
     """A picture of a few frames, spread evenly over a stream whose length need not be known."""
 
-    def __init__(self, path: Path, rows: int = 4, width: int = 1200) -> None:
+    def __init__(self, path: Path, rows: int = 4, width: int = 1200, *, show_bins: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._show_bins = show_bins
         self._path, self._rows, self._width = path, rows, width
         self._stride = 1
         self._seen = 0
@@ -118,7 +129,8 @@ class ContactSheet:
         if not result.ok or result.image is None:
             return
         if self._seen % self._stride == 0:
-            self._picks.append((describe(result), self._shrink(result.image), self._shrink(result.overlay())))
+            overlaid = self._shrink(_overlaid(result, self._show_bins))
+            self._picks.append((self._caption(result), self._shrink(result.image), overlaid))
             self._result = result
         self._seen += 1
         if len(self._picks) > 4 * self._rows:
@@ -136,19 +148,41 @@ class ContactSheet:
         sheet = overlay.contact_sheet(chosen, self._result.classes, self._width)
         Image.fromarray(sheet).save(self._path)
 
+    def _caption(self, result: Result) -> str:
+        if not self._show_bins:
+            return describe(result)
+        return f"{describe(result, with_reuse=False)} · {describe_reuse(result)}"
+
     def _shrink(self, image: UInt8Array) -> UInt8Array:
         """Small enough to keep several of a long stream."""
         width = min(image.shape[1], self._width // 2)
         return overlay.fit(image, width, max(1, round(width * image.shape[0] / image.shape[1])))
 
 
-def describe(result: Result) -> str:
+def describe(result: Result, *, with_reuse: bool = True) -> str:
     """One line about a frame."""
     parts = [result.name or f"frame {result.frame_id}"]
     if not result.ok:
         return " · ".join([*parts, str(result.status), result.detail or result.reason])
     parts.append(f"{result.latency * 1e3:.0f} ms")
-    if result.reuse is not None:
+    if with_reuse and result.reuse is not None:
         reused = f"{result.reuse.block_drop_rate:.0%} reused"
         parts.append("key frame" if result.reuse.key_frame else reused)
     return " · ".join(parts)
+
+
+def describe_reuse(result: Result) -> str:
+    """One line about what was computed for a frame and what was reused."""
+    if result.reuse is None:
+        return "no mask for this frame"
+    parts = [
+        "key frame" if result.reuse.key_frame else "partial frame",
+        f"block drop rate {result.reuse.block_drop_rate:.0%}",
+        f"mean distortion {result.reuse.mean_distortion:.3g} luma steps",
+    ]
+    return " · ".join(parts if result.bins is not None else [*parts, "no account of the bins"])
+
+
+def _overlaid(result: Result, show_bins: bool) -> UInt8Array:
+    """The overlay of a frame with a mask; with its bins where they are wanted and the server sent them."""
+    return result.overlay(show_bins=show_bins and result.bins is not None)

@@ -48,6 +48,7 @@ class StreamJob:
     limit: int | None = None
     fps: float | None = None
     realtime: bool = False
+    show_bins: bool = False
     quality: int = jpeg.DEFAULT_QUALITY
     options: StreamOptions = field(default_factory=StreamOptions)
 
@@ -68,9 +69,9 @@ class StreamJob:
     def sinks(self, source: Iterable[FrameLike]) -> list[Sink]:
         """What to write."""
         wanted: list[Sink | None] = [
-            OverlayVideo(self.video, self.rate(source)) if self.video else None,
+            OverlayVideo(self.video, self.rate(source), show_bins=self.show_bins) if self.video else None,
             MaskFolder(self.masks) if self.masks else None,
-            ContactSheet(self.contact_sheet) if self.contact_sheet else None,
+            ContactSheet(self.contact_sheet, show_bins=self.show_bins) if self.contact_sheet else None,
         ]
         return [sink for sink in wanted if sink is not None]
 

@@ -291,20 +291,26 @@ class ReuseStats(_message.Message):
     def __init__(self, key_frame: bool = ..., units_computed: _Optional[int] = ..., units_dropped: _Optional[int] = ..., mean_distortion: _Optional[float] = ..., block_budget: _Optional[float] = ..., macs: _Optional[int] = ..., agreement: _Optional[float] = ...) -> None: ...
 
 class BinAccount(_message.Message):
-    __slots__ = ("bin_size", "columns", "rows", "units_computed", "distortion", "age")
+    __slots__ = ("bin_size", "columns", "rows", "units_computed", "distortion", "age", "width", "height", "units_per_bin")
     BIN_SIZE_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     UNITS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
     DISTORTION_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    UNITS_PER_BIN_FIELD_NUMBER: _ClassVar[int]
     bin_size: int
     columns: int
     rows: int
     units_computed: _containers.RepeatedScalarFieldContainer[int]
     distortion: _containers.RepeatedScalarFieldContainer[float]
     age: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, bin_size: _Optional[int] = ..., columns: _Optional[int] = ..., rows: _Optional[int] = ..., units_computed: _Optional[_Iterable[int]] = ..., distortion: _Optional[_Iterable[float]] = ..., age: _Optional[_Iterable[int]] = ...) -> None: ...
+    width: int
+    height: int
+    units_per_bin: int
+    def __init__(self, bin_size: _Optional[int] = ..., columns: _Optional[int] = ..., rows: _Optional[int] = ..., units_computed: _Optional[_Iterable[int]] = ..., distortion: _Optional[_Iterable[float]] = ..., age: _Optional[_Iterable[int]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., units_per_bin: _Optional[int] = ...) -> None: ...
 
 class StageTimes(_message.Message):
     __slots__ = ("total_us", "queue_us", "decode_us", "engine_us", "motion_us", "gate_us", "backbone_us", "head_us", "encode_us")
