@@ -35,7 +35,7 @@ def main() -> int:
     with running_server(out) as address:
         command = [sys.executable, "-m", "tilestream_client", "stream", str(clip), "--server", address]
         command += ["--out", str(out / "overlay.mp4"), "--contact-sheet", str(out / "contact_sheet.png")]
-        command += ["--json", str(out / "summary.json")]
+        command += ["--json", str(out / "summary.json"), "--show-bins"]
         command += ["--model", arguments.model] if arguments.model else []
         status = subprocess.run(command, check=False).returncode
     if status == 0:

@@ -27,7 +27,7 @@ app = typer.Typer(
 # Commands of other packages: name -> (module:function or module:typer app, one line for --help).
 LAZY_COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tilestream.training.commands:train", "Train a segmentation model."),
-    "eval": ("tilestream.training.commands:eval_app", "Measure the accuracy of a model."),
+    "eval": ("tilestream.training.eval_commands:eval_app", "Measure the accuracy of a model."),
 }
 
 
@@ -52,8 +52,17 @@ def _options(
 
 
 @app.command()
-def models() -> None:
-    """List the models that are shipped."""
+def models(
+    explain: Annotated[
+        str, typer.Option(metavar="NAME", help="Print how this model (or weight file) is run on tiles.")
+    ] = "",
+    bin_size: Annotated[int, typer.Option(help="Side of a bin for --explain, pixels.")] = 64,
+    size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Frame for --explain.")] = "480x360",
+) -> None:
+    """List the models that are shipped, or explain one of them."""
+    if explain:
+        _explain(explain, bin_size, size)
+        return
     from tilestream.messages import ModelInfo
     from tilestream.models import list_models, load_model
 
@@ -62,6 +71,24 @@ def models() -> None:
         miou = f"mIoU {info.reference_miou:.3f}" if info.reference_miou is not None else "mIoU not measured"
         typer.echo(f"{name}: {info.description} ({info.parameters / 1e6:.1f} M weights, {miou})")
         typer.echo(f"  classes: {', '.join(info.classes)}")
+
+
+def _explain(name: str, bin_size: int, size: str) -> None:
+    from tilestream.engine.explain import explain_program
+    from tilestream.engine.lowering import lower
+    from tilestream.engine.program import LoweringError
+    from tilestream.models import ModelError, load_model
+
+    width, _, height = size.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise typer.BadParameter(f"{size!r}; has to be WIDTHxHEIGHT, such as 480x360", param_hint="--size")
+    try:
+        program = lower(load_model(name), bin_size)
+    except (ModelError, LoweringError) as error:
+        typer.echo(f"tilestream models: {error}", err=True)
+        raise typer.Exit(2) from None
+    for line in explain_program(program, int(height), int(width)):
+        typer.echo(line)
 
 
 def serve(**flags: Any) -> None:

@@ -54,6 +54,28 @@ class Settings(BaseSettings):
     max_batch: int = Field(
         4, ge=1, le=256, description="Most frames (of different sessions) per engine step."
     )
+    gate: Literal["every_k", "threshold", "budget"] = Field(
+        "every_k",
+        description="What decides which bins are computed: every_k (whole frames at the budget's rate), "
+        "threshold or budget (the bins that changed most).",
+    )
+    block_budget: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the block units a frame may compute, for sessions that ask for automatic.",
+    )
+    bin_size: int = Field(
+        64,
+        ge=16,
+        le=512,
+        description="Side of a bin, pixels, a power of two: what is computed or reused as one.",
+    )
+    feature_memory: int = Field(
+        2 << 30,
+        ge=1 << 20,
+        description="Memory for the features of all sessions, bytes; the rest is evicted.",
+    )
     media_threads: int = Field(2, ge=1, le=256, description="Threads that decode frames and encode masks.")
 
     # What sessions may ask for

@@ -197,6 +197,9 @@ def _torch_engine(settings: Settings) -> Engine:
 
     return create_engine(
         EngineOptions(
+            gate=settings.gate,
+            bin_size=settings.bin_size,
+            store_bytes=settings.feature_memory,
             models=settings.models,
             device=settings.device,
             precision=settings.precision,

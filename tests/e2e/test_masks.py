@@ -43,7 +43,9 @@ def test_received_masks_are_the_models_own_bit_for_bit(street, tmp_path, encodin
     matrix = ConfusionMatrix(11)
     try:
         with served(tmp_path, "--models", "swiftnet_resnet18") as (_, port), Client(f"127.0.0.1:{port}") as c:
-            results = list(c.stream(iter(jpegs), mask_encoding=encoding, frames_in_flight=3))
+            results = list(
+                c.stream(iter(jpegs), mask_encoding=encoding, frames_in_flight=3, block_budget=1.0)
+            )
         assert [result.ok for result in results] == [True] * len(jpegs)
         for frame, jpeg, result in zip(frames, jpegs, results, strict=True):
             expected = executor.run([decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image]).labels[0]

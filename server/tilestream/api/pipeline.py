@@ -110,7 +110,8 @@ class FramePipeline:
         self._session.stats.frame_size = size
         ticket.stage = Stage.SUBMITTED
         self._computing[ticket.frame_id] = (ticket, size)
-        ready = ReadyFrame(self._session.session_id, ticket.frame_id, frame.image, ticket.force_key)
+        budget = self._session.options.block_budget or self._services.settings.block_budget
+        ready = ReadyFrame(self._session.session_id, ticket.frame_id, frame.image, ticket.force_key, budget)
         if not self._services.engine_loop.offer(ready):
             del self._computing[ticket.frame_id]
             ticket.drop(DropReason.ENGINE_ERROR, "the engine does not know this session")

@@ -4,79 +4,67 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
-from tilestream.engine.dense import DenseExecutor, DenseResult
 from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.gate import make_gate
 from tilestream.engine.options import EngineOptions
+from tilestream.engine.program import LoweringError
+from tilestream.engine.reuse import FrameAnswer, FrameRequest, ReuseEngine, ReuseOptions
 from tilestream.messages import (
-    BinAccount,
     EngineError,
     FrameJob,
+    FrameKind,
     FrameOutcome,
-    FrameStats,
     ModelInfo,
     SessionSpec,
     StepPlan,
 )
 from tilestream.models import ModelError, list_models, load_model
-from tilestream.models.census import count_macs, count_residual_blocks, shadow_of
 
 logger = logging.getLogger(__name__)
 
 
-class LoadedModel:
-    """A model that is being served."""
-
-    def __init__(self, module: nn.Module, executor: DenseExecutor) -> None:
-        self.module, self.executor = module, executor
-        self.residual_blocks = count_residual_blocks(self.module)
-        self._shadow = shadow_of(self.module)
-        self._macs: dict[tuple[int, int], int] = {}
-
-    @property
-    def info(self) -> ModelInfo:
-        """What clients are told of it."""
-        return self.module.info  # type: ignore[return-value]
-
-    def macs(self, height: int, width: int) -> int:
-        """Multiply-accumulates of one dense frame."""
-        stride = self.executor.stride
-        size = (height + -height % stride, width + -width % stride)
-        if size not in self._macs:
-            self._macs[size] = count_macs(self._shadow, *size)
-        return self._macs[size]
-
-
 class TorchEngine:
-    """Computes every frame densely, batching frames of one model and size. Implements ``messages.Engine``."""
+    """A reuse engine per model, and which session uses which. Implements ``messages.Engine``."""
 
     def __init__(self, options: EngineOptions) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         self.device = choose_device(options.device)
         self.precision, self._dtype = choose_precision(options.precision, self.device)
-        self._bin_size = options.bin_size
-        self._models: dict[str, LoadedModel] = {}
+        self._info: dict[str, ModelInfo] = {}
+        self._models: dict[str, ReuseEngine] = {}
         self._sessions: dict[str, SessionSpec] = {}
-        for name in options.models or list_models():
-            try:
-                module = load_model(name)
-            except ModelError as error:
-                raise EngineError(str(error)) from error
-            loaded = LoadedModel(module, DenseExecutor(module, self.device, self._dtype))
-            if loaded.info.name in self._models:
-                raise EngineError(f"two models are called {loaded.info.name!r}; rename one of the files")
-            self._models[loaded.info.name] = loaded
-        if not self._models:
+        names = options.models or list_models()
+        if not names:
             raise EngineError("no model to serve: no weights are shipped and none were named")
+        for name in names:
+            self._load(name, options, options.store_bytes // len(names))
+
+    def _load(self, name: str, options: EngineOptions, store_bytes: int) -> None:
+        try:
+            module = load_model(name)
+        except ModelError as error:
+            raise EngineError(str(error)) from error
+        info: ModelInfo = module.info  # type: ignore[assignment]
+        if info.name in self._models:
+            raise EngineError(f"two models are called {info.name!r}; rename one of the files")
+        reuse = ReuseOptions(bin_size=options.bin_size, store_bytes=store_bytes)
+        try:
+            self._models[info.name] = self._make(module, reuse, options)
+        except LoweringError as error:
+            raise EngineError(f"model {info.name!r} cannot be run on tiles: {error}") from error
+        self._info[info.name] = info
+
+    def _make(self, module: nn.Module, reuse: ReuseOptions, options: EngineOptions) -> ReuseEngine:
+        mean, std = tuple(module.mean), tuple(module.std)  # type: ignore[arg-type]
+        return ReuseEngine(module, self.device, self._dtype, mean, std, reuse, make_gate(options.gate))
 
     def models(self) -> tuple[ModelInfo, ...]:
-        return tuple(loaded.info for loaded in self._models.values())
+        return tuple(self._info.values())
 
     def open(self, spec: SessionSpec) -> None:
         if spec.model not in self._models:
@@ -84,65 +72,59 @@ class TorchEngine:
         self._sessions[spec.session_id] = spec
 
     def release(self, session_id: str) -> None:
-        self._sessions.pop(session_id, None)
+        spec = self._sessions.pop(session_id, None)
+        if spec is not None:
+            self._models[spec.model].release(session_id)
 
     def close(self) -> None:
         self._sessions.clear()
         self._models.clear()
 
     def step(self, plan: StepPlan) -> list[FrameOutcome]:
-        groups: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
+        groups: dict[str, list[int]] = defaultdict(list)
         outcomes: list[FrameOutcome | None] = [None] * len(plan.jobs)
         for index, job in enumerate(plan.jobs):
             spec = self._sessions.get(job.session_id)
             if spec is None:
                 outcomes[index] = _failed(job, "the session is not open")
+            elif not job.image.size:
+                outcomes[index] = _failed(job, f"the frame is empty ({list(job.image.shape)})")
             else:
-                groups[spec.model, job.image.shape].append(index)
-        for (model, _), indices in groups.items():
+                groups[spec.model].append(index)
+        for model, indices in groups.items():
             jobs = [plan.jobs[index] for index in indices]
             for index, outcome in zip(indices, self._compute(self._models[model], jobs), strict=True):
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _compute(self, model: LoadedModel, jobs: Sequence[FrameJob]) -> list[FrameOutcome]:
-        want_confidence = any(self._sessions[job.session_id].want_confidence for job in jobs)
+    def _compute(self, model: ReuseEngine, jobs: list[FrameJob]) -> list[FrameOutcome]:
+        requests = [
+            FrameRequest(
+                job.session_id,
+                job.image,
+                key=job.kind is FrameKind.KEY,
+                budget=job.budget,
+                want_confidence=self._sessions[job.session_id].want_confidence,
+            )
+            for job in jobs
+        ]
         try:
-            result = model.executor.run([job.image for job in jobs], want_confidence)
-            return [self._outcome(model, job, result, index) for index, job in enumerate(jobs)]
+            answers = model.step(requests)
         except Exception:  # whatever went wrong concerns these frames only
             logger.exception("a batch of %d frames failed", len(jobs))
+            for job in jobs:
+                model.release(job.session_id)  # what it holds may be half-written: begin anew
             return [_failed(job, "the computation failed; see the server's log") for job in jobs]
+        return [self._outcome(job, answer) for job, answer in zip(jobs, answers, strict=True)]
 
-    def _outcome(self, model: LoadedModel, job: FrameJob, result: DenseResult, index: int) -> FrameOutcome:
-        spec = self._sessions[job.session_id]
-        height, width = job.image.shape[:2]
-        grid = (-(-height // self._bin_size), -(-width // self._bin_size))
-        units = model.residual_blocks * grid[0] * grid[1]
-        stats = FrameStats(
-            key_frame=True,
-            units_computed=units,
-            units_total=units,
-            budget=1.0,
-            macs=model.macs(height, width),
-            stage_seconds={"backbone": result.backbone_seconds, "head": result.head_seconds},
-        )
-        confidence = result.confidence
+    def _outcome(self, job: FrameJob, answer: FrameAnswer) -> FrameOutcome:
         return FrameOutcome(
             job.session_id,
             job.frame_id,
-            result.labels[index],
-            stats,
-            confidence=confidence[index] if spec.want_confidence and confidence is not None else None,
-            bins=self._dense_account(model, grid) if spec.want_bins else None,
-        )
-
-    def _dense_account(self, model: LoadedModel, grid: tuple[int, int]) -> BinAccount:
-        return BinAccount(
-            bin_size=self._bin_size,
-            units_computed=np.full(grid, model.residual_blocks, dtype=np.uint16),
-            distortion=np.zeros(grid, dtype=np.float32),
-            age=np.zeros(grid, dtype=np.uint16),
+            answer.labels,
+            answer.stats,
+            confidence=answer.confidence,
+            bins=answer.bins if self._sessions[job.session_id].want_bins else None,
         )
 
 

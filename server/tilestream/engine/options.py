@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+GateName = Literal["every_k", "threshold", "budget"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,9 @@ class EngineOptions:
     """``models``: names of shipped models or paths of weight files; empty = all shipped ones.
 
     ``device``: "auto", "cpu", "cuda" or "cuda:N". ``precision``: "auto" is bf16 where the device has
-    instructions for it, else fp32. ``threads``: of the CPU, 0 = one per core. ``bin_size``: pixels.
+    instructions for it, else fp32. ``threads``: of the CPU, 0 = one per core. ``bin_size``: pixels, a
+    power of two. ``gate``: what decides which bins are computed. ``store_bytes``: memory for the features
+    of all sessions, divided among the models.
     """
 
     models: tuple[str, ...] = ()
@@ -21,3 +24,5 @@ class EngineOptions:
     precision: Precision = "auto"
     threads: int = 0
     bin_size: int = 64
+    gate: GateName = "every_k"
+    store_bytes: int = 1 << 30

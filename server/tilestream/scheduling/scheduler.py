@@ -17,12 +17,16 @@ from tilestream.messages import FrameJob, FrameKind, StepPlan, UInt8Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadyFrame:
-    """A decoded frame that waits for its turn. ``image``: uint8 [H, W, 3] at compute size."""
+    """A decoded frame that waits for its turn. ``image``: uint8 [H, W, 3] at compute size.
+
+    ``budget``: the share (0..1] of block units it may compute.
+    """
 
     session_id: str
     frame_id: int
     image: UInt8Array
     force_key: bool = False
+    budget: float = 1.0
 
 
 @dataclass(slots=True)
@@ -98,4 +102,5 @@ class Scheduler:
             frame = queue.frames.popleft()
             self._virtual_now = max(self._virtual_now, queue.tag)
             queue.tag += 1.0 / queue.weight
-            yield FrameJob(frame.session_id, frame.frame_id, frame.image, FrameKind.KEY, 1.0)
+            kind = FrameKind.KEY if frame.force_key else FrameKind.PARTIAL
+            yield FrameJob(frame.session_id, frame.frame_id, frame.image, kind, frame.budget)
