@@ -31,9 +31,9 @@ NO_LIMITS = FrameLimits(1 << 30, 1 << 30, 1 << 16)
 def through_server(jpegs: list[bytes], model: str, precision: str) -> tuple[list[Result], float]:
     """All results, and the seconds from the first request to the last answer."""
     with server("--models", model, "--precision", precision) as address, Client(address) as client:
-        list(client.stream(iter(jpegs[:3])))  # the first frames of a process are slow
+        list(client.stream(iter(jpegs[:3]), block_budget=1.0))  # the first frames of a process are slow
         started = time.perf_counter()
-        results = list(client.stream(iter(jpegs), frames_in_flight=2))
+        results = list(client.stream(iter(jpegs), frames_in_flight=2, block_budget=1.0))
         return results, time.perf_counter() - started
 
 

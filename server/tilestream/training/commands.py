@@ -1,19 +1,16 @@
-"""The commands ``tilestream train`` and ``tilestream eval stills``."""
+"""The command ``tilestream train``."""
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision
@@ -25,13 +22,13 @@ from tilestream.training.augment import AugmentOptions
 from tilestream.training.cards import CardFacts, Phase, read_phases, record_phase, render_card
 from tilestream.training.datasets import open_dataset
 from tilestream.training.datasets.base import DatasetError, SegmentationDataset
-from tilestream.training.evaluation import StillsReport, evaluate_stills
+from tilestream.training.evaluation import evaluate_stills
 from tilestream.training.initialise import initialise_from_folded
+from tilestream.training.reports import print_stills, public_name, split_share
 from tilestream.training.sampling import Source, draw_batch, load_source
 from tilestream.training.trainer import Trainer, TrainOptions
 
 console = Console(stderr=True)
-eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
 
 
 def train(
@@ -121,7 +118,7 @@ def train(
         raise typer.Exit(1) from None
     trainer = Trainer(network, sources, options, out, len(first.class_names), tutor)
     names = tuple(
-        f"{_public(text)} ({len(dataset)} stills, share {share:g})"
+        f"{public_name(text)} ({len(dataset)} stills, share {share:g})"
         for text, (dataset, share) in zip(data, datasets, strict=True)
     )
     record_phase(out, Phase(trainer.step, _command(), names, tuple(d.licence for d, _ in datasets)))
@@ -146,7 +143,7 @@ def _finish(
     save_model(average, path, WeightsInfo(model, dataset.class_names, dataset.palette))
     written = load_model(str(path))
     reports = [
-        (f"{_public(text)} test", evaluate_stills(written, data, trainer.device)) for text, data in tests
+        (f"{public_name(text)} test", evaluate_stills(written, data, trainer.device)) for text, data in tests
     ]
     if reports:
         info = WeightsInfo(model, dataset.class_names, dataset.palette, reports[0][1].miou)
@@ -165,59 +162,13 @@ def _finish(
     )
     path.with_suffix(".md").write_text(render_card(facts, read_phases(trainer.directory), reports))
     for title, report in reports:
-        _print_report(title, report)
+        print_stills(title, report)
     console.print(f"wrote {path} and its card")
 
 
-@eval_app.callback()
-def _eval() -> None:
-    """Measure the accuracy of a model."""  # without a callback, typer makes a lone command the whole app
-
-
-@eval_app.command("stills")
-def eval_stills(
-    data: Annotated[str, typer.Option(help="KIND:PATH of the labelled data.")],
-    model: Annotated[
-        str, typer.Option(help="Name of a shipped model or path of a .safetensors file.")
-    ] = "swiftnet_resnet18",
-    split: Annotated[str, typer.Option(help="Split of the data.")] = "test",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "fp32",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
-) -> None:
-    """Single-frame mIoU and per-class IoU on labelled stills."""
-    try:
-        place = choose_device(device)
-        name, dtype = choose_precision(precision, place)  # type: ignore[arg-type]
-        report = evaluate_stills(load_model(model), open_dataset(data, split), place, dtype)
-    except (DatasetError, ModelError, EngineError) as error:
-        console.print(f"[red]error:[/] {error}")
-        raise typer.Exit(1) from None
-    _print_report(f"{model} on {_public(data)} {split}, {name}", report)
-    if json_path is not None:
-        record = {"model": model, "data": _public(data), "split": split, "precision": name, **asdict(report)}
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _print_report(title: str, report: StillsReport) -> None:
-    table = Table("class", "IoU", title=f"{title}: mIoU {report.miou:.4f} over {report.frames} frames")
-    for name, value in report.iou.items():
-        table.add_row(name, "-" if value is None else f"{value:.3f}")
-    Console().print(table)
-
-
 def _open_share(text: str, cache: Path) -> tuple[SegmentationDataset, float]:
-    specification, share = _split_share(text)
+    specification, share = split_share(text)
     return open_dataset(specification, "train", cache), share
-
-
-def _split_share(text: str) -> tuple[str, float]:
-    """``KIND:PATH@SHARE`` in its two parts; a path may hold an @ of its own."""
-    specification, at, share = text.rpartition("@")
-    if at and share.replace(".", "", 1).isdigit():
-        return specification, float(share)
-    return text, 1.0
 
 
 def _check_classes(datasets: list[SegmentationDataset]) -> None:
@@ -262,12 +213,6 @@ def _size(text: str) -> tuple[int, int]:
 def _range(text: str) -> tuple[float, float]:
     low, _, high = text.partition(":")
     return float(low), float(high)
-
-
-def _public(text: str) -> str:
-    """A data specification without the folder, which concerns nobody else."""
-    kind, _, rest = _split_share(text)[0].partition(":")
-    return f"{kind}:{rest}" if rest.isdigit() else kind
 
 
 def _command() -> str:
