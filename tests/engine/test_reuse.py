@@ -25,6 +25,7 @@ from support.reuse_engines import (
 from support.toy_networks import TOYS
 from tilestream.engine.motion import DisMotion, Motion
 from tilestream.engine.reuse import FrameRequest
+from tilestream.engine.stage_masks import stage_masks
 
 FP32 = 1e-5
 
@@ -175,6 +176,22 @@ def test_costs_are_those_of_what_is_computed(name):
     assert 0 < answer.stats.macs < per_bin
 
 
+@pytest.mark.parametrize("name", [*TOYS, *SHIPPED])
+def test_only_what_is_new_and_read_is_computed(name):
+    """With the last unit alone: that unit, and everything behind it."""
+    program = engine(name).program
+    keep = np.zeros((len(program.units), 2, 3), dtype=np.bool_)
+    keep[-1, 1, 1] = True
+    masks = stage_masks(program, keep)
+    behind: set[str] = set()
+    for stage, mask in zip(program.stages, masks, strict=True):
+        new = stage.unit is None and not behind.isdisjoint(stage.reads)
+        if new or stage.unit == len(program.units) - 1:
+            behind.add(stage.output)
+        assert np.array_equal(mask, keep[-1] if stage.output in behind else np.zeros_like(mask))
+    assert program.output in behind
+
+
 def test_bins_grow_older_until_they_are_computed():
     tiled = make_engine("split")
     keep = np.zeros((3, 5), dtype=np.bool_)
@@ -228,7 +245,7 @@ def test_a_session_does_not_depend_on_who_shares_its_steps(name):
     together = make_engine(name, motion=Wandering())
     sizes = {"a": (48, 33), "b": (16, 16), "c": (48, 33), "d": (40, 64)}
     alone = {session: make_engine(name, motion=Wandering()) for session in ("a", "c")}
-    for round_ in range(4):
+    for round_ in range(3):
         requests = []
         for index, (session, (width, height)) in enumerate(sizes.items()):
             image = photo(width * scale, height * scale, 10 * round_ + index)
