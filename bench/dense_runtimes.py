@@ -24,6 +24,7 @@ from tilestream.engine.dense import DenseExecutor
 from tilestream.engine.device import has_fast_bf16
 from tilestream.messages import UInt8Array
 from tilestream.models import list_models, load_model
+from tilestream.training.synthetic import SyntheticStreet
 
 SIZES = ((360, 480), (720, 960))
 Contender = Callable[[], UInt8Array]
@@ -140,7 +141,7 @@ def main() -> None:
     for name in list_models():
         network = load_model(name)
         for height, width in SIZES:
-            image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            image = SyntheticStreet(seed=7, width=width, height=height).frame(0).image
             runners = contenders(network, image)
             reference = runners["PyTorch eager fp32"]()
             agreement = {key: float((run() == reference).mean()) for key, run in runners.items()}

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from typing import Any
 
+from bench.reuse_speed import OVERHEAD
 from bench.turns import RESULTS
 from tilestream.models import list_models
 
 
 def main() -> int:
-    commands = [["bench.dense_runtimes"]]
+    commands = [["bench.dense_runtimes"], ["bench.reuse_speed"]]
     commands += [["bench.server_overhead", "--model", model] for model in list_models()]
     for command in commands:
         print(f"\n=== {' '.join(command)}", flush=True)
@@ -42,19 +43,58 @@ def table() -> str:
 
 
 def _body(record: dict[str, Any]) -> list[str]:
-    if "results" in record:
-        return _runtimes(record["results"])
+    for key, table in (("results", _runtimes), ("reuse", _reuse), ("runs", _runs)):
+        if key in record:
+            return table(record)
     skip = {"command", "date", "machine"}
     return [f"- {key}: {value}" for key, value in record.items() if key not in skip]
 
 
-def _runtimes(results: list[dict[str, Any]]) -> list[str]:
+def _runtimes(record: dict[str, Any]) -> list[str]:
+    results = record["results"]
     names = sorted({name for result in results for name in result["timings"]})
     head = " | ".join(f"{r['model']} {r['width']}x{r['height']}" for r in results)
     lines = [f"| median ms per frame | {head} |", "|---" * (len(results) + 1) + "|"]
     for name in names:
         cells = (f"{r['timings'][name]['median_ms']:.1f}" if name in r["timings"] else "-" for r in results)
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _reuse(record: dict[str, Any]) -> list[str]:
+    """Speed-up over the dense network by share of kept bins, and what is not the network, in % of it."""
+    ratios = list(record["reuse"][0]["overhead_share_of_dense"])
+    columns = ["key frame", *ratios]
+    lines = [f"| speed-up by share kept | dense ms | {' | '.join(columns)} | MB per session |"]
+    lines += ["|---" * (len(columns) + 3) + "|"]
+    for r in record["reuse"]:
+        cells = [f"{r['model']} {r['width']}x{r['height']} {r['precision']}"]
+        cells += [f"{r['timings']['dense']['median_ms']:.1f}", *(f"{r['speedup'][c]:.2f}" for c in columns)]
+        lines.append(f"| {' | '.join(cells)} | {r['bytes_per_session'] / 1e6:.1f} |")
+    lines += ["", f"| overhead at 25 %, % of dense time | {' | '.join(OVERHEAD)} |", "|---" * 5 + "|"]
+    for r in record["reuse"]:
+        shares = r["overhead_share_of_dense"]["25%"]
+        cells = [f"{r['model']} {r['width']}x{r['height']}", *(f"{shares[p]:.1%}" for p in OVERHEAD)]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for r in record["together"]:
+        lines.append(
+            f"- {r['model']}, {r['sessions']} sessions in one step against one by one, 25 % kept: "
+            f"{r['throughput_ratio']:.2f} x frames/s"
+        )
+    return lines
+
+
+def _runs(record: dict[str, Any]) -> list[str]:
+    lines = [
+        f"dense mIoU {record['dense']['miou']:.4f}",
+        "",
+        "| gate | budget | points against dense | MACs |",
+    ]
+    lines.append("|---" * 4 + "|")
+    for run in record["runs"]:
+        cells = [run["gate"], str(run["budget"]), f"{run['points_against_dense']:+.2f}", f"{run['macs']:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

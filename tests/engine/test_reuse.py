@@ -213,6 +213,16 @@ def test_frames_that_keep_much_are_computed_in_full():
     assert not step(tiled, "camera", photo(64, 64, 2), keep=keep).stats.key_frame
 
 
+def test_a_frame_that_is_not_retained_leaves_nothing_behind():
+    tiled = make_engine("split")
+    first = step(tiled, "camera", photo(64, 64, 0))
+    unretained = step(tiled, "camera", photo(64, 64, 0), retain=False)
+    assert unretained.stats.key_frame and np.array_equal(unretained.labels, first.labels)
+    assert tiled.store.usage().in_use == 0
+    assert step(tiled, "camera", photo(64, 64, 0), keep=False).stats.key_frame  # nothing to reuse
+    assert not step(tiled, "camera", photo(64, 64, 0), keep=False).stats.key_frame
+
+
 def test_confidence_is_kept_up_while_nobody_asks_for_it():
     tiled = make_engine("split")
     always = make_engine("split")

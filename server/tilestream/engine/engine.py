@@ -105,6 +105,7 @@ class TorchEngine:
                 key=job.kind is FrameKind.KEY,
                 budget=job.budget,
                 want_confidence=self._sessions[job.session_id].want_confidence,
+                retain=job.budget < 1.0,
             )
             for job in jobs
         ]

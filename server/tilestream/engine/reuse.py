@@ -43,6 +43,8 @@ class FrameRequest:
     """One frame of one session. ``image``: uint8 [H, W, 3] RGB.
 
     ``keep``: forces what is computed: all, nothing, bool [bins_h, bins_w] or [units, bins_h, bins_w].
+    ``retain``: False for a frame that no later one will reuse: it is computed in full, and the session's
+    features are dropped, which saves the time to look after them.
     """
 
     session_id: str
@@ -51,6 +53,7 @@ class FrameRequest:
     budget: float = 1.0
     keep: bool | Mask | None = None
     want_confidence: bool = False
+    retain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,9 @@ class ReuseEngine:
         """Everything that is known before anything is computed: motion, distortion, the gate's decision."""
         state = self._state(request)
         everything = np.ones((len(self.program.units), *state.bins), dtype=np.bool_)
+        if not request.retain:
+            self.evict(request.session_id)
+            return _Frame(request, state, True, everything)
         forced = None if request.keep is None else _forced(request.keep, everything)
         started = time.perf_counter()
         previous, state.luma = state.luma, thumbnail(request.image, state.scale)
@@ -210,6 +216,8 @@ class ReuseEngine:
             state.labels.replace(1, result.confidence[index])
         state.frames_since_key = 0
         state.tracker.reset()
+        if not frame.request.retain:
+            return
         for pool in self.store.pools.values():
             pool.free_all(state.owner)
         pages = self._allocate(state.owner, state.tiles, busy)
