@@ -13,7 +13,7 @@ from tilestream.models import list_models
 
 
 def main() -> int:
-    commands = [["bench.dense_runtimes"], ["bench.reuse_speed"]]
+    commands = [["bench.dense_runtimes"], ["bench.reuse_speed"], ["bench.motion_error"]]
     commands += [["bench.server_overhead", "--model", model] for model in list_models()]
     for command in commands:
         print(f"\n=== {' '.join(command)}", flush=True)
@@ -43,7 +43,7 @@ def table() -> str:
 
 
 def _body(record: dict[str, Any]) -> list[str]:
-    for key, table in (("results", _runtimes), ("reuse", _reuse), ("runs", _runs)):
+    for key, table in (("results", _runtimes), ("reuse", _reuse), ("runs", _runs), ("motion", _motion)):
         if key in record:
             return table(record)
     skip = {"command", "date", "machine"}
@@ -83,6 +83,15 @@ def _reuse(record: dict[str, Any]) -> list[str]:
             f"{r['throughput_ratio']:.2f} x frames/s"
         )
     return lines
+
+
+def _motion(record: dict[str, Any]) -> list[str]:
+    keys = list(next(iter(record["motion"].values())))
+    lines = [f"| motion | {' | '.join(keys)} |", "|---" * (len(keys) + 1) + "|"]
+    return lines + [
+        f"| {name} | {' | '.join(str(found[key]) for key in keys)} |"
+        for name, found in record["motion"].items()
+    ]
 
 
 def _runs(record: dict[str, Any]) -> list[str]:

@@ -1,0 +1,102 @@
+"""How far the motion that moves features is from the exact one: end-point error on the synthetic street.
+
+Flow is estimated on luma thumbnails, as the engine does, and compared with the renderer's motion at the same
+resolution, where the point was visible in the previous frame. Beside it: how well the labels of the previous
+frame, moved along either motion, fit the labels of the frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bench.turns import write_result
+from tilestream.engine.motion import DisMotion, Motion, MotionEstimator, NoMotion, displace, thumbnail
+from tilestream.messages import Float32Array
+from tilestream.training.synthetic import SyntheticStreet
+from tilestream.training.synthetic.street import StreetFrame
+
+SIZE = (480, 360)
+SCALE = 2  # image pixels per thumbnail pixel at that size
+SEEDS = (1000, 1001, 1002, 1003)
+
+
+class Errors:
+    """End-point errors in image pixels, and the share of labels that fit after moving."""
+
+    def __init__(self) -> None:
+        self._end_points: list[Float32Array] = []
+        self._fits: list[float] = []
+
+    def add(self, motion: Motion, previous: StreetFrame, current: StreetFrame) -> None:
+        exact = cv2.resize(current.motion, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_NEAREST)
+        seen = cv2.resize(
+            current.visible.astype(np.uint8), exact.shape[1::-1], interpolation=cv2.INTER_NEAREST
+        )
+        error = np.linalg.norm(motion.flow * SCALE - exact, axis=2)
+        self._end_points.append(error[seen > 0].astype(np.float32))
+        fine = cv2.resize(motion.flow * SCALE, current.labels.shape[::-1])
+        moved = displace(previous.labels, np.asarray(fine, dtype=np.float32), cv2.INTER_NEAREST)
+        self._fits.append(float((moved == current.labels)[current.visible].mean()))
+
+    def record(self) -> dict[str, float]:
+        errors = np.concatenate(self._end_points)
+        return {
+            "epe_mean_px": round(float(errors.mean()), 3),
+            "epe_median_px": round(float(np.median(errors)), 3),
+            "epe_p90_px": round(float(np.percentile(errors, 90)), 3),
+            "moved_labels_that_fit": round(float(np.mean(self._fits)), 4),
+        }
+
+
+class ExactMotion:
+    """The renderer's own motion, at the thumbnail's resolution."""
+
+    def __init__(self) -> None:
+        self.frame: StreetFrame | None = None
+
+    def estimate(self, previous: Any, current: Any, scale: int) -> Motion:
+        assert self.frame is not None
+        size = (current.shape[1], current.shape[0])
+        flow = cv2.resize(self.frame.motion, size, interpolation=cv2.INTER_NEAREST) / scale
+        return Motion(np.asarray(flow, dtype=np.float32), np.zeros(current.shape, dtype=np.bool_), scale)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=40, help="frames per street")
+    arguments = parser.parse_args()
+    exact = ExactMotion()
+    estimators: dict[str, MotionEstimator] = {
+        "DIS, stopping at half resolution (the default)": DisMotion(),
+        "DIS, full resolution": DisMotion(finest_scale=0),
+        "no motion": NoMotion(),
+        "exact": exact,
+    }
+    errors: dict[str, Errors] = defaultdict(Errors)
+    for seed in SEEDS:
+        frames = list(SyntheticStreet(seed, *SIZE).frames(arguments.frames))
+        for previous, current in pairwise(frames):
+            exact.frame = current
+            lumas = [thumbnail(frame.image, SCALE) for frame in (previous, current)]
+            for name, estimator in estimators.items():
+                errors[name].add(estimator.estimate(lumas[0], lumas[1], SCALE), previous, current)
+    body = {
+        "size": SIZE,
+        "streets": SEEDS,
+        "motion": {name: found.record() for name, found in errors.items()},
+    }
+    for name, record in body["motion"].items():  # type: ignore[attr-defined]
+        print(f"{name:50}", *(f"{key} {value:<8}" for key, value in record.items()))
+    command = "python -m bench.motion_error " + " ".join(sys.argv[1:])
+    print(f"wrote {write_result('motion_error', command.strip(), body)}")
+
+
+if __name__ == "__main__":
+    main()
