@@ -56,11 +56,17 @@ def test_the_deeper_the_stronger():
     assert distances == sorted(set(distances)) and reddish == sorted(set(reddish))
 
 
-def test_dropped_bins_keep_a_little_of_the_classes_colours_and_tints_none():
+def test_labels_stay_visible_below_the_tint():
     blue = np.full((32, 64, 3), (0, 0, 250), np.uint8)
     drawn = overlay.draw_bins(blue, account([[0, 4]]))
-    assert middle(drawn, 0, 0)[2] > 60 + middle(drawn, 0, 0)[0]
-    assert middle(drawn, 0, 1)[0] > 60 + middle(drawn, 0, 1)[2]
+    dropped, computed = middle(drawn, 0, 0), middle(drawn, 0, 1)
+    assert dropped[0] == 0 and 100 < dropped[2] < 250
+    assert computed[0] > 50 and computed[2] > 50 + computed[0]
+
+
+def test_a_frame_computed_in_full_is_framed_only():
+    drawn = overlay.draw_bins(gray(96, 64), account([[4, 4, 4], [4, 4, 4]]))
+    assert (middle(drawn, 0, 0) == GRAY).all() and colourful(drawn).any()
 
 
 def test_the_picture_given_stays_as_it_is():

@@ -19,7 +19,7 @@ _GAP = 12
 
 _RAMP = ((255, 225, 60), (255, 130, 20), (225, 20, 30))  # tints of bins from little to everything computed
 _RAMP_WIDTH = 60
-_TINT = (0.3, 0.62)  # how much of the tint there is, from little to everything computed
+_TINT = (0.15, 0.35)  # how much of the tint there is, from little to everything computed: labels stay visible
 _DIMMED = 0.75  # brightness that is left of bins without anything computed
 _BORDER_SHARE = 720  # pixels of a picture's shorter side for each pixel of the borders' width
 _MIN_BORDERED = 8  # times the borders' width: the smallest bin that gets them
@@ -41,17 +41,17 @@ def blend(image: UInt8Array, labels: UInt8Array, palette: UInt8Array, alpha: flo
 def draw_bins(picture: UInt8Array, bins: Bins) -> UInt8Array:
     """What the network computed for a frame, over a picture of that frame of any size.
 
-    uint8 [H, W, 3] RGB -> a new array of the same shape. A bin of which nothing was computed is dimmed and
-    paler; the others are tinted and framed, from yellow to red the deeper the network ran (``Bins.depth``).
+    uint8 [H, W, 3] RGB -> a new array of the same shape. A bin of which nothing was computed is dimmed; the
+    others are tinted and framed, from yellow to red the deeper the network ran (``Bins.depth``). A frame that
+    was computed in full is framed only: its labels are what there is to see.
     """
     height, width = picture.shape[:2]
     columns, rows = bins.edges(width, height)
-    gray = np.asarray(cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
-    drawn = np.asarray(cv2.addWeighted(picture, 0.5 * _DIMMED, gray, 0.5 * _DIMMED, 0), np.uint8)
+    drawn, whole = picture.copy(), bool((bins.depth == 1).all())
     line = max(1, round(min(width, height) / _BORDER_SHARE))
     for (row, column), depth in np.ndenumerate(bins.depth):
         place = slice(rows[row], rows[row + 1]), slice(columns[column], columns[column + 1])
-        _draw_bin(drawn[place], gray[place], float(depth), line)
+        _draw_bin(drawn[place], float(depth), line, tinted=not whole)
     return drawn
 
 
@@ -80,18 +80,19 @@ def _ramp(depth: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _draw_bin(patch: UInt8Array, gray: UInt8Array, depth: float, line: int) -> None:
-    """Tint and frame one bin in place: ``patch`` and ``gray`` are uint8 [h, w, 3], borders ``line`` wide.
+def _draw_bin(patch: UInt8Array, depth: float, line: int, *, tinted: bool) -> None:
+    """Tint and frame one bin in place: ``patch`` is uint8 [h, w, 3], borders ``line`` wide.
 
     A bin that is so small in the picture that borders would hide it gets none.
     """
     if not patch.size:  # a tiny picture may have fewer pixels than bins
         return
     color = _ramp(depth)
-    if depth > 0:
-        # Over the gray picture, or the classes' colours and the tint would mix into a third.
+    if depth == 0:
+        patch[:] = cv2.convertScaleAbs(patch, alpha=_DIMMED)
+    elif tinted:
         alpha = _TINT[0] + (_TINT[1] - _TINT[0]) * depth
-        patch[:] = cv2.addWeighted(gray, 1 - alpha, np.full_like(gray, color), alpha, 0)
+        patch[:] = cv2.addWeighted(patch, 1 - alpha, np.full_like(patch, color), alpha, 0)
     if min(patch.shape[:2]) < _MIN_BORDERED * line:
         return
     if depth > 0:
