@@ -6,17 +6,25 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.engine.motion import displace
 from tilestream.messages import Float32Array, UInt8Array
 
 
 class LabelMap:
-    """uint8 maps (labels, and confidence if ``planes`` is 2) of one session, in whole bins."""
+    """uint8 maps (labels, and confidence if ``planes`` is 2) of one session, in whole bins.
+
+    Moving does not touch what was computed last, it adds up where each pixel comes from: labels are looked up
+    once, however many frames they moved for. Rounding to whole pixels frame by frame loses up to 0.2 points
+    of mIoU in six frames. New bins end that: from then on, what was seen last is what moves.
+    """
 
     def __init__(self, height: int, width: int, bin_size: int, planes: int) -> None:
         self._height, self._width, self._bin = height, width, bin_size
         self._rows, self._columns = -(-height // bin_size), -(-width // bin_size)
         shape = (self._rows * bin_size, self._columns * bin_size)
         self._planes = [np.zeros(shape, dtype=np.uint8) for _ in range(planes)]
+        self._moved: list[UInt8Array] | None = None  # the planes as they are seen now, if they were moved
+        self._displacement: Float32Array | None = None  # from now to the planes, in pixels on the flow's grid
         grid_y, grid_x = np.mgrid[:height, :width].astype(np.float32)
         self._grid = np.dstack([grid_x, grid_y])
 
@@ -26,33 +34,56 @@ class LabelMap:
         return len(self._planes)
 
     def plane(self, index: int) -> UInt8Array:
-        """A copy of a map, uint8 [H, W]. 0: labels, 1: confidence."""
-        return self._planes[index][: self._height, : self._width].copy()
+        """A copy of a map as it is now, uint8 [H, W]. 0: labels, 1: confidence."""
+        if self._moved is not None:
+            return self._moved[index].copy()
+        return self._inner(index).copy()
 
-    def replace(self, index: int, values: UInt8Array) -> None:
-        """The whole map is new: uint8 [H, W]."""
-        self._planes[index][: self._height, : self._width] = values
+    def replace(self, *planes: UInt8Array) -> None:
+        """All is new: a uint8 [H, W] for every map."""
+        self._moved = self._displacement = None
+        for index, values in enumerate(planes):
+            self._inner(index)[...] = values
 
     def place(
         self, index: int, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64], tiles: UInt8Array
     ) -> None:
         """Bins are new: uint8 [n, bin, bin] at rows ``y`` and columns ``x``."""
+        if self._moved is not None:
+            self.replace(*self._moved)
         side = self._bin
         blocks = self._planes[index].reshape(self._rows, side, self._columns, side)
         blocks[y, :, x, :] = tiles
 
-    def move(self, flow: Float32Array) -> None:
-        """Follow the motion: ``flow``, float32 [h, w, 2] on a coarser grid, (x, y) in pixels of this map."""
+    def move(self, flow: Float32Array, scale: int) -> None:
+        """Follow the motion.
+
+        ``flow``: float32 [h, w, 2] (x, y), in pixels of a grid ``scale`` times as coarse as this map.
+        """
         if not flow.any():
             return
-        height, width = self._height, self._width
-        scale = max(-(-height // flow.shape[0]), -(-width // flow.shape[1]))
-        fine = cv2.resize(
-            flow, (flow.shape[1] * scale, flow.shape[0] * scale), interpolation=cv2.INTER_LINEAR
-        )
-        source = self._grid + fine[:height, :width]
-        for plane in self._planes:
-            inner = plane[:height, :width]
-            inner[...] = cv2.remap(  # type: ignore[call-overload]
-                np.ascontiguousarray(inner), source, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+        total = flow * np.float32(scale)
+        if self._displacement is not None:
+            total = total + displace(self._displacement, flow)
+        self._displacement = total
+        fine = total
+        if scale > 1:
+            size = (flow.shape[1] * scale, flow.shape[0] * scale)
+            fine = np.asarray(cv2.resize(total, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+        source = self._grid + fine[: self._height, : self._width]
+        self._moved = [
+            np.asarray(
+                cv2.remap(  # type: ignore[call-overload]
+                    np.ascontiguousarray(self._inner(index)),
+                    source,
+                    None,
+                    cv2.INTER_NEAREST,
+                    borderMode=cv2.BORDER_REPLICATE,
+                ),
+                dtype=np.uint8,
             )
+            for index in range(self.planes)
+        ]
+
+    def _inner(self, index: int) -> UInt8Array:
+        return self._planes[index][: self._height, : self._width]

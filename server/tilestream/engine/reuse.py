@@ -211,9 +211,8 @@ class ReuseEngine:
 
     def _keep_key_frame(self, frame: _Frame, result: DenseResult, index: int, busy: set[str]) -> None:
         state = frame.state
-        state.labels.replace(0, result.labels[index])
-        if state.labels.planes > 1 and result.confidence is not None:
-            state.labels.replace(1, result.confidence[index])
+        planes = (result.labels, result.confidence)[: state.labels.planes]
+        state.labels.replace(*(plane[index] for plane in planes if plane is not None))
         state.frames_since_key = 0
         state.tracker.reset()
         if not frame.request.retain:

@@ -60,7 +60,7 @@ class SessionState:
             return
         for stride, rows in self.maps.items():
             rows.move(motion.at_stride(stride, rows.height, rows.width))
-        self.labels.move(motion.flow * np.float32(motion.scale))
+        self.labels.move(motion.flow, motion.scale)
 
     def place(self, stride: int, y: Pages, x: Pages) -> None:
         """The tiles at rows ``y`` and columns ``x`` are computed anew, into the pages taken for them."""
