@@ -9,12 +9,13 @@ from typing import Any
 
 from bench.turns import write_result
 from tilestream.engine.device import choose_device, choose_precision
-from tilestream.engine.gate import EveryKGate, make_gate
+from tilestream.engine.gate import EveryKGate
+from tilestream.engine.learned_gate import load_gate_named
 from tilestream.models import load_model
 from tilestream.training.datasets import open_dataset
 from tilestream.training.stream_evaluation import evaluate_stream
 
-GATES = ("every_k", "budget", "threshold")
+GATES = ("every_k", "budget", "threshold", "learned", "learned_spread")
 BUDGETS = (0.5, 0.33, 0.25, 0.1)
 
 
@@ -31,7 +32,9 @@ def main() -> None:
     print(f"{arguments.model} {precision}: dense {dense.miou:.4f}")
     runs = []
     for gate, budget in product(GATES, BUDGETS):
-        report = evaluate_stream(network, dataset, make_gate(gate), budget, **place)
+        report = evaluate_stream(
+            network, dataset, load_gate_named(gate, arguments.model, 64), budget, **place
+        )
         points = round(100 * (report.miou - dense.miou), 2)
         print(f"{gate:10} {budget:5} MACs {report.macs:.3f} mIoU {report.miou:.4f} ({points:+.2f})")
         runs.append({"gate": gate, "budget": budget, "points_against_dense": points, **asdict(report)})

@@ -27,6 +27,10 @@ app = typer.Typer(
 # Commands of other packages: name -> (module:function or module:typer app, one line for --help).
 LAZY_COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tilestream.training.commands:train", "Train a segmentation model."),
+    "train-gate": (
+        "tilestream.training.gate_commands:train_gate",
+        "Train what decides which bins are computed, from unlabelled video.",
+    ),
     "eval": ("tilestream.training.eval_commands:eval_app", "Measure the accuracy of a model."),
 }
 

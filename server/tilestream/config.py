@@ -54,10 +54,11 @@ class Settings(BaseSettings):
     max_batch: int = Field(
         4, ge=1, le=256, description="Most frames (of different sessions) per engine step."
     )
-    gate: Literal["every_k", "threshold", "budget"] = Field(
+    gate: Literal["every_k", "threshold", "budget", "learned", "learned_spread"] = Field(
         "every_k",
         description="What decides which bins are computed: every_k (whole frames at the budget's rate), "
-        "threshold or budget (the bins that changed most).",
+        "threshold or budget (the bins that changed most), learned (whole frames, none while nothing would "
+        "be wrong), learned_spread (the bins whose labels are most likely wrong; even latency).",
     )
     block_budget: float = Field(
         0.5,

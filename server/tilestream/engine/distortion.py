@@ -100,6 +100,7 @@ class DistortionTracker:
         self._state: Float32Array = np.zeros((0, 0, 2), dtype=np.float32)
         self._bin_cover: Float32Array = self._state
         self._part_cover: Float32Array = self._state
+        self._maps: Float32Array = self._state  # of the latest advance
 
     def advance(self, previous: UInt8Array, current: UInt8Array, motion: Motion) -> BinSignals:
         """One frame on: moves the state, adds what this frame leaves unexplained, and one to the age.
@@ -120,7 +121,8 @@ class DistortionTracker:
         age = np.maximum(moved[..., 1] + np.float32(1), OCCLUDED_AGE * occluded)
         self._state = np.stack([distortion, age], axis=2)
         speed = cv2.magnitude(flow[..., 0].copy(), flow[..., 1].copy()) * (self._scale * self._cell)
-        means = self._pooled(np.stack([distortion, added, age, speed, occluded], axis=2), 1, self._bin_cover)
+        self._maps = np.stack([distortion, added, age, speed, occluded], axis=2)
+        means = self._pooled(self._maps, 1, self._bin_cover)
         return BinSignals(
             distortion=means[..., 0],
             current=means[..., 1],
@@ -130,6 +132,13 @@ class DistortionTracker:
             occluded=means[..., 4],
             scene_cut=_is_cut(raw, occluded, current),
         )
+
+    def maps(self) -> tuple[Float32Array, int]:
+        """What the latest :meth:`advance` found, finer than bins: float32 [h, w, 5], pixels on a cell's side.
+
+        Channels: distortion, current, age, motion, occluded, as in :class:`BinSignals`.
+        """
+        return self._maps, self._scale * self._cell
 
     def computed(self, keep: BoolArray) -> None:
         """The bins that ``keep``, bool [bins_h, bins_w], names are fresh: no distortion, age 0."""

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision
-from tilestream.engine.gate import make_gate
+from tilestream.engine.gate import Gate
+from tilestream.engine.learned_gate import load_gate_named
 from tilestream.engine.options import EngineOptions
 from tilestream.engine.program import LoweringError
 from tilestream.engine.reuse import FrameAnswer, FrameRequest, ReuseEngine, ReuseOptions
@@ -54,14 +55,15 @@ class TorchEngine:
             raise EngineError(f"two models are called {info.name!r}; rename one of the files")
         reuse = ReuseOptions(bin_size=options.bin_size, store_bytes=store_bytes)
         try:
-            self._models[info.name] = self._make(module, reuse, options)
+            gate = load_gate_named(options.gate, name, options.bin_size)
+            self._models[info.name] = self._make(module, reuse, gate)
         except LoweringError as error:
             raise EngineError(f"model {info.name!r} cannot be run on tiles: {error}") from error
         self._info[info.name] = info
 
-    def _make(self, module: nn.Module, reuse: ReuseOptions, options: EngineOptions) -> ReuseEngine:
+    def _make(self, module: nn.Module, reuse: ReuseOptions, gate: Gate) -> ReuseEngine:
         mean, std = tuple(module.mean), tuple(module.std)  # type: ignore[arg-type]
-        return ReuseEngine(module, self.device, self._dtype, mean, std, reuse, make_gate(options.gate))
+        return ReuseEngine(module, self.device, self._dtype, mean, std, reuse, gate)
 
     def models(self) -> tuple[ModelInfo, ...]:
         return tuple(self._info.values())

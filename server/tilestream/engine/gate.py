@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.engine.distortion import BinSignals
+from tilestream.engine.motion import Motion
 from tilestream.messages import Float32Array
 
 BoolArray = npt.NDArray[np.bool_]
@@ -45,12 +46,19 @@ class GateInput:
     ``budget``: share (0..1] of the block units this frame may compute.
     ``frames_since_key``: 1 for the frame after a key frame.
     ``units``: residual blocks of the network.
+    ``credit``: key frames' worth of budget that earlier frames and this one have left over; below 0 where
+    they took more than their share.
+    ``cells``: float32 [channels, h, w], see ``CellMaps.features``, for a gate with ``needs_cells``.
+    ``motion``: what brought the previous frame here.
     """
 
     signals: BinSignals
     budget: float
     frames_since_key: int
     units: int
+    credit: float = 0.0
+    cells: Float32Array | None = None
+    motion: Motion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,12 @@ class GateDecision:
 
 
 class Gate(Protocol):
-    """Decides frame by frame. Keeps nothing between frames, so that one gate serves all sessions."""
+    """Decides frame by frame. Keeps nothing between frames, so that one gate serves all sessions.
+
+    ``needs_cells``: whether it wants ``GateInput.cells``, which cost 1.5 ms per frame.
+    """
+
+    needs_cells: bool
 
     def decide(self, frame: GateInput) -> GateDecision:
         """What to compute of ``frame``. A scene cut is a key frame. The same input, the same answer."""
@@ -80,6 +93,8 @@ class EveryKGate:
     with every second or every third frame (the third: 0.33 is closer than 0.5), never with a mixture.
     For an exact comparison, give others the budget 1 / k.
     """
+
+    needs_cells = False
 
     def __init__(self, k: int | None = None) -> None:
         if k is not None and k < 1:
@@ -105,6 +120,8 @@ class ThresholdGate:
     Its cost follows the scene: nothing in front of a traffic light, all of the budget in a turn.
     """
 
+    needs_cells = False
+
     def __init__(
         self, threshold: float = THRESHOLD, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT
     ) -> None:
@@ -119,7 +136,9 @@ class ThresholdGate:
             return _key_frame(frame)
         scores = score(frame.signals, self._age_weight, self._peak_weight)
         count = min(_affordable(frame.budget, scores.size), int(np.count_nonzero(scores > self._threshold)))
-        return _decision(frame, _first(np.argsort(-scores, axis=None, kind="stable"), count, scores.shape))
+        return _decision(
+            frame, first_bins(np.argsort(-scores, axis=None, kind="stable"), count, scores.shape)
+        )
 
 
 class BudgetGate:
@@ -128,6 +147,8 @@ class BudgetGate:
     Rolling refresh: bins older than ``max_age`` frames come before all others, the oldest first. So a
     bin is computed within ``max_age`` frames and as many more as the budget needs for all bins once.
     """
+
+    needs_cells = False
 
     def __init__(
         self, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT, max_age: float = MAX_AGE
@@ -146,7 +167,7 @@ class BudgetGate:
         overdue = np.where(age > self._max_age, age, np.float32(0))
         # lexsort is stable and sorts by its last key first
         order = np.lexsort((-scores.ravel(), -overdue.ravel()))
-        return _decision(frame, _first(order, _affordable(frame.budget, age.size), age.shape))
+        return _decision(frame, first_bins(order, _affordable(frame.budget, age.size), age.shape))
 
 
 def score(
@@ -200,7 +221,7 @@ def _affordable(budget: float, bins: int) -> int:
     return min(bins, max(1, floor(budget * bins + 1e-6)))
 
 
-def _first(order: npt.NDArray[np.intp], count: int, shape: tuple[int, ...]) -> BoolArray:
+def first_bins(order: npt.NDArray[np.intp], count: int, shape: tuple[int, ...]) -> BoolArray:
     """Bool of ``shape``: the first ``count`` positions of ``order``."""
     keep = np.zeros(order.size, dtype=np.bool_)
     keep[order[:count]] = True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-GateName = Literal["every_k", "threshold", "budget"]
+GateName = Literal["every_k", "threshold", "budget", "learned", "learned_spread"]
 
 
 @dataclass(frozen=True, slots=True)

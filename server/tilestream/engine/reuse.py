@@ -110,6 +110,10 @@ class ReuseEngine:
         self._sessions.pop(session_id, None)
         self.store.release(session_id)
 
+    def session(self, session_id: str) -> SessionState | None:
+        """What is remembered of a session; not to be written to."""
+        return self._sessions.get(session_id)
+
     def evict(self, session_id: str) -> None:
         """Free a session's features; its next frame will be a key frame. Idempotent."""
         self.store.release(session_id)
@@ -133,7 +137,12 @@ class ReuseEngine:
         partial = [frame for frame in frames if not frame.key]
         if partial:
             self._run_partial_frames(partial)
-        return [self._answer(frame) for frame in frames]
+        answers = [self._answer(frame) for frame in frames]
+        for frame, answer in zip(frames, answers, strict=True):
+            frame.state.spend(frame.request.budget, 1.0 - answer.stats.block_drop_rate)
+            if self.gate.needs_cells:
+                frame.state.cells.see(answer.labels)
+        return answers
 
     def _begin(self, request: FrameRequest) -> _Frame:
         """Everything that is known before anything is computed: motion, distortion, the gate's decision."""
@@ -154,7 +163,15 @@ class ReuseEngine:
         if forced is not None:
             keep, key = forced, False
         else:
-            known = GateInput(signals, request.budget, state.frames_since_key, len(self.program.units))
+            known = GateInput(
+                signals,
+                request.budget,
+                state.frames_since_key,
+                len(self.program.units),
+                state.credit + request.budget,
+                state.cells.features(state.tracker, motion, state.luma) if self.gate.needs_cells else None,
+                motion,
+            )
             decision = self.gate.decide(known)
             keep, key = decision.keep, decision.key_frame
         if key or keep.mean() >= self.options.dense_above:

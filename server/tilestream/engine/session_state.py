@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.engine.cells import CellMaps
 from tilestream.engine.device import upload
 from tilestream.engine.distortion import DistortionTracker
 from tilestream.engine.feature_store import FeatureStore
@@ -15,6 +16,9 @@ from tilestream.engine.row_map import RowMap
 from tilestream.messages import UInt8Array
 
 Pages = npt.NDArray[np.int64]
+
+MAX_CREDIT = 1.0
+"""Key frames: what a quiet scene saves up, and what a busy one may borrow, at most."""
 
 
 class SessionState:
@@ -31,10 +35,16 @@ class SessionState:
         self.labels = LabelMap(height, width, program.bin_size, planes)
         self.tracker = DistortionTracker(program.bin_size, self.bins, self.scale)
         self.luma: UInt8Array | None = None
+        self.cells = CellMaps(height, width, program.nodes[program.output].channels)
         self.frames_since_key = 0
+        self.credit = 0.0
         self.owner = -1
         self.maps: dict[int, RowMap] = {}
         self.new_pages: dict[int, Pages] = {}
+
+    def spend(self, budget: float, share: float) -> None:
+        """Account for a frame that was allowed ``budget`` and computed ``share`` of its units."""
+        self.credit = min(max(self.credit + budget - share, -MAX_CREDIT), MAX_CREDIT)
 
     @property
     def tiles(self) -> int:

@@ -13,6 +13,7 @@ from tilestream.engine.gate import Gate
 from tilestream.engine.motion import MotionEstimator
 from tilestream.engine.options import Precision
 from tilestream.engine.reuse import FrameAnswer, FrameRequest, ReuseEngine, ReuseOptions
+from tilestream.engine.session_state import SessionState
 from tilestream.engine.stage_masks import Mask
 from tilestream.messages import FrameStats, UInt8Array
 
@@ -78,6 +79,11 @@ class StreamingSegmenter:
             raise ValueError(f"frame: {frame.dtype} {list(frame.shape)}; has to be uint8 [H, W, 3]")
         request = FrameRequest(_SESSION, frame, key, self.budget, keep, confidence)
         return self.engine.step([request])[0]
+
+    @property
+    def state(self) -> SessionState | None:
+        """What is remembered of the video; None before its first frame."""
+        return self.engine.session(_SESSION)
 
     def reset(self) -> None:
         """Forget the video; the next frame is a key frame."""

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tilestream.engine.device import choose_device, choose_precision
-from tilestream.engine.gate import GATES, EveryKGate, make_gate
+from tilestream.engine.gate import GATES, EveryKGate
+from tilestream.engine.learned_gate import LEARNED, load_gate_named
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream.training.datasets import open_dataset
@@ -23,6 +24,8 @@ from tilestream.training.reports import print_stills, public_name
 from tilestream.training.stream_evaluation import StreamReport, evaluate_stream
 
 console = Console(stderr=True)
+
+_BIN_SIZE = 64
 eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
 
 
@@ -69,7 +72,9 @@ def eval_stream(
         str, typer.Option(help="Name of a shipped model or path of a .safetensors file.")
     ] = "swiftnet_resnet18",
     split: Annotated[str, typer.Option(help="Split of the data.")] = "val",
-    gate: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(GATES)}.")] = "every_k,budget",
+    gate: Annotated[
+        str, typer.Option(help=f"Comma-separated: {', '.join(GATES + LEARNED)}.")
+    ] = "every_k,budget",
     budgets: Annotated[
         str, typer.Option(help="Comma-separated shares of the block units.")
     ] = "1,0.5,0.33,0.25,0.1",
@@ -80,7 +85,7 @@ def eval_stream(
     """Play labelled frames as one video and score every one, for every gate and budget."""
     try:
         shares = [float(text) for text in budgets.split(",")]
-        gates = {name: make_gate(name) for name in gate.split(",")}
+        gates = {name: load_gate_named(name, model, _BIN_SIZE) for name in gate.split(",")}
         network, dataset = load_model(model), open_dataset(data, split)
         place: dict[str, Any] = {"device": device, "precision": precision}
         dense = evaluate_stream(network, dataset, EveryKGate(1), 1.0, **place)

@@ -1,0 +1,91 @@
+"""What a learned gate looks at: cheap maps on cells of 16 pixels, finer than bins and of any bin size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.engine.distortion import DistortionTracker
+from tilestream.engine.motion import Motion, continued, displace
+from tilestream.messages import Float32Array, UInt8Array
+
+CELL = 16
+"""Image pixels on a side of a cell."""
+
+SIGNALS = (
+    "distortion",  # accumulated since last computed, luma steps / 16
+    "current",  # what this frame added, luma steps / 16
+    "age",  # frames since last computed / 8
+    "motion",  # its mean length, pixels / 16
+    "occluded",  # share of pixels that nothing explains
+    "peak",  # largest distortion of the sixteenths of the cell, luma steps / 16
+    "spread",  # of the motion within the cell, pixels / 4
+    "texture",  # standard deviation of the luma, steps / 32
+    "row",  # from the top, 0, to the bottom, 1
+    "border",  # share of pixels at a border between classes, where the moved labels have one
+)
+"""The first channels of :meth:`CellMaps.features`; the share of every class follows."""
+
+_LABEL_STEP = 4  # every 4th label in both directions: enough for shares of a cell
+
+
+class CellMaps:
+    """One session's label statistics, which travel along the motion, and the features made with them."""
+
+    def __init__(self, height: int, width: int, classes: int) -> None:
+        self._size, self._classes = (height, width), classes
+        self._shape = (-(-height // CELL), -(-width // CELL))
+        self._labels: Float32Array = np.zeros((*self._shape, 1 + classes), dtype=np.float32)
+
+    def see(self, labels: UInt8Array) -> None:
+        """Note a frame's answer, uint8 [H, W]."""
+        rows, columns = self._shape
+        few = labels[_LABEL_STEP // 2 :: _LABEL_STEP, _LABEL_STEP // 2 :: _LABEL_STEP]
+        side = CELL // _LABEL_STEP
+        few = continued(few, rows * side, columns * side)
+        border = np.zeros(few.shape, dtype=np.uint8)
+        border[:, 1:] = few[:, 1:] != few[:, :-1]
+        border[1:] |= few[1:] != few[:-1]
+        planes = [border, *(few == index for index in range(self._classes))]
+        stack = np.stack(planes, axis=2).astype(np.float32)
+        self._labels = stack.reshape(rows, side, columns, side, -1).mean(axis=(1, 3))
+
+    def features(
+        self, tracker: DistortionTracker, motion: Motion, luma: UInt8Array
+    ) -> npt.NDArray[np.float32]:
+        """Float32 [len(SIGNALS) + classes, h, w] of the frame that ``tracker`` advanced to last.
+
+        Moves what is known of the labels. ``luma``: the frame's thumbnail.
+        """
+        rows, columns = self._shape
+        self._labels = displace(self._labels, motion.at_stride(CELL, rows, columns))
+        fine, step = tracker.maps()
+        distortion, current, age, speed, occluded = np.moveaxis(_cells(fine, CELL // step, self._shape), 2, 0)
+        peak = _blocks(fine[..., :1], CELL // step, self._shape).max(axis=(1, 3))[..., 0]
+        side = CELL // motion.scale
+        flow = _deviation(motion.flow * np.float32(motion.scale), side, self._shape)
+        texture = _deviation(luma.astype(np.float32)[..., None], side, self._shape)
+        row = np.broadcast_to(np.linspace(0, 1, rows, dtype=np.float32)[:, None], self._shape)
+        channels = [distortion / 16, current / 16, age / 8, speed / 16, occluded, peak / 16]
+        channels += [flow / 4, texture / 32, row, *np.moveaxis(self._labels, 2, 0)]
+        return np.stack(channels).astype(np.float32)
+
+
+def _blocks(maps: Float32Array, side: int, shape: tuple[int, int]) -> Float32Array:
+    """[h, w, C] -> [rows, side, columns, side, C], continued at the edge."""
+    rows, columns = shape
+    whole = continued(maps, rows * side, columns * side)
+    return whole.reshape(rows, side, columns, side, -1)
+
+
+def _cells(maps: Float32Array, side: int, shape: tuple[int, int]) -> Float32Array:
+    whole = continued(maps, shape[0] * side, shape[1] * side)
+    means = cv2.resize(whole, shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(means, dtype=np.float32).reshape(*shape, -1)
+
+
+def _deviation(maps: Float32Array, side: int, shape: tuple[int, int]) -> Float32Array:
+    """Root of the summed variances of the channels within each cell, [rows, columns]."""
+    mean, square = _cells(maps, side, shape), _cells(maps * maps, side, shape)
+    return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0).sum(axis=2)), dtype=np.float32)

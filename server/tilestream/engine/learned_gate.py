@@ -1,0 +1,76 @@
+"""The learned gate: computes where its network expects moved labels to be wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilestream.engine.cells import CELL
+from tilestream.engine.gate import BoolArray, Gate, GateDecision, GateInput, first_bins, make_gate
+from tilestream.engine.gate_weights import load_gate
+from tilestream.engine.risk import RiskNet
+from tilestream.messages import Float32Array
+
+LEARNED = ("learned", "learned_spread")
+"""Names of gates that have to be trained, see :func:`load_gate_named`."""
+
+QUIET = 0.004
+"""Share of wrong pixels up to which a frame is as good as computed: below it nothing is."""
+
+
+class LearnedGate:
+    """Spends the budget on what would be wrong, and none of it on what would not.
+
+    ``spread``: the riskiest bins of every frame, for an even latency. Without it whole frames, as soon as the
+    budget has been saved up for one: more labels right for the same time, since a whole frame is run faster
+    than its bins one by one.
+    """
+
+    needs_cells = True
+
+    def __init__(
+        self, network: RiskNet, bin_size: int, *, spread: bool = False, quiet: float = QUIET
+    ) -> None:
+        self._network, self._spread, self._quiet = network.eval(), spread, quiet
+        self._side = bin_size // CELL
+
+    def decide(self, frame: GateInput) -> GateDecision:
+        """Never more than the session's credit pays for."""
+        shape = frame.signals.age.shape
+        if frame.signals.scene_cut or frame.cells is None:
+            return _decision(frame, np.ones(shape, dtype=np.bool_))
+        risk = self.risk(frame.cells, shape)
+        keep = np.zeros(shape, dtype=np.bool_)
+        if frame.budget <= 0 or risk.mean() < self._quiet:
+            return _decision(frame, keep)
+        if not self._spread:
+            keep[...] = frame.credit >= 1.0 - 1e-6
+            return _decision(frame, keep)
+        affordable = int(np.floor(max(frame.credit, 0.0) * keep.size + 1e-6))
+        wanted = min(affordable, int(np.count_nonzero(risk >= self._quiet)))
+        return _decision(frame, first_bins(np.argsort(-risk, axis=None, kind="stable"), wanted, shape))
+
+    def risk(self, cells: Float32Array, bins: tuple[int, ...]) -> Float32Array:
+        """Expected share of wrong pixels of every bin, float32 ``bins``."""
+        found = self._network.risk(cells)
+        rows, columns = bins[0] * self._side, bins[1] * self._side
+        inside = np.zeros((rows, columns), dtype=np.float32)
+        padded = inside.copy()
+        inside[: found.shape[0], : found.shape[1]] = 1
+        padded[: found.shape[0], : found.shape[1]] = found
+        blocks = (bins[0], self._side, bins[1], self._side)
+        total = padded.reshape(blocks).sum(axis=(1, 3))
+        return np.asarray(total / inside.reshape(blocks).sum(axis=(1, 3)), dtype=np.float32)
+
+
+def load_gate_named(name: str, model: str, bin_size: int) -> Gate:
+    """The gate of that name for a model: one of :data:`LEARNED`, or what ``make_gate`` knows.
+
+    Raises :class:`EngineError` where the model has no learned gate, ValueError for another name.
+    """
+    if name in LEARNED:
+        return LearnedGate(load_gate(model), bin_size, spread=name == "learned_spread")
+    return make_gate(name)
+
+
+def _decision(frame: GateInput, keep: BoolArray) -> GateDecision:
+    return GateDecision(bool(keep.all()), np.broadcast_to(keep, (frame.units, *keep.shape)))

@@ -1,0 +1,123 @@
+"""The learned gate: deterministic, within its budget, and never with weights of another network."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.frames import photo
+from support.reuse_engines import NEVER, network
+from tilestream.engine.cells import SIGNALS
+from tilestream.engine.distortion import BinSignals
+from tilestream.engine.gate import GateInput
+from tilestream.engine.gate_weights import load_gate, save_gate
+from tilestream.engine.learned_gate import LearnedGate, load_gate_named
+from tilestream.engine.risk import RiskNet
+from tilestream.engine.streaming import StreamingSegmenter
+from tilestream.messages import EngineError
+from tilestream.models import list_models
+from tilestream.models.registry import weights_path
+
+CLASSES, BINS = 5, (3, 4)
+MODEL = list_models()[0]
+
+
+def risk_net(seed: int = 0, classes: int = CLASSES) -> RiskNet:
+    torch.manual_seed(seed)
+    return RiskNet(classes).eval()
+
+
+def frame_of(seed: int, credit: float, *, scene_cut: bool = False) -> GateInput:
+    zero = np.zeros(BINS, dtype=np.float32)
+    cells = np.random.default_rng(seed).random((len(SIGNALS) + CLASSES, 11, 15), dtype=np.float32)
+    signals = BinSignals(zero, zero, zero, zero, zero, zero, scene_cut)
+    return GateInput(signals, 0.3, 1, 3, credit, cells)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_the_same_frame_is_decided_in_the_same_way(spread):
+    gates = [LearnedGate(risk_net(), 64, spread=spread) for _ in range(2)]
+    first, second, again = (gate.decide(frame_of(1, 1.0)) for gate in (*gates, gates[0]))
+    assert np.array_equal(first.keep, second.keep) and np.array_equal(first.keep, again.keep)
+
+
+@given(st.integers(0, 99), st.floats(-1, 2), st.floats(0, 1))
+def test_more_credit_never_keeps_less_nor_more_than_it_pays_for(seed, credit, more):
+    for spread in (False, True):
+        gate = LearnedGate(risk_net(), 64, spread=spread, quiet=0.0)
+        few, many = (gate.decide(frame_of(seed, c)).keep for c in (credit, credit + more))
+        assert not (few & ~many).any()
+        assert few.mean() <= max(credit, 0) + 1e-6
+
+
+def test_the_riskiest_bins_come_first():
+    gate = LearnedGate(risk_net(3), 64, spread=True, quiet=0.0)
+    frame = frame_of(5, 0.25)
+    risk = gate.risk(frame.cells, BINS)
+    keep = gate.decide(frame).keep[0]
+    assert keep.sum() == 3 and risk[keep].min() >= risk[~keep].max()
+
+
+def test_a_bin_at_the_edge_counts_only_what_lies_in_the_frame():
+    gate = LearnedGate(risk_net(), 64)
+    cells = np.broadcast_to(np.float32(0.3), (len(SIGNALS) + CLASSES, 11, 15))
+    inner = gate._network.risk(np.ascontiguousarray(cells))
+    expected = inner[8:11, 12:15].mean()
+    assert gate.risk(np.ascontiguousarray(cells), BINS)[2, 3] == pytest.approx(expected)
+
+
+def test_nothing_is_computed_where_nothing_would_be_wrong():
+    for spread in (False, True):
+        gate = LearnedGate(risk_net(), 64, spread=spread, quiet=1.1)
+        assert not gate.decide(frame_of(0, 1.0)).keep.any()
+        assert gate.decide(frame_of(0, 0.0, scene_cut=True)).key_frame
+
+
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("budget", [0.1, 0.25, 0.4])
+def test_the_budget_is_kept_over_a_clip(spread, budget):
+    module = network("split")
+    with torch.no_grad():
+        classes = module(torch.zeros(1, 3, 64, 64)).shape[1]
+    gate = LearnedGate(risk_net(0, classes), 16, spread=spread, quiet=0.0)
+    segment = StreamingSegmenter(module, 16, budget, gate=gate, dense_above=NEVER)
+    scene = photo(64 + 202, 64, 0)
+    drive = [np.ascontiguousarray(scene[:, left : left + 64]) for left in range(0, 202, 2)]
+    segment(drive[0])
+    computed = [1 - segment(image)[1].block_drop_rate for image in drive[1:]]
+    start = 1.0 / 100  # the first frame is computed in full whatever the budget
+    assert budget - start - 0.02 <= np.mean(computed) <= budget + 0.02
+
+
+def test_weights_come_back_as_they_were(tmp_path):
+    saved = risk_net(7, 11)
+    save_gate(saved, MODEL, tmp_path / "gate.safetensors")
+    loaded = load_gate(MODEL, tmp_path / "gate.safetensors")
+    for name, value in saved.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name])
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(weights_path(MODEL).read_bytes() + b"\0")
+    save_gate(risk_net(0, 11), str(other), tmp_path / "gate.safetensors")
+    with pytest.raises(EngineError, match=r"trained for other weights.*train-gate"):
+        load_gate(MODEL, tmp_path / "gate.safetensors")
+
+
+def test_what_is_no_gate_is_refused(tmp_path):
+    with pytest.raises(EngineError, match="not the weights of a gate"):
+        load_gate(MODEL, weights_path(MODEL))
+    with pytest.raises(EngineError, match=r"has no learned gate.*train-gate"):
+        load_gate(MODEL, tmp_path / "missing")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"nothing of the kind")
+    with pytest.raises(EngineError, match="cannot be read"):
+        load_gate(MODEL, damaged)
+
+
+def test_gates_are_found_by_name():
+    assert load_gate_named("every_k", MODEL, 64).needs_cells is False
+    with pytest.raises(ValueError, match="no gate"):
+        load_gate_named("nonsense", MODEL, 64)
