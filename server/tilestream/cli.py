@@ -27,6 +27,8 @@ app = typer.Typer(
 # Commands of other packages: name -> (module:function or module:typer app, one line for --help).
 LAZY_COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tilestream.training.commands:train", "Train a segmentation model."),
+    "top": ("tilestream.remote:top", "Show the live sessions of a server."),
+    "health": ("tilestream.remote:health", "Ask a server whether it serves; exit status 0 if so."),
     "eval": ("tilestream.training.eval_commands:eval_app", "Measure the accuracy of a model."),
 }
 
