@@ -8,10 +8,10 @@ STAMP := $(VENV)/.ready
 TORCH_INDEX ?=
 VIDEO ?=
 
-.PHONY: help setup demo test lint format proto bench clean
+.PHONY: help setup demo test compose-check lint format proto bench clean
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(STAMP)  ## .venv/ with pinned versions of everything
 
@@ -25,6 +25,9 @@ demo: $(STAMP)  ## stream a clip (VIDEO=path, or the synthetic street) through a
 test: lint  ## lint, types, API compatibility and all tests
 	proto/check.sh
 	$(BIN)/python -m pytest
+
+compose-check: $(STAMP)  ## build the images, run the compose stack and look at it from outside (needs a Docker engine)
+	$(BIN)/python -m pytest --docker -m docker
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -31,6 +31,8 @@ LAZY_COMMANDS: dict[str, tuple[str, str]] = {
         "tilestream.training.gate_commands:train_gate",
         "Train what decides which bins are computed, from unlabelled video.",
     ),
+    "top": ("tilestream.remote:top", "Show the live sessions of a server."),
+    "health": ("tilestream.remote:health", "Ask a server whether it serves; exit status 0 if so."),
     "eval": ("tilestream.training.eval_commands:eval_app", "Measure the accuracy of a model."),
 }
 

@@ -117,6 +117,14 @@ class Settings(BaseSettings):
     metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus (/metrics); 0: off.")
     metrics_host: str = Field("127.0.0.1", description="Address for Prometheus.")
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or machines.")
+    log_limit: int = Field(
+        100,
+        ge=0,
+        description="Most log lines of one kind in 10 seconds, the rest is only counted; 0: no limit.",
+    )
+    trace_endpoint: str = Field(
+        "", description="OTLP collector (gRPC) for a span per frame, http://HOST:PORT; empty: no traces."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
     @field_validator("models", mode="before")

@@ -95,6 +95,8 @@ class FrameStats:
     budget: float = 1.0
     macs: int = 0  # multiply-accumulates that were run for this frame
     stage_seconds: dict[str, float] = field(default_factory=dict)  # motion, gate, backbone, head
+    # Block units computed and all of them, by the stride of the map they make.
+    units_by_stride: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def distortion(self) -> float:
@@ -124,6 +126,26 @@ class FrameOutcome:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """How the engine is doing after a step. None: the device does not tell.
+
+    ``tiles``: computed in that step, counted once however many layers were run on them. ``evictions``: since
+    the engine was made. A page is counted once per stride that it is a page of.
+    """
+
+    device: str = "cpu"
+    tiles: int = 0
+    evictions: int = 0
+    store_bytes: int = 0
+    store_limit_bytes: int = 0
+    store_pages: int = 0
+    store_limit_pages: int = 0
+    device_memory_bytes: int | None = None
+    device_memory_limit_bytes: int | None = None
+    device_utilisation: float | None = None  # 0..1
+
+
 class EngineError(Exception):
     """The engine cannot do what was asked; the message is fit for a client."""
 
@@ -147,6 +169,9 @@ class Engine(Protocol):
 
     def step(self, plan: StepPlan) -> list[FrameOutcome]:
         """Compute a plan: one outcome per job, in the order of the jobs. Does not raise for one bad job."""
+
+    def report(self) -> EngineReport:
+        """How it is doing after the latest step. Cheap."""
 
     def release(self, session_id: str) -> None:
         """Forget a session. Idempotent."""

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tilestream import __version__
+from tilestream.api.call_metrics import MetricsInterceptor
 from tilestream.api.interceptors import ErrorInterceptor
 from tilestream.api.servicer import SegmentationServicer
 from tilestream.api.services import Lifecycle, OutcomeRouter, Services
@@ -25,6 +26,7 @@ from tilestream.sessions.registry import SessionRegistry
 from tilestream.sessions.session import CloseCause, Session
 from tilestream.telemetry.logs import setup_logging
 from tilestream.telemetry.metrics import Metrics
+from tilestream.telemetry.tracing import FrameTracer, TracingError, make_tracer
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
@@ -50,6 +52,7 @@ class Server:
         self.settings = settings
         self.port = 0
         self.metrics = Metrics()
+        self.tracer: FrameTracer | None = None
         self.lifecycle = Lifecycle()
         self.registry = SessionRegistry(settings.max_sessions, settings.retry_delay, self._on_close)
         self._router = OutcomeRouter(self.metrics)
@@ -64,7 +67,7 @@ class Server:
         self._media_pool = ThreadPoolExecutor(settings.media_threads, thread_name_prefix="media")
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
-            interceptors=[ErrorInterceptor(SERVICE)],
+            interceptors=[MetricsInterceptor(SERVICE, self.metrics), ErrorInterceptor(SERVICE)],
             options=_channel_options(settings),
             # Sessions, and some room for questions and for streams that have not sent their config.
             maximum_concurrent_rpcs=2 * settings.max_sessions + 64,
@@ -73,10 +76,16 @@ class Server:
     async def start(self) -> None:
         """Load the models and listen. Raises :class:`StartError`."""
         settings = self.settings
+        if settings.trace_endpoint:
+            try:
+                self.tracer = make_tracer(settings.trace_endpoint)
+            except TracingError as error:
+                raise StartError(str(error)) from error
         try:
             engine = await asyncio.wrap_future(self._engine_loop.start())
         except EngineError as error:
             raise StartError(str(error)) from error
+        self.metrics.server_started(__version__, engine.device, engine.precision, settings.max_sessions)
         services = Services(
             settings,
             engine,
@@ -86,6 +95,7 @@ class Server:
             self._media_pool,
             self.metrics,
             self.lifecycle,
+            tracer=self.tracer,
         )
         segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(
             SegmentationServicer(services), self._grpc
@@ -139,6 +149,8 @@ class Server:
         self._media_pool.shutdown(wait=False, cancel_futures=True)
         if self.settings.metrics_port:
             await asyncio.to_thread(self._metrics_server.shutdown)
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
         log.info("stopped")
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
@@ -155,7 +167,7 @@ class Server:
 
 def run_server(settings: Settings, make_engine: Callable[[], Engine] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit status."""
-    setup_logging(settings.log_format, settings.log_level)
+    setup_logging(settings.log_format, settings.log_level, limit=settings.log_limit)
     return asyncio.run(_run(settings, make_engine or (lambda: _torch_engine(settings))))
 
 

@@ -93,9 +93,9 @@ async def test_metrics_are_served():
         await stream.result()
         url = f"http://127.0.0.1:{port}/metrics"
         text = (await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())).decode()
-    assert 'tilestream_frames_total{reason="",status="ok"} 1.0' in text
-    assert 'tilestream_frames_total{reason="not_jpeg",status="invalid"} 1.0' in text
-    assert 'tilestream_block_units_total{result="computed"} 8.0' in text
+    assert 'tilestream_frames_completed_total{kind="' in text
+    assert 'tilestream_frames_invalid_total{reason="not_jpeg"} 1.0' in text
+    assert 'tilestream_block_units_computed_total{stride="8"} 8.0' in text
     assert "tilestream_frame_latency_seconds_count 1.0" in text
     assert 'tilestream_stage_seconds_count{stage="decode"} 1.0' in text
     assert "tilestream_sessions 1.0" in text and "tilestream_fps " in text

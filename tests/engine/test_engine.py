@@ -110,3 +110,29 @@ def test_two_models_of_one_name_are_refused(tmp_path):
     paths = [write_weights(tmp_path / folder / "same.safetensors") for folder in ("a", "b")]
     with pytest.raises(EngineError, match="two models are called 'same'"):
         create_engine(EngineOptions(tuple(map(str, paths)), device="cpu", precision="fp32"))
+
+
+def test_the_report_counts_tiles_pages_and_evictions(tmp_path):
+    weights = write_weights(tmp_path / "one.safetensors")
+    options = EngineOptions((str(weights),), device="cpu", precision="fp32", store_bytes=3 << 20)
+    engine = create_engine(options)
+    assert engine.report().store_bytes == 0 < engine.report().store_limit_bytes <= 3 << 20
+    capacity = engine.report().store_limit_pages // len(engine._models["one"].store.pools)
+    image = picture(64 * capacity, 64)  # as many bins as there is room for
+    for name in ("a", "b"):
+        engine.open(SessionSpec(name, "one"))
+        (outcome,) = engine.step(StepPlan((FrameJob(name, 1, image, budget=0.5),)))
+        computed = outcome.stats.units_by_stride.values()
+        assert sum(count for count, _ in computed) == outcome.stats.units_computed
+        assert sum(total for _, total in computed) == outcome.stats.units_total
+        report = engine.report()
+        assert report.tiles == capacity and report.evictions == (name == "b")
+        assert (report.store_pages, report.store_bytes) == (
+            report.store_limit_pages,
+            report.store_limit_bytes,
+        )
+    engine.release("a")
+    engine.release("b")
+    assert engine.report().store_pages == engine.report().store_bytes == 0
+    assert engine.report().device == "cpu" and engine.report().device_memory_bytes is None
+    engine.close()

@@ -7,6 +7,7 @@ import numpy as np
 from tilestream.messages import (
     BinAccount,
     EngineError,
+    EngineReport,
     FrameOutcome,
     FrameStats,
     ModelInfo,
@@ -39,6 +40,7 @@ class FakeEngine:
         self.plans: list[list[tuple[str, int]]] = []
         self.threads: set[int] = set()
         self.refuse_open = False
+        self.key_interval = 1  # of the frames between, a quarter of the units is computed
         self.closed = False
         self.stepping = threading.Event()
 
@@ -77,10 +79,24 @@ class FakeEngine:
             job.session_id,
             job.frame_id,
             labels,
-            FrameStats(True, 8 * grid[0] * grid[1], 8 * grid[0] * grid[1], stage_seconds={"backbone": 0.001}),
+            self._stats(job, 8 * grid[0] * grid[1]),
             confidence=np.full_like(labels, 200) if spec.want_confidence else None,
             bins=bins if spec.want_bins else None,
         )
+
+    def _stats(self, job, units: int) -> FrameStats:
+        key = job.frame_id % self.key_interval == 0
+        computed = units if key else units // 4
+        return FrameStats(
+            key,
+            computed,
+            units,
+            stage_seconds={"backbone": 0.001},
+            units_by_stride={8: (computed, units)},
+        )
+
+    def report(self) -> EngineReport:
+        return EngineReport("fake", tiles=4, store_bytes=1000, store_limit_bytes=4000)
 
     def release(self, session_id: str) -> None:
         self.threads.add(threading.get_ident())

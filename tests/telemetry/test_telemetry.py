@@ -4,9 +4,7 @@ import logging
 
 import pytest
 
-from tilestream.messages import FrameStats
-from tilestream.telemetry.logs import setup_logging
-from tilestream.telemetry.metrics import Metrics
+from tilestream.telemetry.logs import RateLimit, setup_logging
 
 
 @pytest.fixture(autouse=True)
@@ -44,37 +42,26 @@ def test_console_lines():
     assert not any("hidden" in line for line in lines)
 
 
-def test_metrics_count_and_rate():
-    now = [100.0]
-    metrics = Metrics(lambda: now[0])
-    value = metrics.registry.get_sample_value
-    metrics.session_opened()
-    stats = FrameStats(False, 25, 100)
-    for _ in range(20):
-        now[0] += 0.1
-        metrics.frame_answered("ok", "", 0.03, {"decode": 0.002, "encode": 0.001}, stats)
-    metrics.frame_answered("dropped", "queue_full", 0.5, {"decode": 0.0}, None)
-    metrics.step_done(4)
-    assert value("tilestream_fps") == pytest.approx(10.0)
-    assert value("tilestream_frames_total", {"status": "ok", "reason": ""}) == 20
-    assert value("tilestream_frames_total", {"status": "dropped", "reason": "queue_full"}) == 1
-    assert value("tilestream_block_units_total", {"result": "computed"}) == 500
-    assert value("tilestream_block_units_total", {"result": "dropped"}) == 1500
-    assert value("tilestream_frame_latency_seconds_count") == 20
-    assert value("tilestream_stage_seconds_count", {"stage": "decode"}) == 20
-    assert value("tilestream_step_frames_sum") == 4
-    assert value("tilestream_sessions") == 1
-    metrics.session_closed("finished")
-    metrics.session_refused()
-    assert value("tilestream_sessions") == 0
-    assert value("tilestream_sessions_closed_total", {"cause": "finished"}) == 1
-    assert value("tilestream_sessions_refused_total") == 1
-    now[0] += 60
-    assert value("tilestream_fps") == 0
-
-
 def test_clients_cannot_forge_log_lines():
     stream = io.StringIO()
     setup_logging("console", "info", stream)
     logging.getLogger("x").info("opened", extra={"camera": "a\n2026 ERROR forged"})
     assert stream.getvalue().count("\n") == 1
+
+
+def test_a_flood_of_one_kind_is_counted_and_not_written():
+    now = [0.0]
+    limit = RateLimit(2, lambda: now[0])
+
+    def passes(message, *values):
+        record = logging.LogRecord("x", logging.INFO, "", 0, message, values, None)
+        return limit.filter(record), getattr(record, "suppressed", None)
+
+    assert [passes("flood %d", i) for i in range(5)] == [(True, None)] * 2 + [(False, None)] * 3
+    assert passes("another") == (True, None)
+    now[0] = 10.0
+    assert passes("flood %d", 9) == (True, 3)
+    assert passes("flood %d", 9) == (True, None)
+    for i in range(5000):
+        passes(f"every line is another {i}")
+    assert len(limit._kinds) <= 1000

@@ -52,6 +52,7 @@ class FramePipeline:
         if not self.inbox.offer(ticket):
             return False
         self._session.stats.received += 1
+        self._services.metrics.frame_received(len(data))
         self._decoding.append(ticket)
         max_pixels = self._services.settings.max_compute_pixels
         work = partial(_decode, data, self._limits, self._session.options.compute_size, max_pixels)
@@ -108,7 +109,7 @@ class FramePipeline:
     def _submit(self, ticket: Ticket, frame: DecodedFrame) -> None:
         size = (frame.width, frame.height)
         self._session.stats.frame_size = size
-        ticket.stage = Stage.SUBMITTED
+        ticket.stage, ticket.submitted = Stage.SUBMITTED, time.monotonic()
         self._computing[ticket.frame_id] = (ticket, size)
         budget = self._session.options.block_budget or self._services.settings.block_budget
         ready = ReadyFrame(self._session.session_id, ticket.frame_id, frame.image, ticket.force_key, budget)
@@ -123,6 +124,7 @@ class FramePipeline:
         if ticket is None or ticket.answer is not None:
             return
         ticket.engine_seconds = report.seconds
+        self._services.metrics.frame_scheduled(report.begin - ticket.submitted)
         if outcome.labels is None:
             ticket.drop(DropReason.ENGINE_ERROR, outcome.error or "the computation failed")
             self._on_answer()

@@ -20,6 +20,7 @@ from tilestream.api.validation import FRAME_CODECS, read_config
 from tilestream.messages import SessionSpec
 from tilestream.sessions.registry import NotAdmitted, ServerDraining
 from tilestream.sessions.session import CloseCause, Session, SessionState
+from tilestream.telemetry.logs import log_session
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
@@ -49,6 +50,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
         except NotAdmitted:
             services.metrics.session_refused()
             raise
+        log_session(session.session_id)
         log.info("session opened", extra={"session": session.session_id, "camera": options.camera_id})
         services.metrics.session_opened()
         end = End(CloseCause.ERROR)

@@ -14,6 +14,7 @@ from tilestream.config import Settings
 from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
 from tilestream.sessions.registry import SessionRegistry
 from tilestream.telemetry.metrics import Metrics
+from tilestream.telemetry.tracing import FrameTracer
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class OutcomeRouter:
             self._loop.call_soon_threadsafe(self._deliver, report)
 
     def _deliver(self, report: StepReport) -> None:
-        self._metrics.step_done(len(report.outcomes))
+        self._metrics.step_done(len(report.outcomes), report.seconds, report.engine)
         for index, outcome in enumerate(report.outcomes):
             receive = self._receivers.get(outcome.session_id)
             if receive is not None:
@@ -86,4 +87,5 @@ class Services:
     media_pool: Executor
     metrics: Metrics
     lifecycle: Lifecycle
+    tracer: FrameTracer | None = None
     start_time: float = field(default_factory=time.time)  # seconds since the Unix epoch

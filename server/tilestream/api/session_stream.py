@@ -50,6 +50,8 @@ class SessionStream:
         self._last_write = self._last_read
         self._last_answer = self._last_read
         self._write_begin: float | None = None  # while a write is on its way
+        self._tracer = services.tracer
+        self._trace = self._tracer.parent(context.invocation_metadata()) if self._tracer else None
         self.pipeline = FramePipeline(session, services, self._wake.set)
 
     async def run(self) -> End:
@@ -153,7 +155,19 @@ class SessionStream:
         self._session.stats.add(answer, total, now)
         reason = answer.reason.value if answer.reason is not None else ""
         stages = stage_seconds(ticket, total)
-        self._services.metrics.frame_answered(answer.status.value, reason, total, stages, answer.stats)
+        self._services.metrics.frame_answered(
+            answer.status.value, reason, total, stages, answer.stats, answer.encoded_bytes
+        )
+        if self._tracer is not None:
+            self._tracer.frame(
+                self._trace,
+                self._session.session_id,
+                ticket.frame_id,
+                answer.status.value,
+                reason,
+                total,
+                stages,
+            )
 
     async def _write(self, response: pb.StreamSegmentResponse) -> None:
         self._write_begin = time.monotonic()

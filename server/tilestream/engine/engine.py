@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 
+import numpy as np
 import torch
 from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision
 from tilestream.engine.gate import Gate
+from tilestream.engine.health import DeviceGauge, engine_report
 from tilestream.engine.learned_gate import load_gate_named
 from tilestream.engine.options import EngineOptions
 from tilestream.engine.program import LoweringError
 from tilestream.engine.reuse import FrameAnswer, FrameRequest, ReuseEngine, ReuseOptions
 from tilestream.messages import (
     EngineError,
+    EngineReport,
     FrameJob,
     FrameKind,
     FrameOutcome,
@@ -39,6 +42,8 @@ class TorchEngine:
         self._info: dict[str, ModelInfo] = {}
         self._models: dict[str, ReuseEngine] = {}
         self._sessions: dict[str, SessionSpec] = {}
+        self._tiles = 0  # of the latest step
+        self._gauge = DeviceGauge(self.device)
         names = options.models or list_models()
         if not names:
             raise EngineError("no model to serve: no weights are shipped and none were named")
@@ -73,6 +78,9 @@ class TorchEngine:
             raise EngineError(f"unknown model {spec.model!r}; this server has {', '.join(self._models)}")
         self._sessions[spec.session_id] = spec
 
+    def report(self) -> EngineReport:
+        return engine_report(self._models.values(), self._gauge, self._tiles)
+
     def release(self, session_id: str) -> None:
         spec = self._sessions.pop(session_id, None)
         if spec is not None:
@@ -85,6 +93,7 @@ class TorchEngine:
     def step(self, plan: StepPlan) -> list[FrameOutcome]:
         groups: dict[str, list[int]] = defaultdict(list)
         outcomes: list[FrameOutcome | None] = [None] * len(plan.jobs)
+        self._tiles = 0
         for index, job in enumerate(plan.jobs):
             spec = self._sessions.get(job.session_id)
             if spec is None:
@@ -118,6 +127,7 @@ class TorchEngine:
             for job in jobs:
                 model.release(job.session_id)  # what it holds may be half-written: begin anew
             return [_failed(job, "the computation failed; see the server's log") for job in jobs]
+        self._tiles += sum(int(np.count_nonzero(answer.bins.units_computed)) for answer in answers)
         return [self._outcome(job, answer) for job, answer in zip(jobs, answers, strict=True)]
 
     def _outcome(self, job: FrameJob, answer: FrameAnswer) -> FrameOutcome:

@@ -104,6 +104,7 @@ class ReuseEngine:
         self.store = FeatureStore(self.program, self.options.store_bytes, device, dtype)
         self._partial = PartialStep(TileExecutor(self.program, device, dtype), self.store, normalize)
         self._sessions: dict[str, SessionState] = {}
+        self.evictions = 0  # to make room for others
 
     def release(self, session_id: str) -> None:
         """Forget a session. Idempotent."""
@@ -213,6 +214,7 @@ class ReuseEngine:
                 if victim is None:
                     return None
                 self.evict(victim)
+                self.evictions += 1
                 found = pool.allocate(owner, count)
             pages[stride] = found
         return pages
@@ -280,6 +282,7 @@ class ReuseEngine:
             budget=frame.request.budget,
             macs=sum(s.macs * int(mask.sum()) for s, mask in zip(self.program.stages, masks, strict=True)),
             stage_seconds=frame.seconds,
+            units_by_stride=self._units_by_stride(keep),
         )
         account = BinAccount(
             bin_size=self.program.bin_size,
@@ -292,6 +295,15 @@ class ReuseEngine:
         )
         confidence = state.labels.plane(1) if frame.request.want_confidence else None
         return FrameAnswer(state.labels.plane(0), stats, account, confidence)
+
+    def _units_by_stride(self, keep: Mask) -> dict[int, tuple[int, int]]:
+        """Block units computed and all of them, by the stride of the units' outputs."""
+        counts: dict[int, tuple[int, int]] = {}
+        for unit, mask in zip(self.program.units, keep, strict=True):
+            stride = self.program.nodes[unit.name].stride
+            computed, total = counts.get(stride, (0, 0))
+            counts[stride] = computed + int(np.count_nonzero(mask)), total + mask.size
+        return counts
 
 
 def _forced(keep: bool | Mask, everything: Mask) -> Mask:

@@ -15,7 +15,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from tilestream.messages import Engine, EngineError, FrameOutcome, ModelInfo, SessionSpec, StepPlan
+from tilestream.messages import (
+    Engine,
+    EngineError,
+    EngineReport,
+    FrameOutcome,
+    ModelInfo,
+    SessionSpec,
+    StepPlan,
+)
 from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
 
 log = logging.getLogger(__name__)
@@ -32,10 +40,15 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step brought: an outcome per job of the plan, and how long it took."""
+    """What one step brought: an outcome per job of the plan, and how long it took.
+
+    ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole.
+    """
 
     outcomes: tuple[FrameOutcome, ...]
     seconds: float
+    begin: float = 0.0
+    engine: EngineReport | None = None
 
 
 class EngineLoop:
@@ -182,8 +195,10 @@ class EngineLoop:
         begin = time.monotonic()
         found: dict[tuple[str, int], FrameOutcome] = {}
         error = "the engine gave no answer for this frame"
+        report = None
         try:
             found = {(o.session_id, o.frame_id): o for o in engine.step(plan)}
+            report = engine.report()
         except EngineError as problem:
             error = str(problem)
         except Exception:
@@ -194,7 +209,7 @@ class EngineLoop:
             or FrameOutcome(job.session_id, job.frame_id, None, None, error=error)
             for job in plan.jobs
         )
-        return StepReport(outcomes, time.monotonic() - begin)
+        return StepReport(outcomes, time.monotonic() - begin, begin, report)
 
 
 def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:

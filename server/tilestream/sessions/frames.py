@@ -60,6 +60,11 @@ class Answer:
     stats: FrameStats | None = None
     bins: BinAccount | None = None
 
+    @property
+    def encoded_bytes(self) -> int:
+        """Bytes of mask and confidence map."""
+        return sum(len(plane.data) for plane in (self.mask, self.confidence) if plane is not None)
+
 
 @dataclass(slots=True)
 class Ticket:
@@ -71,6 +76,7 @@ class Ticket:
     force_key: bool = False
     stage: Stage = Stage.DECODING
     answer: Answer | None = None
+    submitted: float = 0.0  # to the scheduler, monotonic seconds
     decode_seconds: float = 0.0
     engine_seconds: float = 0.0
     encode_seconds: float = 0.0

@@ -1,0 +1,66 @@
+# The server's images: `docker build --target cpu .` (or cuda, or demo: the client that streams a clip for ever).
+# What is installed is pinned by constraints.txt; nothing is compiled, and neither pip nor a compiler is in the result.
+
+# Wheels to prefer over the index, if an image with any is named; by default there are none.
+ARG WHEELS=scratch
+FROM ${WHEELS} AS wheels
+
+FROM python:3.11-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python3 -m venv --without-pip /opt/tilestream
+WORKDIR /src
+COPY constraints.txt ./
+
+FROM build AS torch-cpu
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN --mount=type=bind,from=wheels,target=/wheels \
+    python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt \
+    --index-url "$TORCH_INDEX" --find-links /wheels torch
+
+# The default index has the build with CUDA's libraries; the driver comes from the host.
+FROM build AS torch-cuda
+RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt torch
+
+FROM torch-cpu AS build-cpu
+COPY pyproject.toml README.md LICENSE ./
+COPY server server
+RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt '.[otel]'
+
+FROM torch-cuda AS build-cuda
+COPY pyproject.toml README.md LICENSE ./
+COPY server server
+RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt '.[otel]'
+
+FROM build-cpu AS build-demo
+COPY client/python client/python
+RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt ./client/python
+
+FROM python:3.11-slim AS runtime
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp tilestream
+ENV PATH=/opt/tilestream/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    TILESTREAM_HOST=0.0.0.0 TILESTREAM_PORT=50051 \
+    TILESTREAM_METRICS_HOST=0.0.0.0 TILESTREAM_METRICS_PORT=9000 TILESTREAM_LOG_FORMAT=json
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 50051 9000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=10s --start-period=120s --retries=3 \
+    CMD ["tilestream", "health", "--server", "127.0.0.1:50051"]
+ENTRYPOINT ["tilestream"]
+CMD ["serve"]
+
+FROM runtime AS cuda
+COPY --from=build-cuda /opt/tilestream /opt/tilestream
+ENV TILESTREAM_DEVICE=cuda
+
+FROM runtime AS demo
+COPY --from=build-demo /opt/tilestream /opt/tilestream
+COPY deploy/demo_client.py /opt/tilestream/demo_client.py
+HEALTHCHECK NONE
+ENTRYPOINT ["python", "/opt/tilestream/demo_client.py"]
+CMD []
+
+# Last, so that it is what a build without --target gives.
+FROM runtime AS cpu
+COPY --from=build-cpu /opt/tilestream /opt/tilestream

@@ -1,0 +1,23 @@
+"""The whole stack in containers, looked at from outside. Minutes: only with --docker."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.processes import environment
+
+ROOT = Path(__file__).resolve().parents[2]
+SKIPPED = 77
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(1800)
+def test_the_stack_works_and_prometheus_says_what_the_client_saw():
+    script = str(ROOT / "deploy" / "compose_check.py")
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment())
+    if result.returncode == SKIPPED:
+        pytest.skip(result.stderr.strip().splitlines()[-1])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "compose-check: passed" in result.stdout

@@ -1,0 +1,162 @@
+"""What the metrics count, and that their documentation is complete."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import grpc
+import pytest
+
+from support.fake_engine import FakeEngine
+from support.frames import jpeg
+from support.server import running
+from tilestream.messages import EngineReport, FrameStats
+from tilestream.telemetry.metrics import Metrics
+from tilestream.v1 import segmentation_pb2 as pb
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+STREAM = {
+    "grpc_type": "bidi_stream",
+    "grpc_service": "tilestream.v1.SegmentationService",
+    "grpc_method": "StreamSegment",
+}
+
+
+def total(metrics: Metrics, name: str, **labels: str) -> float:
+    """The sum of all series of a metric that have these labels."""
+    return sum(
+        sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def test_docs_name_every_metric_with_its_type_and_nothing_else():
+    documented = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCS.read_text(), re.MULTILINE))
+    families = Metrics().registry.collect()
+    defined = {f.name + "_total" * (f.type == "counter"): f.type for f in families}
+    assert documented == defined
+
+
+def test_no_label_names_a_session():
+    metrics = Metrics()
+    names = {name for c in metrics.registry._collector_to_names for name in getattr(c, "_labelnames", ())}
+    assert names.isdisjoint({"session", "session_id", "camera", "camera_id", "peer"})
+    assert {"reason", "kind", "stage", "cause", "stride"} <= names
+
+
+def test_rates_of_the_last_seconds():
+    now = [100.0]
+    metrics = Metrics(lambda: now[0])
+    value = metrics.registry.get_sample_value
+    assert value("tilestream_fps") == value("tilestream_block_drop_rate_ratio") == 0
+    for _ in range(20):
+        now[0] += 0.1
+        stats = FrameStats(False, 25, 100, 3.0, 0.5, units_by_stride={4: (20, 50), 8: (5, 50)})
+        metrics.frame_answered("ok", "", 0.03, {"decode": 0.002}, stats, 1000)
+    metrics.frame_answered("dropped", "queue_full", 0.5, {"decode": 0.0}, None)
+    assert value("tilestream_fps") == pytest.approx(10.0)
+    assert value("tilestream_block_drop_rate_ratio") == pytest.approx(0.75)
+    assert value("tilestream_block_budget_ratio") == pytest.approx(0.5)
+    assert value("tilestream_block_units_computed_total", {"stride": "4"}) == 400
+    assert value("tilestream_block_units_dropped_total", {"stride": "8"}) == 900
+    assert value("tilestream_frame_distortion_luma_sum") == pytest.approx(60.0)
+    assert value("tilestream_frame_latency_seconds_count") == 20
+    assert value("tilestream_stage_seconds_count", {"stage": "decode"}) == 20
+    assert value("tilestream_mask_bytes_total") == 20_000
+    now[0] += 60
+    assert value("tilestream_fps") == value("tilestream_block_budget_ratio") == 0
+
+
+def test_what_the_engine_reports():
+    metrics = Metrics()
+    value = metrics.registry.get_sample_value
+    metrics.step_done(3, 0.05, EngineReport("cuda:0", 7, 5, 10, 20, 1, 2, 30, 40, 0.5))
+    metrics.step_done(1, 0.05, EngineReport("cuda:0", 7, 6, 11, 20, 1, 2, 30, 40, 0.5))
+    metrics.step_done(1, 0.05, None)
+    assert value("tilestream_step_sessions_sum") == 5 and value("tilestream_step_seconds_count") == 3
+    assert value("tilestream_step_tiles_sum") == 14
+    assert value("tilestream_evictions_total") == 6
+    assert value("tilestream_feature_store_bytes") == 11
+    assert value("tilestream_device_utilisation_ratio", {"device": "cuda:0"}) == 0.5
+    metrics.step_done(1, 0.05, EngineReport("cuda:0", 7, evictions=2))  # a new engine counts from 0
+    assert value("tilestream_evictions_total") == 8
+
+
+def test_a_device_that_does_not_tell_has_no_series():
+    metrics = Metrics()
+    metrics.step_done(1, 0.05, EngineReport())
+    assert not [
+        s for f in metrics.registry.collect() if "device_" in f.name for s in f.samples if s.name == f.name
+    ]
+
+
+async def test_counters_add_up_to_what_clients_saw():
+    engine = FakeEngine()
+    engine.key_interval = 3
+    async with running(engine, max_sessions=2) as r:
+        seen = await asyncio.gather(*(drive(r, frames) for frames in (7, 5)))
+        held = [await r.open(), await r.open()]
+        third = r.stub.StreamSegment()
+        await third.write(pb.StreamSegmentRequest(config=pb.SessionConfig()))
+        assert await third.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for stream in held:
+            await stream.done()
+            await stream.rest()
+        await r.stub.GetServerInfo(pb.GetServerInfoRequest())
+        while len(r.server.registry):
+            await asyncio.sleep(0.01)
+        results = [response.result for responses in seen for response in responses]
+        check(r.server.metrics, results, sent=7 + 5)
+
+
+async def drive(r, frames: int):
+    """A session; every fifth frame is no JPEG. Returns what came back."""
+    stream = await r.open(include_confidence=True)
+
+    async def send():
+        for i in range(frames):
+            await stream.frame(i, b"no" if i % 5 == 4 else jpeg())
+        await stream.done()
+
+    sending = asyncio.ensure_future(send())
+    responses = await stream.rest()
+    await sending
+    return responses
+
+
+def check(metrics: Metrics, results: list[pb.FrameResult], sent: int) -> None:
+    ok = [x for x in results if x.status == pb.FRAME_STATUS_OK]
+    keys = [x for x in ok if x.reuse.key_frame]
+    assert len(results) == sent and len(ok) == sent - 2 and 0 < len(keys) < len(ok)
+    assert total(metrics, "tilestream_frames_received_total") == sent
+    assert total(metrics, "tilestream_frames_completed_total", kind="key") == len(keys)
+    assert total(metrics, "tilestream_frames_completed_total", kind="partial") == len(ok) - len(keys)
+    assert total(metrics, "tilestream_frames_invalid_total", reason="not_jpeg") == 2
+    assert total(metrics, "tilestream_frames_dropped_total") == 0
+    assert total(metrics, "tilestream_block_units_computed_total") == sum(x.reuse.units_computed for x in ok)
+    assert total(metrics, "tilestream_block_units_dropped_total") == sum(x.reuse.units_dropped for x in ok)
+    assert total(metrics, "tilestream_mask_bytes_total") == sum(
+        len(x.mask.data) + len(x.confidence.data) for x in ok
+    )
+    assert total(metrics, "tilestream_jpeg_bytes_total") == len(jpeg()) * len(ok) + 2 * len(b"no")
+    assert total(metrics, "tilestream_frame_latency_seconds_count") == len(ok)
+    latency = sum(x.times.total_us for x in ok) / 1e6
+    assert total(metrics, "tilestream_frame_latency_seconds_sum") == pytest.approx(latency, abs=1e-4)
+    encode = sum(x.times.encode_us for x in ok) / 1e6
+    assert total(metrics, "tilestream_stage_seconds_sum", stage="encode") == pytest.approx(encode, abs=1e-4)
+    assert total(metrics, "tilestream_scheduler_lag_seconds_count") == len(ok)
+    assert total(metrics, "tilestream_step_sessions_sum") == len(ok)
+    assert total(metrics, "tilestream_feature_store_bytes") == 1000
+    assert (
+        total(metrics, "tilestream_sessions_opened_total") == 4 and total(metrics, "tilestream_sessions") == 0
+    )
+    assert total(metrics, "tilestream_sessions_closed_total", cause="finished") == 4
+    assert total(metrics, "tilestream_sessions_refused_total") == 1
+    assert total(metrics, "grpc_server_started_total", **STREAM) == 5
+    assert total(metrics, "grpc_server_handled_total", grpc_code="OK", **STREAM) == 4
+    assert total(metrics, "grpc_server_handled_total", grpc_code="RESOURCE_EXHAUSTED", **STREAM) == 1
+    assert total(metrics, "grpc_server_handled_total", grpc_code="OK", grpc_method="GetServerInfo") == 1
+    assert total(metrics, "grpc_server_msg_received_total", **STREAM) == 5 + sent
+    assert total(metrics, "grpc_server_msg_sent_total", **STREAM) == 4 + sent
