@@ -35,6 +35,11 @@ RATE, SECONDS, WINDOW = 4.0, 45, 30
 TOLERANCE = 0.05
 PATIENCE = 240.0  # seconds for what takes a few
 BASE = "python:3.11-slim"
+FORWARD, BRIDGE = Path("/proc/sys/net/ipv4/ip_forward"), Path("/sys/class/net/docker0")
+TABLES = {
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+}  # and their built-in chains
 
 
 class CannotCheckError(Exception):
@@ -70,7 +75,7 @@ def engine() -> Iterator[docker.DockerClient]:
 @contextlib.contextmanager
 def own_engine() -> Iterator[docker.DockerClient]:
     """A dockerd with its data in a temporary folder; the firewall is as it was afterwards."""
-    firewall = subprocess.run(["iptables-save"], capture_output=True, check=False).stdout
+    network = Network()
     with tempfile.TemporaryDirectory() as folder:
         address = f"unix://{folder}/docker.sock"
         command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
@@ -85,8 +90,30 @@ def own_engine() -> Iterator[docker.DockerClient]:
             daemon.terminate()
             daemon.wait()
             os.environ.pop("DOCKER_HOST") if before is None else os.environ.update(DOCKER_HOST=before)
+            network.restore()
+
+
+class Network:
+    """What dockerd changes in the host's network and leaves behind, as it is now."""
+
+    def __init__(self) -> None:
+        self._forward = FORWARD.read_text()
+        self._bridge = BRIDGE.exists()
+        saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout
+        # A table that nobody has used yet is not in the list; afterwards it is to be empty.
+        empty = [
+            "\n".join([f"*{table}", *(f":{chain} ACCEPT [0:0]" for chain in chains), "COMMIT\n"])
+            for table, chains in TABLES.items()
+            if f"*{table}\n" not in saved
+        ]
+        self._firewall = saved + "".join(empty)
+
+    def restore(self) -> None:
+        """As it was."""
+        subprocess.run(["iptables-restore"], input=self._firewall, text=True, check=False)
+        FORWARD.write_text(self._forward)
+        if not self._bridge:
             subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
-            subprocess.run(["iptables-restore"], input=firewall, check=False)
 
 
 def _connect(daemon: subprocess.Popen[bytes]) -> docker.DockerClient:
