@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -24,26 +22,10 @@ from tilestream.engine.dense import DenseExecutor
 from tilestream.engine.device import has_fast_bf16
 from tilestream.messages import UInt8Array
 from tilestream.models import list_models, load_model
+from tilestream.training.rivals import Contender, FrameToLabels, openvino
 from tilestream.training.synthetic import SyntheticStreet
 
 SIZES = ((360, 480), (720, 960))
-Contender = Callable[[], UInt8Array]
-
-
-class FrameToLabels(nn.Module):
-    """uint8 [1, H, W, 3] -> uint8 [1, H, W], everything inside the graph."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network, self.stride = network, int(network.stride)  # type: ignore[arg-type]
-        self.mean = nn.Buffer(torch.tensor(network.mean).view(1, 3, 1, 1))
-        self.std = nn.Buffer(torch.tensor(network.std).view(1, 3, 1, 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[1:3]
-        x = (image.permute(0, 3, 1, 2).float() / 255.0 - self.mean) / self.std
-        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
-        return self.network(x)[..., :height, :width].argmax(dim=1).to(torch.uint8)
 
 
 def ours(network: nn.Module, image: UInt8Array, dtype: torch.dtype) -> Contender:
@@ -62,22 +44,6 @@ def eager(network: nn.Module, image: UInt8Array) -> Contender:
             return np.asarray(wrapped(tensor)[0].numpy(), dtype=np.uint8)
 
     return run
-
-
-def openvino(network: nn.Module, image: UInt8Array, precision: str) -> Contender:
-    """OpenVINO, tuned for latency, with as many threads as PyTorch."""
-    import openvino as ov
-
-    model = ov.convert_model(FrameToLabels(network).eval(), example_input=torch.from_numpy(image[None]))
-    model.reshape([1, *image.shape])
-    settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
-    compiled = ov.Core().compile_model(model, "CPU", settings)
-    batch = image[None]
-    return lambda: np.asarray(compiled(batch)[0][0], dtype=np.uint8)
 
 
 def pool_by_matrices(x: Tensor, size: int | tuple[int, int]) -> Tensor:

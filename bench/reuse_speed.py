@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.dense_runtimes import openvino
 from bench.turns import Timing, as_records, take_turns, write_result
 from tilestream.engine.dense import DenseExecutor
 from tilestream.engine.device import choose_device, choose_precision
@@ -25,6 +24,7 @@ from tilestream.engine.gate import BudgetGate
 from tilestream.engine.reuse import FrameRequest, ReuseEngine, ReuseOptions
 from tilestream.messages import FrameStats, UInt8Array
 from tilestream.models import list_models, load_model
+from tilestream.training.rivals import openvino
 from tilestream.training.synthetic import SyntheticStreet
 
 SIZES = ((360, 480), (720, 960), (720, 1280))

@@ -43,7 +43,7 @@ def table() -> str:
 
 
 def _body(record: dict[str, Any]) -> list[str]:
-    for key, table in (("results", _runtimes), ("reuse", _reuse), ("runs", _runs), ("motion", _motion)):
+    for key, table in (("results", _runtimes), ("reuse", _reuse), ("points", _points), ("motion", _motion)):
         if key in record:
             return table(record)
     skip = {"command", "date", "machine"}
@@ -94,15 +94,15 @@ def _motion(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def _runs(record: dict[str, Any]) -> list[str]:
-    lines = [
-        f"dense mIoU {record['dense']['miou']:.4f}",
-        "",
-        "| gate | budget | points against dense | MACs |",
-    ]
-    lines.append("|---" * 4 + "|")
-    for run in record["runs"]:
-        cells = [run["gate"], str(run["budget"]), f"{run['points_against_dense']:+.2f}", f"{run['macs']:.3f}"]
+def _points(record: dict[str, Any]) -> list[str]:
+    dense = record["dense"]
+    lines = [f"dense: mIoU {dense['miou']:.4f}, {dense['ms']:.1f} ms", ""]
+    columns = ("method", "budget", "MACs", "points lost", "agreement", "speed-up", "p50 ms", "p99 ms")
+    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for p in record["points"]:
+        cells = [p["method"], f"{p['budget']:g}", f"{p['macs_ratio']:.3f}", f"{p['miou_loss']:.2f}"]
+        cells += [f"{p['agreement']:.4f}", f"{p['speedup_vs_dense']:.2f}"]
+        cells += [f"{p['p50_ms']:.1f}", f"{p['p99_ms']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

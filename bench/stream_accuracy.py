@@ -1,47 +1,34 @@
-"""Accuracy on a labelled video when only a share of it is computed: every gate at every budget."""
+"""`tilestream eval stream`, its result kept: accuracy and time of a labelled video's partial frames."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
-from itertools import product
-from typing import Any
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 from bench.turns import write_result
-from tilestream.engine.device import choose_device, choose_precision
-from tilestream.engine.gate import EveryKGate
-from tilestream.engine.learned_gate import load_gate_named
-from tilestream.models import load_model
-from tilestream.training.datasets import open_dataset
-from tilestream.training.stream_evaluation import evaluate_stream
-
-GATES = ("every_k", "budget", "threshold", "learned", "learned_spread")
-BUDGETS = (0.5, 0.33, 0.25, 0.1)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="CamVid's folder; its split val is a video of 15 Hz")
     parser.add_argument("--model", default="swiftnet_resnet18")
-    parser.add_argument("--precision", default="auto")
-    arguments = parser.parse_args()
-    network, dataset = load_model(arguments.model), open_dataset(f"camvid:{arguments.data}", "val")
-    precision, _ = choose_precision(arguments.precision, choose_device("cpu"))
-    place: dict[str, Any] = {"precision": precision, "progress": False}
-    dense = evaluate_stream(network, dataset, EveryKGate(1), 1.0, **place)
-    print(f"{arguments.model} {precision}: dense {dense.miou:.4f}")
-    runs = []
-    for gate, budget in product(GATES, BUDGETS):
-        report = evaluate_stream(
-            network, dataset, load_gate_named(gate, arguments.model, 64), budget, **place
-        )
-        points = round(100 * (report.miou - dense.miou), 2)
-        print(f"{gate:10} {budget:5} MACs {report.macs:.3f} mIoU {report.miou:.4f} ({points:+.2f})")
-        runs.append({"gate": gate, "budget": budget, "points_against_dense": points, **asdict(report)})
-    body = {"model": arguments.model, "precision": precision, "dense": asdict(dense), "runs": runs}
-    command = f"python -m bench.stream_accuracy --data camvid --model {arguments.model}"
-    print(f"wrote {write_result(f'stream_accuracy_{arguments.model}', command, body)}")
+    arguments, more = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.json"
+        command = [sys.executable, "-m", "tilestream", "eval", "stream", "--json", str(path)]
+        command += ["--data", arguments.data, "--model", arguments.model, *more]
+        status = subprocess.run(command, check=False).returncode
+        if status:
+            return status
+        body = json.loads(path.read_text())
+    told = f"python -m bench.stream_accuracy --data camvid --model {arguments.model}"
+    print(f"wrote {write_result(f'stream_accuracy_{arguments.model}', ' '.join([told, *more]), body)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -54,17 +54,16 @@ def test_more_credit_never_keeps_less_nor_more_than_it_pays_for(seed, credit, mo
 def test_the_riskiest_bins_come_first():
     gate = LearnedGate(risk_net(3), 64, spread=True, quiet=0.0)
     frame = frame_of(5, 0.25)
-    risk = gate.risk(frame.cells, BINS)
+    risk = gate.risk(frame)
     keep = gate.decide(frame).keep[0]
     assert keep.sum() == 3 and risk[keep].min() >= risk[~keep].max()
 
 
 def test_a_bin_at_the_edge_counts_only_what_lies_in_the_frame():
     gate = LearnedGate(risk_net(), 64)
-    cells = np.broadcast_to(np.float32(0.3), (len(SIGNALS) + CLASSES, 11, 15))
-    inner = gate._network.risk(np.ascontiguousarray(cells))
-    expected = inner[8:11, 12:15].mean()
-    assert gate.risk(np.ascontiguousarray(cells), BINS)[2, 3] == pytest.approx(expected)
+    frame = frame_of(2, 1.0)
+    expected = risk_net().risk(frame.cells)[8:11, 12:15].mean()
+    assert gate.risk(frame)[2, 3] == pytest.approx(expected)
 
 
 def test_nothing_is_computed_where_nothing_would_be_wrong():

@@ -17,29 +17,29 @@ QUIET = 0.004
 """Share of wrong pixels up to which a frame is as good as computed: below it nothing is."""
 
 
-class LearnedGate:
+class RiskGate:
     """Spends the budget on what would be wrong, and none of it on what would not.
 
     ``spread``: the riskiest bins of every frame, for an even latency. Without it whole frames, as soon as the
     budget has been saved up for one: more labels right for the same time, since a whole frame is run faster
-    than its bins one by one.
+    than its bins one by one. ``quiet``: see :data:`QUIET`.
     """
 
     needs_cells = True
 
-    def __init__(
-        self, network: RiskNet, bin_size: int, *, spread: bool = False, quiet: float = QUIET
-    ) -> None:
-        self._network, self._spread, self._quiet = network.eval(), spread, quiet
-        self._side = bin_size // CELL
+    def __init__(self, *, spread: bool = False, quiet: float = QUIET) -> None:
+        self._spread, self._quiet = spread, quiet
+
+    def risk(self, frame: GateInput) -> Float32Array:
+        """Expected share of wrong pixels of every bin, float32 [bins_h, bins_w]."""
+        raise NotImplementedError
 
     def decide(self, frame: GateInput) -> GateDecision:
         """Never more than the session's credit pays for."""
-        shape = frame.signals.age.shape
-        if frame.signals.scene_cut or frame.cells is None:
-            return _decision(frame, np.ones(shape, dtype=np.bool_))
-        risk = self.risk(frame.cells, shape)
-        keep = np.zeros(shape, dtype=np.bool_)
+        keep = np.zeros(frame.signals.age.shape, dtype=np.bool_)
+        if frame.signals.scene_cut:
+            return _decision(frame, ~keep)
+        risk = self.risk(frame)
         if frame.budget <= 0 or risk.mean() < self._quiet:
             return _decision(frame, keep)
         if not self._spread:
@@ -47,13 +47,26 @@ class LearnedGate:
             return _decision(frame, keep)
         affordable = int(np.floor(max(frame.credit, 0.0) * keep.size + 1e-6))
         wanted = min(affordable, int(np.count_nonzero(risk >= self._quiet)))
-        return _decision(frame, first_bins(np.argsort(-risk, axis=None, kind="stable"), wanted, shape))
+        order = np.argsort(-risk, axis=None, kind="stable")
+        return _decision(frame, first_bins(order, wanted, keep.shape))
 
-    def risk(self, cells: Float32Array, bins: tuple[int, ...]) -> Float32Array:
-        """Expected share of wrong pixels of every bin, float32 ``bins``."""
-        found = self._network.risk(cells)
-        rows, columns = bins[0] * self._side, bins[1] * self._side
-        inside = np.zeros((rows, columns), dtype=np.float32)
+
+class LearnedGate(RiskGate):
+    """The risk is what a trained network expects."""
+
+    def __init__(
+        self, network: RiskNet, bin_size: int, *, spread: bool = False, quiet: float = QUIET
+    ) -> None:
+        super().__init__(spread=spread, quiet=quiet)
+        self._network, self._side = network.eval(), bin_size // CELL
+
+    def risk(self, frame: GateInput) -> Float32Array:
+        """As the base class says; cells outside of the frame do not count."""
+        if frame.cells is None:
+            raise ValueError("the learned gate needs the frame's cells")
+        found = self._network.risk(frame.cells)
+        bins = frame.signals.age.shape
+        inside = np.zeros((bins[0] * self._side, bins[1] * self._side), dtype=np.float32)
         padded = inside.copy()
         inside[: found.shape[0], : found.shape[1]] = 1
         padded[: found.shape[0], : found.shape[1]] = found

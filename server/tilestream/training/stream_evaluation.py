@@ -1,75 +1,245 @@
-"""Accuracy of a video's frames when most of them are not computed in full."""
+"""Accuracy, cost and steadiness of a labelled video when only a share of it is computed."""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import cv2
 import numpy as np
 from torch import nn
 from tqdm import tqdm
 
+from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.device import choose_device, choose_precision
 from tilestream.engine.gate import Gate
-from tilestream.engine.motion import MotionEstimator
+from tilestream.engine.motion import DisMotion, displace, thumbnail, thumbnail_scale
 from tilestream.engine.options import Precision
 from tilestream.engine.streaming import StreamingSegmenter
-from tilestream.training.datasets.base import SegmentationDataset
+from tilestream.messages import UInt8Array
+from tilestream.training.datasets.base import Sample, SegmentationDataset
 from tilestream.training.metrics import ConfusionMatrix
+from tilestream.training.stream_methods import HALF_RESOLUTION, OracleGate, make_method
+
+_WARM_UP = 3  # frames whose times do not count
+_AGES = (0, 1, 2, 3, 5, 9)  # lower ends of the groups of ages
 
 
 @dataclass(frozen=True, slots=True)
-class StreamReport:
-    """``miou``: 0..1 over all frames, void ignored. ``by_distance``: the same by frames since a key frame.
+class StreamPoint:
+    """One method at one budget. mIoU and shares are 0..1, losses in points of 100, times of the engine.
 
-    ``units``, ``macs``: mean share of the block units and of the multiply-accumulates of a key frame that
-    were run. ``key_frames``: share of frames computed in full. ``distortion``: mean, luma steps.
+    ``agreement``: share of pixels labelled as by the dense network. ``temporal_consistency``: share of the
+    visible pixels whose label is that of where they were in the previous frame. ``miou_by_age``: by frames
+    since the pixel's bin was computed, from that age up to the next. ``speedup_vs_dense``: of the whole clip;
+    dense and method took turns frame by frame.
     """
 
-    frames: int
+    method: str
+    budget: float
     miou: float
-    by_distance: dict[int, float]
-    units: float
-    macs: float
+    miou_loss: float
+    units_kept: float
+    macs_ratio: float
+    ms: float
+    speedup_vs_dense: float
+    speedup_vs_openvino_bf16: float | None
+    agreement: float
+    temporal_consistency: float
+    miou_by_age: dict[str, float]
+    iou_by_class: dict[str, float | None]
+    p50_ms: float
+    p99_ms: float
     key_frames: float
-    distortion: float
 
 
-def evaluate_stream(
-    model: nn.Module,
-    dataset: SegmentationDataset,
-    gate: Gate,
-    budget: float,
-    *,
-    device: str = "cpu",
-    precision: Precision = "fp32",
-    bin_size: int = 64,
-    motion: MotionEstimator | None = None,
-    progress: bool = True,
-) -> StreamReport:
-    """Play the data set's frames in order as one video and score every one.
+@dataclass(frozen=True, slots=True)
+class DenseScore:
+    """Every frame in full. ``openvino_bf16_ms``: the same job there, where it is installed."""
 
-    Above 1 / 1.3 of the units a frame is computed in full, as it is in the server.
-    """
-    segment = StreamingSegmenter(model, bin_size, budget, precision, device, gate=gate, motion=motion)
-    whole = ConfusionMatrix(len(dataset.class_names))
-    parts: dict[int, ConfusionMatrix] = defaultdict(lambda: ConfusionMatrix(len(dataset.class_names)))
-    stats = []
-    distance, key_macs = 0, 0
-    for index in tqdm(range(len(dataset)), unit="frame", disable=not progress, dynamic_ncols=True):
-        sample = dataset[index]
-        labels, frame = segment(sample.image)
-        distance = 0 if frame.key_frame else distance + 1
-        key_macs = frame.macs if frame.key_frame else key_macs
-        whole.add(sample.labels, labels)
-        parts[distance].add(sample.labels, labels)
-        stats.append(
-            (
-                frame.units_computed / frame.units_total,
-                frame.macs / key_macs,
-                frame.key_frame,
-                frame.distortion,
-            )
+    miou: float
+    ms: float
+    iou_by_class: dict[str, float | None]
+    openvino_bf16_ms: float | None
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a played clip adds up to."""
+
+    whole: ConfusionMatrix
+    by_age: dict[int, ConfusionMatrix]
+    rows: list[tuple[float, float, float, float]]  # units, MACs, key frame, agreement
+    consistent: list[float]
+    seconds: list[float]
+    dense_seconds: list[float]
+
+
+class StreamEvaluation:
+    """A labelled clip, held in memory, and the network that is measured on it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        dataset: SegmentationDataset,
+        *,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+        bin_size: int = 64,
+        rival: Callable[[nn.Module, UInt8Array], Callable[[], object]] | None = None,
+        progress: bool = True,
+    ) -> None:
+        """``name``: of the model, to find its gate. ``rival``: makes the same job in OpenVINO, to time it."""
+        self._model, self._name, self._bin_size = model, name, bin_size
+        self._device, self._precision, self._progress = device, precision, progress
+        self._samples: list[Sample] = [dataset[index] for index in range(len(dataset))]
+        self._classes = tuple(dataset.class_names)
+        place = choose_device(device)
+        self._dense = DenseExecutor(model, place, choose_precision(precision, place)[1])
+        self._dense_labels = [self._dense.run([sample.image]).labels[0].copy() for sample in self._samples]
+        self._sources = self._where_pixels_were()
+        self._rival = rival(model, self._samples[0].image) if rival is not None else None
+        self.dense = self._score_dense()
+
+    def run(self, method: str, budget: float) -> StreamPoint:
+        """Play the clip in order and score every frame. Raises ValueError for an unknown method."""
+        tally = self._halved() if method == HALF_RESOLUTION else self._gated(method, budget)
+        units, macs, keys, agreement = np.mean(tally.rows, axis=0).tolist()
+        skipped = min(_WARM_UP, len(tally.seconds) - 1)
+        own, dense = sum(tally.seconds[skipped:]), sum(tally.dense_seconds[skipped:])
+        frames = len(tally.seconds[skipped:])
+        p50, p99 = np.percentile(tally.seconds[skipped:], (50, 99)) * 1e3
+        rival = self.dense.openvino_bf16_ms
+        return StreamPoint(
+            method,
+            budget,
+            tally.whole.miou(),
+            100 * (self.dense.miou - tally.whole.miou()),
+            units,
+            macs,
+            1e3 * own / frames,
+            dense / own,
+            None if rival is None else rival / (1e3 * own / frames),
+            agreement,
+            float(np.mean(tally.consistent)),
+            {_age_name(age): tally.by_age[age].miou() for age in sorted(tally.by_age)},
+            self._by_class(tally.whole),
+            float(p50),
+            float(p99),
+            keys,
         )
-    units, macs, keys, distortion = np.mean(stats, axis=0).tolist()
-    by_distance = {key: parts[key].miou() for key in sorted(parts)}
-    return StreamReport(len(dataset), whole.miou(), by_distance, units, macs, keys, distortion)
+
+    def _tally(self) -> _Tally:
+        count = len(self._classes)
+        return _Tally(ConfusionMatrix(count), defaultdict(lambda: ConfusionMatrix(count)), [], [], [], [])
+
+    def _gated(self, method: str, budget: float) -> _Tally:
+        gate: Gate = make_method(method, self._name, self._bin_size)
+        segment = StreamingSegmenter(
+            self._model, self._bin_size, budget, self._precision, self._device, gate=gate
+        )
+        tally, key_macs = self._tally(), 1
+        previous: UInt8Array | None = None
+        for index in self._frames(f"{method} {budget:g}"):
+            image = self._samples[index].image
+            tally.dense_seconds.append(_timed(self._dense.run, [image]))
+            if isinstance(gate, OracleGate):
+                gate.tell(segment, self._dense_labels[index])
+            started = time.perf_counter()
+            answer = segment.answer(image)
+            tally.seconds.append(time.perf_counter() - started)
+            stats = answer.stats
+            key_macs = stats.macs if stats.key_frame else key_macs
+            self._add(tally, index, answer.labels, previous)
+            agreement = float((answer.labels == self._dense_labels[index]).mean())
+            kept = stats.units_computed / stats.units_total
+            tally.rows.append((kept, stats.macs / key_macs, float(stats.key_frame), agreement))
+            age = answer.bins.age.repeat(self._bin_size, axis=0).repeat(self._bin_size, axis=1)
+            self._add_ages(tally, index, answer.labels, age[: image.shape[0], : image.shape[1]])
+            previous = answer.labels
+        return tally
+
+    def _halved(self) -> _Tally:
+        """Every frame at half the resolution in both directions: a quarter of the work."""
+        tally = self._tally()
+        previous: UInt8Array | None = None
+        for index in self._frames(HALF_RESOLUTION):
+            image = self._samples[index].image
+            size = image.shape[1::-1]
+            tally.dense_seconds.append(_timed(self._dense.run, [image]))
+            started = time.perf_counter()
+            small = cv2.resize(image, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA)
+            found = self._dense.run([np.asarray(small, dtype=np.uint8)]).labels[0]
+            labels = np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+            tally.seconds.append(time.perf_counter() - started)
+            self._add(tally, index, labels, previous)
+            agreement = float((labels == self._dense_labels[index]).mean())
+            tally.rows.append((0.25, 0.25, 1.0, agreement))
+            self._add_ages(tally, index, labels, np.zeros(labels.shape, dtype=np.int64))
+            previous = labels
+        return tally
+
+    def _add(self, tally: _Tally, index: int, labels: UInt8Array, previous: UInt8Array | None) -> None:
+        tally.whole.add(self._samples[index].labels, labels)
+        if previous is not None:
+            flow, visible = self._sources[index]
+            moved = displace(previous, flow, cv2.INTER_NEAREST)
+            tally.consistent.append(float((moved == labels)[visible].mean()))
+
+    def _add_ages(self, tally: _Tally, index: int, labels: UInt8Array, age: np.ndarray) -> None:  # type: ignore[type-arg]
+        truth = self._samples[index].labels
+        void = np.uint8(255)
+        groups = np.searchsorted(_AGES, age, side="right") - 1
+        for group in np.unique(groups):
+            chosen = np.where(groups == group, truth, void)
+            tally.by_age[_AGES[group]].add(np.asarray(chosen, dtype=np.uint8), labels)
+
+    def _where_pixels_were(self) -> list[tuple[np.ndarray, np.ndarray]]:  # type: ignore[type-arg]
+        """For each frame the flow to the one before at full resolution, and what was visible there."""
+        height, width = self._samples[0].image.shape[:2]
+        scale, motion = thumbnail_scale(height, width), DisMotion()
+        lumas = [thumbnail(sample.image, scale) for sample in self._samples]
+        found = [(np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.bool_))]
+        for previous, current in pairwise(lumas):
+            moved = motion.estimate(previous, current, scale)
+            hidden = cv2.resize(
+                moved.occluded.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+            )
+            found.append((moved.at_stride(1, height, width), hidden == 0))
+        return found
+
+    def _score_dense(self) -> DenseScore:
+        matrix, seconds, rival = ConfusionMatrix(len(self._classes)), [], []
+        for sample, labels in zip(self._samples, self._dense_labels, strict=True):
+            matrix.add(sample.labels, labels)
+            seconds.append(_timed(self._dense.run, [sample.image]))
+            if self._rival is not None:
+                rival.append(_timed(self._rival))
+        openvino = 1e3 * float(np.median(rival)) if rival else None
+        return DenseScore(matrix.miou(), 1e3 * float(np.median(seconds)), self._by_class(matrix), openvino)
+
+    def _by_class(self, matrix: ConfusionMatrix) -> dict[str, float | None]:
+        values = (None if np.isnan(value) else float(value) for value in matrix.iou())
+        return dict(zip(self._classes, values, strict=True))
+
+    def _frames(self, what: str) -> Sequence[int]:
+        frames = range(len(self._samples))
+        return tqdm(frames, desc=what, unit="frame", disable=not self._progress, dynamic_ncols=True)
+
+
+def _timed(call: Callable[..., object], *arguments: object) -> float:
+    started = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - started
+
+
+def _age_name(age: int) -> str:
+    index = _AGES.index(age)
+    if index + 1 == len(_AGES):
+        return f"{age}+"
+    last = _AGES[index + 1] - 1
+    return str(age) if last == age else f"{age}-{last}"
