@@ -1,5 +1,7 @@
 """The learned gate: deterministic, within its budget, and never with weights of another network."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tilestream.engine.cells import SIGNALS
 from tilestream.engine.distortion import BinSignals
 from tilestream.engine.gate import GateInput
 from tilestream.engine.gate_weights import load_gate, save_gate
-from tilestream.engine.learned_gate import LearnedGate, load_gate_named
+from tilestream.engine.learned_gate import MAX_AGE, LearnedGate, load_gate_named
 from tilestream.engine.risk import RiskNet
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import EngineError
@@ -120,3 +122,15 @@ def test_gates_are_found_by_name():
     assert load_gate_named("every_k", MODEL, 64).needs_cells is False
     with pytest.raises(ValueError, match="no gate"):
         load_gate_named("nonsense", MODEL, 64)
+
+
+def test_old_bins_come_before_all_others():
+    gate = LearnedGate(risk_net(3), 64, spread=True, quiet=0.0)
+    frame = frame_of(5, 0.17)  # pays for two
+    age = np.zeros(BINS, dtype=np.float32)
+    lowest = np.unravel_index(gate.risk(frame).argmin(), BINS)
+    age[lowest] = MAX_AGE + 1
+    keep = gate.decide(dataclasses.replace(frame, signals=dataclasses.replace(frame.signals, age=age))).keep[
+        0
+    ]
+    assert keep.sum() == 2 and keep[lowest]

@@ -17,12 +17,17 @@ QUIET = 0.004
 """Share of wrong pixels up to which a frame is as good as computed: below it nothing is."""
 
 
+MAX_AGE = 16.0
+"""Frames after which a bin is computed whatever its risk: training has seen none that are older, and
+features that are moved for longer drift without anything telling."""
+
+
 class RiskGate:
     """Spends the budget on what would be wrong, and none of it on what would not.
 
-    ``spread``: the riskiest bins of every frame, for an even latency. Without it whole frames, as soon as the
-    budget has been saved up for one: more labels right for the same time, since a whole frame is run faster
-    than its bins one by one. ``quiet``: see :data:`QUIET`.
+    ``spread``: the riskiest bins of every frame, after those above :data:`MAX_AGE`, for an even latency.
+    Without it whole frames, as soon as the budget has been saved up for one: more labels right for the
+    same time, since a whole frame is run faster than its bins one by one. ``quiet``: see :data:`QUIET`.
     """
 
     needs_cells = True
@@ -46,8 +51,9 @@ class RiskGate:
             keep[...] = frame.credit >= 1.0 - 1e-6
             return _decision(frame, keep)
         affordable = int(np.floor(max(frame.credit, 0.0) * keep.size + 1e-6))
-        wanted = min(affordable, int(np.count_nonzero(risk >= self._quiet)))
-        order = np.argsort(-risk, axis=None, kind="stable")
+        overdue = frame.signals.age > MAX_AGE
+        wanted = min(affordable, int(np.count_nonzero((risk >= self._quiet) | overdue)))
+        order = np.lexsort((-risk.ravel(), -np.where(overdue, frame.signals.age, 0).ravel()))
         return _decision(frame, first_bins(order, wanted, keep.shape))
 
 
