@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -30,11 +32,13 @@ from tilestream.models import ModelError, list_models, load_model
 
 logger = logging.getLogger(__name__)
 
+REFUSE_SECONDS = 10.0  # no new sessions for so long after a step that did not fit into memory
+
 
 class TorchEngine:
     """A reuse engine per model, and which session uses which. Implements ``messages.Engine``."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, clock: Callable[[], float] = time.monotonic) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         self.device = choose_device(options.device)
@@ -44,6 +48,8 @@ class TorchEngine:
         self._sessions: dict[str, SessionSpec] = {}
         self._tiles = 0  # of the latest step
         self._gauge = DeviceGauge(self.device)
+        self._clock = clock
+        self._refuse_until = float("-inf")
         names = options.models or list_models()
         if not names:
             raise EngineError("no model to serve: no weights are shipped and none were named")
@@ -76,6 +82,8 @@ class TorchEngine:
     def open(self, spec: SessionSpec) -> None:
         if spec.model not in self._models:
             raise EngineError(f"unknown model {spec.model!r}; this server has {', '.join(self._models)}")
+        if self._clock() < self._refuse_until:
+            raise EngineError("out of memory a moment ago")
         self._sessions[spec.session_id] = spec
 
     def report(self) -> EngineReport:
@@ -121,14 +129,40 @@ class TorchEngine:
             for job in jobs
         ]
         try:
-            answers = model.step(requests)
-        except Exception:  # whatever went wrong concerns these frames only
+            answers = self._step_within_memory(model, requests)
+        except Exception as error:  # whatever went wrong concerns these frames only
+            if _is_out_of_memory(error):
+                self._refuse_until = self._clock() + REFUSE_SECONDS
             logger.exception("a batch of %d frames failed", len(jobs))
             for job in jobs:
                 model.release(job.session_id)  # what it holds may be half-written: begin anew
             return [_failed(job, "the computation failed; see the server's log") for job in jobs]
         self._tiles += sum(int(np.count_nonzero(answer.bins.units_computed)) for answer in answers)
         return [self._outcome(job, answer) for job, answer in zip(jobs, answers, strict=True)]
+
+    def _step_within_memory(self, model: ReuseEngine, requests: list[FrameRequest]) -> list[FrameAnswer]:
+        """Run a step; if the memory does not suffice, make room and run it once more."""
+        try:
+            return model.step(requests)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            logger.warning("out of memory in a step of %d frames; it is tried once more", len(requests))
+        # Not within the except clause: there the exception's frames would keep their tensors alive.
+        self._make_room({request.session_id for request in requests})
+        return model.step(requests)
+
+    def _make_room(self, busy: set[str]) -> None:
+        """Evict the half of the idle sessions that was used longest ago; the busy ones begin anew."""
+        for model in self._models.values():
+            by_last_use = model.store.usage().per_session
+            idle = [session_id for session_id in by_last_use if session_id not in busy]
+            for session_id in idle[: (len(idle) + 1) // 2]:
+                model.evict(session_id)
+            for session_id in busy:
+                model.release(session_id)  # what it holds may be half-written
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _outcome(self, job: FrameJob, answer: FrameAnswer) -> FrameOutcome:
         return FrameOutcome(
@@ -143,3 +177,10 @@ class TorchEngine:
 
 def _failed(job: FrameJob, why: str) -> FrameOutcome:
     return FrameOutcome(job.session_id, job.frame_id, None, None, error=why)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was short. PyTorch has no type of its own for that on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
