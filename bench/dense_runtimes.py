@@ -31,7 +31,7 @@ SIZES = ((360, 480), (720, 960))
 def ours(network: nn.Module, image: UInt8Array, dtype: torch.dtype) -> Contender:
     """Our dense executor."""
     executor = DenseExecutor(network, torch.device("cpu"), dtype)
-    return lambda: executor.run([image]).labels[0]
+    return lambda: executor.labels(image)
 
 
 def eager(network: nn.Module, image: UInt8Array) -> Contender:

@@ -20,8 +20,9 @@ import torch
 from bench.turns import Timing, as_records, take_turns, write_result
 from tilestream.engine.dense import DenseExecutor
 from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.frame_request import FrameRequest
 from tilestream.engine.gate import BudgetGate
-from tilestream.engine.reuse import FrameRequest, ReuseEngine, ReuseOptions
+from tilestream.engine.reuse import ReuseEngine, ReuseOptions
 from tilestream.messages import FrameStats, UInt8Array
 from tilestream.models import list_models, load_model
 from tilestream.training.rivals import openvino
@@ -86,7 +87,7 @@ def measure(
     sessions = {ratio: Session(engine, clip, ratio) for ratio in RATIOS}
     place = choose_device(arguments.device)
     dense = DenseExecutor(load_model(name), place, choose_precision(precision, place)[1], engine.program)  # type: ignore[arg-type]
-    contenders: dict[str, Callable[[], object]] = {"dense": lambda: dense.run([clip[0]])}
+    contenders: dict[str, Callable[[], object]] = {"dense": lambda: dense.labels(clip[0])}
     contenders["key frame"] = lambda: engine.step([FrameRequest("key", clip[0], key=True)])
     contenders |= {f"{ratio:.0%}": session for ratio, session in sessions.items()}
     if arguments.openvino and size == (720, 960) and precision == "bf16":

@@ -57,7 +57,7 @@ def main() -> None:
     different = 0
     for jpeg, truth, result in zip(jpegs, truths, results, strict=True):
         assert result.labels is not None, result.detail
-        expected = executor.run([decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image]).labels[0]
+        expected = executor.labels(decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image)
         remote.add(truth, result.labels)
         local.add(truth, expected)
         different += int((expected != result.labels).sum())

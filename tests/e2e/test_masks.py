@@ -48,7 +48,7 @@ def test_received_masks_are_the_models_own_bit_for_bit(street, tmp_path, encodin
             )
         assert [result.ok for result in results] == [True] * len(jpegs)
         for frame, jpeg, result in zip(frames, jpegs, results, strict=True):
-            expected = executor.run([decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image]).labels[0]
+            expected = executor.labels(decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image)
             assert np.array_equal(result.labels, expected)
             matrix.add(frame.labels, result.labels)
     finally:

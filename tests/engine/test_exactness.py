@@ -27,7 +27,7 @@ from support.reuse_engines import (
 from support.toy_networks import TOYS
 from tilestream.engine import tables
 from tilestream.engine.device import has_fast_bf16
-from tilestream.engine.reuse import FrameRequest
+from tilestream.engine.frame_request import FrameRequest
 
 FP32 = 1e-5  # relative; 1.3e-6 is the worst that was seen
 CONTEXT = {"dilated", "excited", "ladder"}  # toys that pool over the whole frame

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from support.networks import lively
+from tilestream.engine.frame_request import FrameRequest
 from tilestream.engine.motion import NoMotion
-from tilestream.engine.reuse import FrameRequest, ReuseEngine, ReuseOptions
+from tilestream.engine.reuse import ReuseEngine, ReuseOptions
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,11 +42,22 @@ def test_partial_frames_are_those_of_the_cpu(name, dtype, share):
 
 def test_a_step_waits_for_the_device_once():
     ours = engine("swiftnet_resnet18", "cuda", torch.float16)
+    mask = np.eye(2, 4, dtype=bool)
+
+    def mixed(index):
+        keep = mask if index else None
+        return [
+            FrameRequest("partial", picture(128, 256, index), keep=keep),
+            FrameRequest("confidence", picture(120, 250, index), keep=keep, want_confidence=True),
+            FrameRequest("key", picture(64, 128, index), key=True),
+            FrameRequest("forgotten", picture(128, 128, index), key=True, retain=False),
+        ]
+
     for index in range(3):
-        ours.step([FrameRequest("s", picture(128, 256, index), keep=index > 0 or None)])
+        ours.step(mixed(index))
     waits = 0
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        ours.step([FrameRequest("s", picture(128, 256, 9), keep=np.eye(2, 4, dtype=bool))])
+        ours.step(mixed(9))
     for event in profile.events():
         waits += event.name in ("cudaStreamSynchronize", "cudaDeviceSynchronize")
     assert waits <= 1

@@ -23,8 +23,8 @@ from support.reuse_engines import (
     worst_difference,
 )
 from support.toy_networks import TOYS
+from tilestream.engine.frame_request import FrameRequest
 from tilestream.engine.motion import DisMotion, Motion
-from tilestream.engine.reuse import FrameRequest
 from tilestream.engine.stage_masks import stage_masks
 
 FP32 = 1e-5

@@ -9,9 +9,10 @@ from torch import Tensor, fx, nn
 
 from support.networks import lively
 from support.toy_networks import TOYS, toy
+from tilestream.engine.frame_request import FrameAnswer, FrameRequest
 from tilestream.engine.motion import Motion, MotionEstimator, NoMotion
 from tilestream.engine.program import TileProgram
-from tilestream.engine.reuse import FrameAnswer, FrameRequest, ReuseEngine, ReuseOptions
+from tilestream.engine.reuse import ReuseEngine, ReuseOptions
 
 CPU = torch.device("cpu")
 SHIPPED = ("swiftnet_resnet18", "ddrnet23_slim")

@@ -22,13 +22,13 @@ _TYPICAL_SIZE = (384, 512)  # height, width; what packed weights are laid out fo
 
 @dataclass(frozen=True, slots=True)
 class DenseResult:
-    """``labels``: uint8 [N, H, W]. ``confidence``: uint8 [N, H, W] or None. Seconds of the two stages.
+    """``planes``: labels and, if it was asked for, confidence, uint8 [N, H, W] each, on the device.
 
-    ``kept``: by name, the maps [N, C, H', W'] that a session keeps.
+    ``kept``: by name, the maps [N, C, H', W'] that a session keeps. Seconds of the two stages; where the
+    device works on its own, those that the host spent.
     """
 
-    labels: UInt8Array
-    confidence: UInt8Array | None
+    planes: list[Tensor]
     backbone_seconds: float
     head_seconds: float
     kept: dict[str, Tensor] = field(default_factory=dict)
@@ -73,10 +73,13 @@ class DenseExecutor:
         height, width = images[0].shape[:2]
         *kept, logits = self.network(self.normalize.whole(images, self.stride))
         middle = time.perf_counter()
-        planes = [plane[:, :height, :width].cpu().numpy() for plane in self._labels(logits, want_confidence)]
+        planes = [plane[:, :height, :width] for plane in self._labels(logits, want_confidence)]
         seconds = (middle - started, time.perf_counter() - middle)
-        confidence = planes[1] if want_confidence else None
-        return DenseResult(planes[0], confidence, *seconds, dict(zip(self._names, kept, strict=True)))
+        return DenseResult(planes, *seconds, dict(zip(self._names, kept, strict=True)))
+
+    def labels(self, image: UInt8Array) -> UInt8Array:
+        """Labels uint8 [H, W] of one frame."""
+        return self.run([image]).planes[0][0].cpu().numpy()
 
     def _labels(self, logits: Tensor, want_confidence: bool) -> list[Tensor]:
         """uint8 labels and, if wanted, confidence [N, H', W'] from logits at 1 / factor of that size."""

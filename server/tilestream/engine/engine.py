@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.frame_request import FrameAnswer, FrameRequest
 from tilestream.engine.gate import Gate
 from tilestream.engine.health import DeviceGauge, engine_report
 from tilestream.engine.learned_gate import load_gate_named
 from tilestream.engine.options import EngineOptions
 from tilestream.engine.program import LoweringError
-from tilestream.engine.reuse import FrameAnswer, FrameRequest, ReuseEngine, ReuseOptions
+from tilestream.engine.reuse import ReuseEngine, ReuseOptions
 from tilestream.messages import (
     EngineError,
     EngineReport,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from tilestream.engine.device import upload
 from tilestream.engine.kernels import to_rows
@@ -16,20 +15,6 @@ from tilestream.engine.stage_compiler import StageCompiler
 from tilestream.engine.step import Kernel, Step
 from tilestream.engine.tables import TileSet
 from tilestream.engine.whole_map import WholeMapRunner
-from tilestream.messages import UInt8Array
-
-
-@dataclass(frozen=True, slots=True)
-class TileLabels:
-    """uint8 [n, bin, bin] each; ``confidence`` only if it was asked for."""
-
-    labels: UInt8Array
-    confidence: UInt8Array | None
-
-    @property
-    def planes(self) -> list[UInt8Array]:
-        """What there is of the two."""
-        return [self.labels] if self.confidence is None else [self.labels, self.confidence]
 
 
 class TileExecutor:
@@ -48,11 +33,12 @@ class TileExecutor:
         tiles: list[TileSet],
         pages: dict[int, dict[int, npt.NDArray[np.int64]]],
         want_confidence: bool = False,
-    ) -> TileLabels:
+    ) -> list[Tensor]:
         """Run every stage on its tiles; kept maps are written to their pages.
 
         ``tiles``: one set per stage. ``pages``: by stride, by ``id`` of the set: the page of each tile.
-        Returns the labels of the last stage's tiles.
+        Returns labels and, if wanted, confidence of the last stage's tiles: uint8 [n, bin, bin], still on
+        the device.
         """
         targets = {
             (stride, key): upload(own, self.device)
@@ -71,17 +57,18 @@ class TileExecutor:
         step.values.clear()
         return self._labels(step, want_confidence)
 
-    def _labels(self, step: Step, want_confidence: bool) -> TileLabels:
+    def _labels(self, step: Step, want_confidence: bool) -> list[Tensor]:
         """Labels of the tiles, and how certain they are."""
         count = step.tiles.count
         if not count:
-            none = np.empty((0, self.program.bin_size, self.program.bin_size), dtype=np.uint8)
-            return TileLabels(none, none if want_confidence else None)
+            shape = (0, self.program.bin_size, self.program.bin_size)
+            none = torch.empty(shape, dtype=torch.uint8, device=self.device)
+            return [none] * (1 + want_confidence)
         if self._label_kernel is not None and not want_confidence:
-            return TileLabels(self._label_kernel(step)[:count].numpy(), None)
+            return [self._label_kernel(step)[:count]]
         logits = self._stages[-1][1](step)[:count]
         labels = logits.max(dim=1).indices.to(torch.uint8)
-        return TileLabels(labels.cpu().numpy(), margin(logits).cpu().numpy() if want_confidence else None)
+        return [labels, margin(logits)] if want_confidence else [labels]
 
     def _fast_labels(self) -> Kernel | None:
         """Labels without all logits, where the network ends with a bilinear upsampling of a kept map.

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from tilestream.engine.device import upload
-from tilestream.engine.executor import TileExecutor, TileLabels
+from tilestream.engine.executor import TileExecutor
 from tilestream.engine.feature_store import FeatureStore
 from tilestream.engine.frames import FrameTiles, Normalizer
 from tilestream.engine.session_state import SessionState
@@ -42,10 +43,13 @@ class PartialFrame:
 
 @dataclass(frozen=True, slots=True)
 class PartialResult:
-    """Labels of ``tiles``. ``table_seconds``: of the time it took, what went into index tables."""
+    """``planes``: labels and, if asked for, confidence of ``tiles``, uint8 [n, bin, bin], on the device.
+
+    ``table_seconds``: of the time it took, what went into index tables.
+    """
 
     tiles: TileSet
-    computed: TileLabels
+    planes: list[Tensor]
     table_seconds: float
 
 
@@ -75,8 +79,8 @@ class PartialStep:
             self._copy_dropped(before, touched, chosen, pages)
         images = FrameTiles([frame.image for frame in frames], self._normalize, tables, program.bin_size)
         step = Step(tables, images, self._store, touched)
-        labels = self._executor.run(step, chosen, pages, want_confidence)
-        return PartialResult(chosen[-1], labels, prepared + tables.seconds)
+        planes = self._executor.run(step, chosen, pages, want_confidence)
+        return PartialResult(chosen[-1], planes, prepared + tables.seconds)
 
     def _tile_sets(self, frames: list[PartialFrame]) -> tuple[dict[bytes, TileSet], list[TileSet]]:
         """One set of tiles for each different mask, and which of them each stage is run on."""

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from tilestream.engine.dense import DenseExecutor, DenseResult
-from tilestream.engine.distortion import BinSignals
 from tilestream.engine.executor import TileExecutor
 from tilestream.engine.feature_store import FeatureStore, Pages
+from tilestream.engine.frame_request import (
+    FrameAnswer,
+    FrameInFlight,
+    FrameRequest,
+    forced_units,
+    frame_answer,
+)
 from tilestream.engine.frames import Normalizer
 from tilestream.engine.gate import BudgetGate, Gate, GateInput
 from tilestream.engine.lowering import lower
-from tilestream.engine.motion import DisMotion, Motion, MotionEstimator, thumbnail
+from tilestream.engine.motion import DisMotion, MotionEstimator, thumbnail
 from tilestream.engine.partial_step import PartialStep
+from tilestream.engine.readback import Readback
 from tilestream.engine.session_state import SessionState
-from tilestream.engine.stage_masks import Mask, stage_masks
-from tilestream.messages import BinAccount, FrameStats, UInt8Array
+from tilestream.engine.tables import TileSet
+from tilestream.messages import UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,47 +43,6 @@ class ReuseOptions:
     dense_above: float = 0.75
     store_bytes: int = 1 << 30
     pages_per_tile: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class FrameRequest:
-    """One frame of one session. ``image``: uint8 [H, W, 3] RGB.
-
-    ``keep``: forces what is computed: all, nothing, bool [bins_h, bins_w] or [units, bins_h, bins_w].
-    ``retain``: False for a frame that no later one will reuse: it is computed in full, and the session's
-    features are dropped, which saves the time to look after them.
-    """
-
-    session_id: str
-    image: UInt8Array
-    key: bool = False
-    budget: float = 1.0
-    keep: bool | Mask | None = None
-    want_confidence: bool = False
-    retain: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class FrameAnswer:
-    """``labels``: uint8 [H, W]; ``confidence`` likewise, if it was asked for."""
-
-    labels: UInt8Array
-    stats: FrameStats
-    bins: BinAccount
-    confidence: UInt8Array | None = None
-
-
-@dataclass(slots=True)
-class _Frame:
-    """A request on its way through a step."""
-
-    request: FrameRequest
-    state: SessionState
-    key: bool
-    keep: Mask
-    motion: Motion | None = None
-    signals: BinSignals | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class ReuseEngine:
@@ -129,34 +95,40 @@ class ReuseEngine:
         for frame in frames:
             if not frame.key and not self._prepare(frame, busy):
                 frame.key, frame.keep = True, np.ones_like(frame.keep)
-        by_size: dict[tuple[int, ...], list[_Frame]] = defaultdict(list)
+        by_size: dict[tuple[int, ...], list[FrameInFlight]] = defaultdict(list)
         for frame in frames:
             if frame.key:
                 by_size[frame.request.image.shape].append(frame)
+        readback = Readback()
         for group in by_size.values():
-            self._run_key_frames(group, busy)
+            self._run_key_frames(group, busy, readback)
         partial = [frame for frame in frames if not frame.key]
         if partial:
-            self._run_partial_frames(partial)
-        answers = [self._answer(frame) for frame in frames]
+            self._run_partial_frames(partial, readback)
+        started = time.perf_counter()
+        readback.fetch()
+        waited = time.perf_counter() - started  # where the device works on its own, for all that it did
+        for frame in frames:
+            frame.seconds["backbone"] = frame.seconds.get("backbone", 0.0) + waited
+        answers = [frame_answer(self.program, frame) for frame in frames]
         for frame, answer in zip(frames, answers, strict=True):
             frame.state.spend(frame.request.budget, 1.0 - answer.stats.block_drop_rate)
             if self.gate.needs_cells:
                 frame.state.cells.see(answer.labels)
         return answers
 
-    def _begin(self, request: FrameRequest) -> _Frame:
+    def _begin(self, request: FrameRequest) -> FrameInFlight:
         """Everything that is known before anything is computed: motion, distortion, the gate's decision."""
         state = self._state(request)
         everything = np.ones((len(self.program.units), *state.bins), dtype=np.bool_)
         if not request.retain:
             self.evict(request.session_id)
-            return _Frame(request, state, True, everything)
-        forced = None if request.keep is None else _forced(request.keep, everything)
+            return FrameInFlight(request, state, True, everything)
+        forced = None if request.keep is None else forced_units(request.keep, everything)
         started = time.perf_counter()
         previous, state.luma = state.luma, thumbnail(request.image, state.scale)
         if request.key or not state.maps or previous is None:
-            return _Frame(request, state, True, everything)
+            return FrameInFlight(request, state, True, everything)
         motion = self._motion.estimate(previous, state.luma, state.scale)
         signals = state.tracker.advance(previous, state.luma, motion)
         middle = time.perf_counter()
@@ -178,7 +150,7 @@ class ReuseEngine:
         if key or keep.mean() >= self.options.dense_above:
             keep, key = everything, True
         seconds = {"motion": middle - started, "gate": time.perf_counter() - middle}
-        return _Frame(request, state, key, keep, motion, signals, seconds)
+        return FrameInFlight(request, state, key, keep, motion, signals, seconds)
 
     def _state(self, request: FrameRequest) -> SessionState:
         """The session's state; a new one for a new session, another size or another kind of answer."""
@@ -192,7 +164,7 @@ class ReuseEngine:
         state.owner = self.store.touch(request.session_id)
         return state
 
-    def _prepare(self, frame: _Frame, busy: set[str]) -> bool:
+    def _prepare(self, frame: FrameInFlight, busy: set[str]) -> bool:
         """Move a session's references and take pages for what will be computed. False: there is no room."""
         started = time.perf_counter()
         assert frame.motion is not None
@@ -219,19 +191,19 @@ class ReuseEngine:
             pages[stride] = found
         return pages
 
-    def _run_key_frames(self, frames: list[_Frame], busy: set[str]) -> None:
+    def _run_key_frames(self, frames: list[FrameInFlight], busy: set[str], readback: Readback) -> None:
         wanted = any(frame.state.labels.planes > 1 for frame in frames)
         result = self.dense.run([frame.request.image for frame in frames], wanted)
         for index, frame in enumerate(frames):
             started = time.perf_counter()
+            labels = frame.state.labels
+            readback.add([plane[index] for plane in result.planes[: labels.planes]], labels.replace)
             self._keep_key_frame(frame, result, index, busy)
             storing = time.perf_counter() - started
             frame.seconds |= {"backbone": result.backbone_seconds + storing, "head": result.head_seconds}
 
-    def _keep_key_frame(self, frame: _Frame, result: DenseResult, index: int, busy: set[str]) -> None:
+    def _keep_key_frame(self, frame: FrameInFlight, result: DenseResult, index: int, busy: set[str]) -> None:
         state = frame.state
-        planes = (result.labels, result.confidence)[: state.labels.planes]
-        state.labels.replace(*(plane[index] for plane in planes if plane is not None))
         state.frames_since_key = 0
         state.tracker.reset()
         if not frame.request.retain:
@@ -246,18 +218,14 @@ class ReuseEngine:
         for node in self.program.kept:
             self.store.write_whole(node, result.kept[node.name][index], pages[node.stride], state.bins)
 
-    def _run_partial_frames(self, frames: list[_Frame]) -> None:
+    def _run_partial_frames(self, frames: list[FrameInFlight], readback: Readback) -> None:
         started = time.perf_counter()
         parts = [self._partial.frame(f.state, f.request.image, f.keep) for f in frames]
         tables = 0.0
         if any(part.stage_count for part in parts):
             result = self._partial.run(parts, any(frame.state.labels.planes > 1 for frame in frames))
             tables = result.table_seconds
-            for session, frame in enumerate(frames):
-                mine = result.tiles.session == session
-                where = (result.tiles.y[mine], result.tiles.x[mine])
-                for plane, values in enumerate(result.computed.planes[: frame.state.labels.planes]):
-                    frame.state.labels.place(plane, *where, values[mine])
+            readback.add(result.planes, lambda *planes: _place_labels(frames, result.tiles, planes))
         middle = time.perf_counter()
         for frame, part in zip(frames, parts, strict=True):
             frame.state.tracker.computed(part.touched)
@@ -267,52 +235,10 @@ class ReuseEngine:
             frame.seconds["backbone"] = middle - started
             frame.seconds["tables"] += tables + done - middle
 
-    def _answer(self, frame: _Frame) -> FrameAnswer:
-        state, keep, signals = frame.state, frame.keep, frame.signals
-        compared = signals is not None and not frame.key
-        zeros = np.zeros(state.bins, dtype=np.float32)
-        distortion = signals.distortion if signals is not None and compared else zeros
-        age = signals.age if signals is not None and compared else zeros
-        masks = stage_masks(self.program, keep)
-        stats = FrameStats(
-            key_frame=frame.key,
-            units_computed=int(keep.sum()),
-            units_total=keep.size,
-            mean_distortion=float(distortion.mean()),
-            budget=frame.request.budget,
-            macs=sum(s.macs * int(mask.sum()) for s, mask in zip(self.program.stages, masks, strict=True)),
-            stage_seconds=frame.seconds,
-            units_by_stride=self._units_by_stride(keep),
-        )
-        account = BinAccount(
-            bin_size=self.program.bin_size,
-            width=state.size[1],
-            height=state.size[0],
-            units_per_bin=len(self.program.units),
-            units_computed=keep.sum(axis=0).astype(np.uint16),
-            distortion=distortion.astype(np.float32),
-            age=np.minimum(np.rint(np.where(keep.any(axis=0), 0, age)), 65535).astype(np.uint16),
-        )
-        confidence = state.labels.plane(1) if frame.request.want_confidence else None
-        return FrameAnswer(state.labels.plane(0), stats, account, confidence)
 
-    def _units_by_stride(self, keep: Mask) -> dict[int, tuple[int, int]]:
-        """Block units computed and all of them, by the stride of the units' outputs."""
-        counts: dict[int, tuple[int, int]] = {}
-        for unit, mask in zip(self.program.units, keep, strict=True):
-            stride = self.program.nodes[unit.name].stride
-            computed, total = counts.get(stride, (0, 0))
-            counts[stride] = computed + int(np.count_nonzero(mask)), total + mask.size
-        return counts
-
-
-def _forced(keep: bool | Mask, everything: Mask) -> Mask:
-    """What a request forces, for every unit and bin."""
-    mask = np.asarray(keep)
-    if mask.dtype != np.bool_ or mask.shape not in ((), everything.shape[1:], everything.shape):
-        units, rows, columns = everything.shape
-        raise ValueError(
-            f"keep: {mask.dtype} {list(mask.shape)}; has to be a bool, bool [{rows}, {columns}] for bins "
-            f"or bool [{units}, {rows}, {columns}] for units"
-        )
-    return np.array(np.broadcast_to(mask, everything.shape))
+def _place_labels(frames: list[FrameInFlight], tiles: TileSet, planes: tuple[UInt8Array, ...]) -> None:
+    """New labels, and confidence where a session keeps it, into the maps of the sessions they are of."""
+    for session, frame in enumerate(frames):
+        mine = tiles.session == session
+        for plane, values in enumerate(planes[: frame.state.labels.planes]):
+            frame.state.labels.place(plane, tiles.y[mine], tiles.x[mine], values[mine])

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.frame_request import FrameAnswer, FrameRequest
 from tilestream.engine.gate import Gate
 from tilestream.engine.motion import MotionEstimator
 from tilestream.engine.options import Precision
-from tilestream.engine.reuse import FrameAnswer, FrameRequest, ReuseEngine, ReuseOptions
+from tilestream.engine.reuse import ReuseEngine, ReuseOptions
 from tilestream.engine.session_state import SessionState
 from tilestream.engine.stage_masks import Mask
 from tilestream.messages import FrameStats, UInt8Array

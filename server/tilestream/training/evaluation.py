@@ -34,6 +34,6 @@ def evaluate_stills(
     matrix = ConfusionMatrix(len(dataset.class_names))
     for index in tqdm(range(len(dataset)), unit="frame", disable=not progress, dynamic_ncols=True):
         sample = dataset[index]
-        matrix.add(sample.labels, executor.run([sample.image]).labels[0])
+        matrix.add(sample.labels, executor.labels(sample.image))
     iou = [None if value != value else float(value) for value in matrix.iou()]
     return StillsReport(len(dataset), matrix.miou(), dict(zip(dataset.class_names, iou, strict=True)))

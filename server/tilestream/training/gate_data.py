@@ -84,7 +84,7 @@ def collect(
             continue
         if not seen.signals.scene_cut:
             before.move(seen.motion.flow, seen.motion.scale)
-            wrong = before.plane(0) != teacher.run([image]).labels[0]
+            wrong = before.plane(0) != teacher.labels(image)
             yield GateExample(seen.cells, _shares(wrong, seen.cells.shape[1:]))
 
 

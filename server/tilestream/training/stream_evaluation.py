@@ -100,7 +100,7 @@ class StreamEvaluation:
         self._classes = tuple(dataset.class_names)
         place = choose_device(device)
         self._dense = DenseExecutor(model, place, choose_precision(precision, place)[1])
-        self._dense_labels = [self._dense.run([sample.image]).labels[0].copy() for sample in self._samples]
+        self._dense_labels = [self._dense.labels(sample.image).copy() for sample in self._samples]
         self._sources = self._where_pixels_were()
         self._rival = rival(model, self._samples[0].image) if rival is not None else None
         self.dense = self._score_dense()
@@ -146,7 +146,7 @@ class StreamEvaluation:
         previous: UInt8Array | None = None
         for index in self._frames(f"{method} {budget:g}"):
             image = self._samples[index].image
-            tally.dense_seconds.append(_timed(self._dense.run, [image]))
+            tally.dense_seconds.append(_timed(self._dense.labels, image))
             if isinstance(gate, OracleGate):
                 gate.tell(segment, self._dense_labels[index])
             started = time.perf_counter()
@@ -170,10 +170,10 @@ class StreamEvaluation:
         for index in self._frames(HALF_RESOLUTION):
             image = self._samples[index].image
             size = image.shape[1::-1]
-            tally.dense_seconds.append(_timed(self._dense.run, [image]))
+            tally.dense_seconds.append(_timed(self._dense.labels, image))
             started = time.perf_counter()
             small = cv2.resize(image, (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA)
-            found = self._dense.run([np.asarray(small, dtype=np.uint8)]).labels[0]
+            found = self._dense.labels(np.asarray(small, dtype=np.uint8))
             labels = np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
             tally.seconds.append(time.perf_counter() - started)
             self._add(tally, index, labels, previous)
@@ -216,7 +216,7 @@ class StreamEvaluation:
         matrix, seconds, rival = ConfusionMatrix(len(self._classes)), [], []
         for sample, labels in zip(self._samples, self._dense_labels, strict=True):
             matrix.add(sample.labels, labels)
-            seconds.append(_timed(self._dense.run, [sample.image]))
+            seconds.append(_timed(self._dense.labels, sample.image))
             if self._rival is not None:
                 rival.append(_timed(self._rival))
         openvino = 1e3 * float(np.median(rival)) if rival else None

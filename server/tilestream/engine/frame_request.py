@@ -1,0 +1,108 @@
+"""A frame on its way through the reuse engine: what is asked, what is decided, what is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tilestream.engine.distortion import BinSignals
+from tilestream.engine.motion import Motion
+from tilestream.engine.program import TileProgram
+from tilestream.engine.session_state import SessionState
+from tilestream.engine.stage_masks import Mask, stage_masks
+from tilestream.messages import BinAccount, FrameStats, UInt8Array
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRequest:
+    """One frame of one session. ``image``: uint8 [H, W, 3] RGB.
+
+    ``keep``: forces what is computed: all, nothing, bool [bins_h, bins_w] or [units, bins_h, bins_w].
+    ``retain``: False for a frame that no later one will reuse: it is computed in full, and the session's
+    features are dropped, which saves the time to look after them.
+    """
+
+    session_id: str
+    image: UInt8Array
+    key: bool = False
+    budget: float = 1.0
+    keep: bool | Mask | None = None
+    want_confidence: bool = False
+    retain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAnswer:
+    """``labels``: uint8 [H, W]; ``confidence`` likewise, if it was asked for."""
+
+    labels: UInt8Array
+    stats: FrameStats
+    bins: BinAccount
+    confidence: UInt8Array | None = None
+
+
+@dataclass(slots=True)
+class FrameInFlight:
+    """A request on its way through a step."""
+
+    request: FrameRequest
+    state: SessionState
+    key: bool
+    keep: Mask
+    motion: Motion | None = None
+    signals: BinSignals | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
+    """The answer to a frame whose labels are in place."""
+    state, keep, signals = frame.state, frame.keep, frame.signals
+    compared = signals is not None and not frame.key
+    zeros = np.zeros(state.bins, dtype=np.float32)
+    distortion = signals.distortion if signals is not None and compared else zeros
+    age = signals.age if signals is not None and compared else zeros
+    masks = stage_masks(program, keep)
+    stats = FrameStats(
+        key_frame=frame.key,
+        units_computed=int(keep.sum()),
+        units_total=keep.size,
+        mean_distortion=float(distortion.mean()),
+        budget=frame.request.budget,
+        macs=sum(s.macs * int(mask.sum()) for s, mask in zip(program.stages, masks, strict=True)),
+        stage_seconds=frame.seconds,
+        units_by_stride=_units_by_stride(program, keep),
+    )
+    account = BinAccount(
+        bin_size=program.bin_size,
+        width=state.size[1],
+        height=state.size[0],
+        units_per_bin=len(program.units),
+        units_computed=keep.sum(axis=0).astype(np.uint16),
+        distortion=distortion.astype(np.float32),
+        age=np.minimum(np.rint(np.where(keep.any(axis=0), 0, age)), 65535).astype(np.uint16),
+    )
+    confidence = state.labels.plane(1) if frame.request.want_confidence else None
+    return FrameAnswer(state.labels.plane(0), stats, account, confidence)
+
+
+def _units_by_stride(program: TileProgram, keep: Mask) -> dict[int, tuple[int, int]]:
+    """Block units computed and all of them, by the stride of the units' outputs."""
+    counts: dict[int, tuple[int, int]] = {}
+    for unit, mask in zip(program.units, keep, strict=True):
+        stride = program.nodes[unit.name].stride
+        computed, total = counts.get(stride, (0, 0))
+        counts[stride] = computed + int(np.count_nonzero(mask)), total + mask.size
+    return counts
+
+
+def forced_units(keep: bool | Mask, everything: Mask) -> Mask:
+    """What a request forces, for every unit and bin."""
+    mask = np.asarray(keep)
+    if mask.dtype != np.bool_ or mask.shape not in ((), everything.shape[1:], everything.shape):
+        units, rows, columns = everything.shape
+        raise ValueError(
+            f"keep: {mask.dtype} {list(mask.shape)}; has to be a bool, bool [{rows}, {columns}] for bins "
+            f"or bool [{units}, {rows}, {columns}] for units"
+        )
+    return np.array(np.broadcast_to(mask, everything.shape))
