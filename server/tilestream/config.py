@@ -52,7 +52,13 @@ class Settings(BaseSettings):
     )
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: one per core.")
     max_batch: int = Field(
-        4, ge=1, le=256, description="Most frames (of different sessions) per engine step."
+        64, ge=1, le=1024, description="Most frames (of different sessions) per engine step."
+    )
+    max_step_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="Seconds that an engine step may take, as predicted; 0: half of service_level.",
     )
     gate: Literal["every_k", "threshold", "budget", "learned", "learned_spread"] = Field(
         "every_k",
@@ -65,6 +71,18 @@ class Settings(BaseSettings):
         gt=0,
         le=1,
         description="Share of the block units a frame may compute, for sessions that ask for automatic.",
+    )
+    min_block_budget: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Under load no session's budget is lowered below this. 1: budgets are never lowered.",
+    )
+    service_level: float = Field(
+        0.1,
+        gt=0,
+        le=60,
+        description="Seconds that a frame may take in the server (99th percentile) before budgets fall.",
     )
     bin_size: int = Field(
         64,

@@ -66,9 +66,13 @@ class FrameJob:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What the engine computes in one step: at most one frame of each session."""
+    """What the engine computes in one step: at most one frame of each session.
+
+    ``shed``: (session, frame) that will not be computed, since the server cannot keep up.
+    """
 
     jobs: tuple[FrameJob, ...]
+    shed: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class FrameOutcome:
 
     ``labels``: uint8 [H, W], or None where ``error`` says why there are none.
     ``confidence``: uint8 [H, W], 0..255 = softmax margin of best over second class; only if asked for.
+    ``shed``: it was dropped to keep up with newer frames.
     """
 
     session_id: str
@@ -124,6 +129,7 @@ class FrameOutcome:
     confidence: UInt8Array | None = None
     bins: BinAccount | None = None
     error: str | None = None
+    shed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.config import Settings
 from tilestream.messages import Engine, EngineError
 from tilestream.scheduling.engine_loop import EngineLoop
-from tilestream.scheduling.scheduler import Scheduler
+from tilestream.scheduling.overload import Level
+from tilestream.scheduling.scheduler import Limits, Scheduler
 from tilestream.sessions.registry import SessionRegistry
 from tilestream.sessions.session import CloseCause, Session
 from tilestream.telemetry.logs import setup_logging
@@ -54,13 +55,15 @@ class Server:
         self.metrics = Metrics()
         self.tracer: FrameTracer | None = None
         self.lifecycle = Lifecycle()
-        self.registry = SessionRegistry(settings.max_sessions, settings.retry_delay, self._on_close)
+        self.registry = SessionRegistry(
+            settings.max_sessions, settings.retry_delay, self._on_close, overloaded=self._refuses_sessions
+        )
         self._router = OutcomeRouter(self.metrics)
         self.engine_died = asyncio.Event()
         self._event_loop = asyncio.get_running_loop()
         self._engine_loop = EngineLoop(
             make_engine,
-            Scheduler(settings.max_batch),
+            Scheduler(_limits(settings)),
             self._router.on_step,
             self._on_engine_death,
         )
@@ -157,6 +160,9 @@ class Server:
         for name in ("", SERVICE):
             await self._health.set(name, status)
 
+    def _refuses_sessions(self) -> bool:
+        return self._engine_loop.load().level >= Level.REFUSING
+
     def _on_engine_death(self) -> None:
         self._event_loop.call_soon_threadsafe(self.engine_died.set)
 
@@ -217,6 +223,15 @@ def _torch_engine(settings: Settings) -> Engine:
             precision=settings.precision,
             threads=settings.threads,
         )
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        settings.max_batch,
+        settings.service_level,
+        settings.min_block_budget,
+        settings.max_step_seconds or None,
     )
 
 

@@ -1,17 +1,19 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
+from tilestream.messages import FrameOutcome, FrameStats
+from tilestream.scheduling.scheduler import Limits, ReadyFrame, Scheduler
 
-IMAGE = np.zeros((8, 8, 3), np.uint8)
+IMAGE = np.broadcast_to(np.uint8(0), (360, 480, 3))
 
 
 def frame(session: str, frame_id: int) -> ReadyFrame:
-    return ReadyFrame(session, frame_id, IMAGE)
+    return ReadyFrame(session, frame_id, IMAGE, received=0.001 * frame_id)
 
 
 def plan_of(scheduler: Scheduler) -> list[tuple[str, int]]:
@@ -19,7 +21,7 @@ def plan_of(scheduler: Scheduler) -> list[tuple[str, int]]:
 
 
 def scheduler_with(*sessions: str, max_batch: int = 4, **weights: float) -> Scheduler:
-    scheduler = Scheduler(max_batch)
+    scheduler = Scheduler(Limits(max_batch, max_step_seconds=1e9))
     for session in sessions:
         scheduler.add(session, weights.get(session, 1.0))
     return scheduler
@@ -99,9 +101,9 @@ def test_unknown_and_removed_sessions():
 
 def test_bad_settings():
     with pytest.raises(ValueError, match="max_batch: 0; allowed: at least 1"):
-        Scheduler(0)
+        Scheduler(Limits(0))
     with pytest.raises(ValueError, match="weight: 0"):
-        Scheduler(1).add("a", 0)
+        Scheduler().add("a", 0)
 
 
 @given(st.integers(1, 5), st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), max_size=80))
@@ -132,3 +134,116 @@ def test_a_waiting_session_is_served_within_one_round():
         for name, _ in plan_of(scheduler):
             assert step - last[name] <= 4  # ten sessions, three at a time
             last[name] = step
+
+
+def computed(scheduler: Scheduler, plan, seconds: float, now: float, share: float = 1.0) -> None:
+    """Every frame of a plan was computed to this share."""
+    outcomes = tuple(
+        FrameOutcome(job.session_id, job.frame_id, None, FrameStats(share == 1.0, round(100 * share), 100))
+        for job in plan.jobs
+    )
+    scheduler.done(outcomes, seconds, now)
+
+
+def test_the_earliest_deadline_comes_first():
+    scheduler = scheduler_with("a", "b", "c", max_batch=1)
+    for name, received in (("a", 0.03), ("b", 0.01), ("c", 0.02)):
+        scheduler.offer(replace(frame(name, 1), received=received))
+    assert [plan_of(scheduler)[0][0] for _ in range(3)] == ["b", "c", "a"]
+
+
+def test_a_fast_camera_does_not_take_a_slow_ones_share():
+    """Both want more than half. Every step takes 50 ms; the fast one always has older frames waiting."""
+    scheduler = scheduler_with("fast", "slow", max_batch=1)
+    served, now, next_id = Counter(), 0.0, Counter()
+    for _ in range(400):
+        for name, period in (("fast", 1 / 60), ("slow", 1 / 15)):
+            while next_id[name] * period <= now:
+                scheduler.offer(replace(frame(name, next_id[name]), received=next_id[name] * period))
+                next_id[name] += 1
+        plan = scheduler.schedule(now)
+        served.update(job.session_id for job in plan.jobs)
+        now += 0.05
+        computed(scheduler, plan, 0.05, now)
+    assert served["slow"] / served["fast"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_shares_are_of_time_and_not_of_frames():
+    scheduler = scheduler_with("small", "large", max_batch=1)
+    spent, now = Counter(), 0.0
+    for number in range(300):
+        scheduler.offer(frame("small", number))
+        large = np.broadcast_to(np.uint8(0), (720, 960, 3))
+        scheduler.offer(replace(frame("large", number), image=large))
+        plan = scheduler.schedule(now)
+        (job,) = plan.jobs
+        seconds = 0.05 if job.session_id == "small" else 0.2
+        now += seconds
+        spent[job.session_id] += seconds
+        computed(scheduler, plan, seconds, now)
+    assert spent["small"] / spent["large"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_step_has_as_many_frames_as_its_time_allows():
+    scheduler = Scheduler(Limits(64, max_step_seconds=0.11))
+    now = 0.0
+    for number in range(60):  # two frames of 50 ms fit, three do not
+        for name in "abcd":
+            if not number:
+                scheduler.add(name)
+            scheduler.offer(frame(name, number))
+        plan = scheduler.schedule(now)
+        now += 0.05 * len(plan.jobs)
+        computed(scheduler, plan, 0.05 * len(plan.jobs), now)
+        if number > 20:
+            assert 1 <= len(plan.jobs) <= 2
+
+
+def test_one_frame_is_taken_however_long_it_is():
+    scheduler = Scheduler(Limits(max_step_seconds=1e-6))
+    scheduler.add("a")
+    scheduler.offer(frame("a", 0))
+    assert len(plan_of(scheduler)) == 1
+
+
+def test_new_sessions_get_half_of_the_time_at_most_while_others_wait():
+    scheduler = Scheduler(Limits(max_step_seconds=0.06))
+    scheduler.add("old", 1.0)
+    scheduler.offer(frame("old", 0))
+    computed(scheduler, scheduler.schedule(0.0), 0.05, 0.05)
+    for index in range(20):
+        scheduler.add(f"new{index}")
+        scheduler.offer(frame(f"new{index}", 0))
+    now, run = 0.05, []
+    for number in range(1, 60):
+        scheduler.offer(frame("old", number))
+        plan = scheduler.schedule(now)
+        run.append({job.session_id == "old" for job in plan.jobs})
+        now += 0.05 * len(plan.jobs)
+        computed(scheduler, plan, 0.05 * len(plan.jobs), now)
+    without_old = [sum(1 for names in run[i : i + 2] if True not in names) for i in range(38)]
+    assert max(without_old) <= 1, "never two steps in a row without the session that was there"
+    assert sum(1 for names in run if False in names) == 20, "and all of them come"
+
+
+def test_a_session_whose_frame_failed_is_expected_to_need_a_key_frame():
+    scheduler = scheduler_with("a")
+    for number, share in enumerate((1.0, 0.0)):
+        scheduler.offer(replace(frame("a", number), budget=0.25))
+        computed(scheduler, scheduler.schedule(0.0), 0.05 if share else 0.005, 0.0, share)
+    cheap = scheduler._queues["a"].work(replace(frame("a", 2), budget=0.25), 0.25)
+    scheduler.offer(frame("a", 2))
+    scheduler.schedule(0.0)
+    scheduler.done((FrameOutcome("a", 2, None, None, error="no"),), 0.01, 0.0)
+    dear = scheduler._queues["a"].work(replace(frame("a", 3), budget=0.25), 0.25)
+    assert (cheap.share, dear.share) == (0.0, 1.0)
+
+
+def test_a_session_may_go_while_its_frame_is_computed():
+    scheduler = scheduler_with("a", "b")
+    for name in "ab":
+        scheduler.offer(frame(name, 1))
+    plan = scheduler.schedule(0.0)
+    scheduler.remove("a")
+    computed(scheduler, plan, 0.1, 0.1)
+    assert scheduler.waiting() == 0

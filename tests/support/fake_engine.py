@@ -1,6 +1,7 @@
 """An engine without a network: labels follow from pixel values, so that order and identity can be checked."""
 
 import threading
+import time
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class FakeEngine:
         self.threads: set[int] = set()
         self.refuse_open = False
         self.key_interval = 1  # of the frames between, a quarter of the units is computed
+        self.seconds = 0.0  # that a step takes per frame whose budget is 1; units follow the budget
         self.closed = False
         self.stepping = threading.Event()
 
@@ -60,6 +62,8 @@ class FakeEngine:
         if self.gate is not None:
             self.gate.wait(30)
         self.fail(plan)
+        if self.seconds:
+            time.sleep(sum(0.05 + 0.95 * job.budget for job in plan.jobs) * self.seconds)
         return [self._outcome(job) for job in plan.jobs]
 
     def _outcome(self, job) -> FrameOutcome:
@@ -87,10 +91,13 @@ class FakeEngine:
     def _stats(self, job, units: int) -> FrameStats:
         key = job.frame_id % self.key_interval == 0
         computed = units if key else units // 4
+        if self.seconds:
+            key, computed = job.budget >= 1.0, round(units * job.budget)
         return FrameStats(
             key,
             computed,
             units,
+            budget=job.budget,
             stage_seconds={"backbone": 0.001},
             units_by_stride={8: (computed, units)},
         )

@@ -19,7 +19,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from tilestream.messages import EngineError
-from tilestream.sessions.registry import ServerDraining, TooManySessions
+from tilestream.sessions.registry import ServerDraining, ServerOverloaded, TooManySessions
 from tilestream.sessions.session import FrameOrderError
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def to_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, ServerDraining):
         return unavailable(str(error), error.retry_seconds)
-    if isinstance(error, TooManySessions):
+    if isinstance(error, TooManySessions | ServerOverloaded):
         return resource_exhausted(str(error), error.retry_seconds)
     if isinstance(error, FrameOrderError):
         return failed_precondition("FRAME_ORDER", str(error))

@@ -22,7 +22,7 @@ from tilestream.messages import FrameOutcome, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
 from tilestream.scheduling.scheduler import ReadyFrame
 from tilestream.sessions.frames import Answer, DropReason, EncodedPlane, Stage, Status, Ticket
-from tilestream.sessions.inbox import Inbox
+from tilestream.sessions.inbox import Inbox, QueuePolicy
 from tilestream.sessions.session import Session, SessionOptions
 
 log = logging.getLogger(__name__)
@@ -112,16 +112,27 @@ class FramePipeline:
         ticket.stage, ticket.submitted = Stage.SUBMITTED, time.monotonic()
         self._computing[ticket.frame_id] = (ticket, size)
         budget = self._session.options.block_budget or self._services.settings.block_budget
-        ready = ReadyFrame(self._session.session_id, ticket.frame_id, frame.image, ticket.force_key, budget)
+        ready = ReadyFrame(
+            self._session.session_id,
+            ticket.frame_id,
+            frame.image,
+            ticket.force_key,
+            budget,
+            ticket.submitted,
+            droppable=self.inbox.policy is not QueuePolicy.WAIT,
+        )
         if not self._services.engine_loop.offer(ready):
             del self._computing[ticket.frame_id]
             ticket.drop(DropReason.ENGINE_ERROR, "the engine does not know this session")
 
-    def _receive(self, report: StepReport, index: int) -> None:
-        """One of this session's frames was computed."""
-        outcome = report.outcomes[index]
+    def _receive(self, report: StepReport, outcome: FrameOutcome) -> None:
+        """One of this session's frames was computed, or given up."""
         ticket, size = self._computing.pop(outcome.frame_id, (None, (0, 0)))
         if ticket is None or ticket.answer is not None:
+            return
+        if outcome.shed:
+            ticket.drop(DropReason.OVERLOAD, outcome.error or "")
+            self._on_answer()
             return
         ticket.engine_seconds = report.seconds
         self._services.metrics.frame_scheduled(report.begin - ticket.submitted)

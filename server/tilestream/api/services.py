@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from tilestream.config import Settings
+from tilestream.messages import FrameOutcome
 from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
 from tilestream.sessions.registry import SessionRegistry
 from tilestream.telemetry.metrics import Metrics
@@ -49,10 +50,10 @@ class OutcomeRouter:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._receivers: dict[str, Callable[[StepReport, int], None]] = {}
+        self._receivers: dict[str, Callable[[StepReport, FrameOutcome], None]] = {}
 
-    def add(self, session_id: str, receive: Callable[[StepReport, int], None]) -> None:
-        """Send a session's outcomes to ``receive(report, index of the outcome)``."""
+    def add(self, session_id: str, receive: Callable[[StepReport, FrameOutcome], None]) -> None:
+        """Send a session's outcomes to ``receive(report, outcome)``."""
         self._receivers[session_id] = receive
 
     def remove(self, session_id: str) -> None:
@@ -66,11 +67,12 @@ class OutcomeRouter:
 
     def _deliver(self, report: StepReport) -> None:
         self._metrics.step_done(len(report.outcomes), report.seconds, report.engine)
-        for index, outcome in enumerate(report.outcomes):
+        self._metrics.load(report.load.level, report.load.scale, report.load.demand)
+        for outcome in (*report.shed, *report.outcomes):
             receive = self._receivers.get(outcome.session_id)
             if receive is not None:
                 try:
-                    receive(report, index)
+                    receive(report, outcome)
                 except Exception:  # one session's trouble must not cost the others their frames
                     log.exception("an outcome was lost", extra={"session": outcome.session_id})
 

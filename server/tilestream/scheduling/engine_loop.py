@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tilestream.messages import (
     Engine,
@@ -24,9 +24,12 @@ from tilestream.messages import (
     SessionSpec,
     StepPlan,
 )
+from tilestream.scheduling.overload import LoadReport
 from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
 
 log = logging.getLogger(__name__)
+
+_SHED = "the server cannot keep up; a later frame of this session was computed instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,16 @@ class EngineInfo:
 class StepReport:
     """What one step brought: an outcome per job of the plan, and how long it took.
 
-    ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole.
+    ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole. ``shed``: outcomes of
+    frames that were dropped instead. ``load``: what is being done about the load.
     """
 
     outcomes: tuple[FrameOutcome, ...]
     seconds: float
     begin: float = 0.0
     engine: EngineReport | None = None
+    shed: tuple[FrameOutcome, ...] = ()
+    load: LoadReport = field(default_factory=LoadReport)
 
 
 class EngineLoop:
@@ -95,7 +101,7 @@ class EngineLoop:
         def command(engine: Engine) -> None:
             engine.open(spec)
             with self._wake:
-                self._scheduler.add(spec.session_id, weight)
+                self._scheduler.add(spec.session_id, weight, spec.model)
 
         return self._call(command)
 
@@ -122,6 +128,11 @@ class EngineLoop:
         """Take a frame back before it is computed. False if it is too late for that."""
         with self._wake:
             return self._scheduler.withdraw(session_id, frame_id)
+
+    def load(self) -> LoadReport:
+        """What is being done about the load now."""
+        with self._wake:
+            return self._scheduler.load(time.monotonic())
 
     def _call(self, command: Callable[[Engine], None]) -> Future[None]:
         future: Future[None] = Future()
@@ -189,8 +200,7 @@ class EngineLoop:
         else:
             future.set_result(None)
 
-    @staticmethod
-    def _step(engine: Engine, plan: StepPlan) -> StepReport:
+    def _step(self, engine: Engine, plan: StepPlan) -> StepReport:
         """Compute a plan. Every job gets an outcome, whatever the engine does."""
         begin = time.monotonic()
         found: dict[tuple[str, int], FrameOutcome] = {}
@@ -209,7 +219,12 @@ class EngineLoop:
             or FrameOutcome(job.session_id, job.frame_id, None, None, error=error)
             for job in plan.jobs
         )
-        return StepReport(outcomes, time.monotonic() - begin, begin, report)
+        end = time.monotonic()
+        with self._wake:
+            self._scheduler.done(outcomes, end - begin, end)
+            load = self._scheduler.load(end)
+        shed = tuple(FrameOutcome(*frame, None, None, error=_SHED, shed=True) for frame in plan.shed)
+        return StepReport(outcomes, end - begin, begin, report, shed, load)
 
 
 def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:

@@ -21,6 +21,10 @@ class TooManySessions(NotAdmitted):
     """All places are taken."""
 
 
+class ServerOverloaded(NotAdmitted):
+    """The server cannot keep up with the sessions that it has."""
+
+
 class ServerDraining(NotAdmitted):
     """The server shuts down."""
 
@@ -28,7 +32,8 @@ class ServerDraining(NotAdmitted):
 class SessionRegistry:
     """The live sessions of this server, oldest first. Used from one thread.
 
-    ``on_close(session, cause)`` is called once for every session that ends.
+    ``on_close(session, cause)`` is called once for every session that ends. ``overloaded`` tells whether the
+    server cannot keep up with the sessions that it has.
     """
 
     def __init__(
@@ -37,12 +42,14 @@ class SessionRegistry:
         retry_seconds: float,
         on_close: Callable[[Session, CloseCause], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        overloaded: Callable[[], bool] = lambda: False,
     ) -> None:
         self.max_sessions = max_sessions
         self.draining = False
         self._retry_seconds = retry_seconds
         self._on_close = on_close
         self._clock = clock
+        self._overloaded = overloaded
         self._sessions: dict[str, Session] = {}
         self._opened = 0
 
@@ -53,11 +60,14 @@ class SessionRegistry:
         return iter(list(self._sessions.values()))
 
     def admit(self) -> None:
-        """Raise :class:`ServerDraining` or :class:`TooManySessions` if no session can be opened now."""
+        """Raise a :class:`NotAdmitted` if no session can be opened now."""
         if self.draining:
             raise ServerDraining("the server is shutting down", self._retry_seconds)
         if len(self._sessions) >= self.max_sessions:
             raise TooManySessions(f"all {self.max_sessions} sessions are taken", self._retry_seconds)
+        if self._overloaded():
+            message = "the server cannot keep up with the sessions that it has; try again later, or elsewhere"
+            raise ServerOverloaded(message, self._retry_seconds)
 
     def open(self, options: SessionOptions) -> Session:
         """A new session in state OPENING. Raises what :meth:`admit` raises."""

@@ -110,6 +110,11 @@ class Metrics:
         self._lag = self._histogram(
             "scheduler_lag_seconds", "From a decoded frame's hand-over to the begin of its step.", _SECONDS
         )
+        self._load_level = self._gauge(
+            "overload_level", "0 normal, 1 budgets lowered, 2 frames shed, 3 sessions refused."
+        )
+        self._budget_scale = self._gauge("budget_scale_ratio", "What budgets are multiplied with, 0..1.")
+        self._demand = self._gauge("demand_ratio", "Engine time that the offered frames would take, 1 = all.")
         self._evictions = self._counter("evictions", "Sessions whose features were evicted.")
         self._store_bytes = self._gauge("feature_store_bytes", "Features held, bytes.")
         self._store_limit = self._gauge("feature_store_limit_bytes", "Room for features, bytes.")
@@ -189,6 +194,12 @@ class Metrics:
         ):
             if value is not None:
                 gauge.labels(report.device).set(value)
+
+    def load(self, level: int, scale: float, demand: float) -> None:
+        """What the scheduler does about the load."""
+        self._load_level.set(level)
+        self._budget_scale.set(scale)
+        self._demand.set(demand)
 
     def frame_scheduled(self, lag: float) -> None:
         """A frame was computed whose step began ``lag`` seconds after it was handed over."""

@@ -1,0 +1,89 @@
+"""What steps cost is learned from steps, whatever the machine does in between."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tilestream.scheduling.cost_model import CostModel, Work
+
+SIZES = (0.1, 0.17, 0.7)
+
+
+def work(chance, group="m"):
+    whole = chance.random() < 0.3
+    share = 1.0 if whole else chance.choice((0.0, chance.random()))
+    return Work(group, chance.choice(SIZES), whole, share)
+
+
+def truth(works, fixed, coefficients):
+    total = fixed
+    for w in works:
+        frame, whole, part = coefficients[w.group]
+        total += w.megapixels * (frame + (whole if w.whole else part * w.share))
+    return total
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 1 << 30),
+    st.floats(1e-4, 0.02),
+    st.tuples(st.floats(0.005, 0.2), st.floats(0.05, 3.0), st.floats(0.05, 3.0)),
+)
+def test_coefficients_are_found_in_noise_and_interruptions(seed, fixed, coefficients):
+    chance, model = random.Random(seed), CostModel()
+    for _ in range(300):
+        works = [work(chance) for _ in range(chance.randint(1, 6))]
+        seconds = truth(works, fixed, {"m": coefficients}) * chance.lognormvariate(0.0, 0.03)
+        model.learn(works, seconds * (8.0 if chance.random() < 0.02 else 1.0))
+        assert model.fixed >= 0 and min(model.coefficients("m")) >= 0
+    errors = []
+    for _ in range(50):
+        works = [work(chance) for _ in range(chance.randint(1, 6))]
+        errors.append(model.seconds(works) / truth(works, fixed, {"m": coefficients}) - 1.0)
+    assert abs(sorted(errors)[25]) < 0.1 and max(map(abs, errors)) < 0.5
+
+
+def test_groups_are_told_apart():
+    chance, model = random.Random(1), CostModel()
+    coefficients = {"small": (0.03, 0.2, 0.25), "large": (0.03, 1.0, 1.2)}
+    for _ in range(400):
+        works = [work(chance, chance.choice(("small", "large"))) for _ in range(3)]
+        model.learn(works, truth(works, 0.002, coefficients))
+    for group, expected in coefficients.items():
+        assert model.coefficients(group)[1] == pytest.approx(expected[1], rel=0.1)
+
+
+def test_a_machine_that_gets_slower_is_followed():
+    chance, model = random.Random(2), CostModel()
+    for factor in (1.0, 2.5, 0.7):
+        for _ in range(400):
+            works = [work(chance) for _ in range(3)]
+            model.learn(works, factor * truth(works, 0.002, {"m": (0.03, 0.27, 0.3)}))
+        works = [Work("m", 0.17, True, 1.0)]
+        expected = factor * truth(works, 0.002, {"m": (0.03, 0.27, 0.3)})
+        assert model.seconds(works) == pytest.approx(expected, rel=0.15)
+
+
+def test_the_first_step_sets_the_scale():
+    model = CostModel()
+    before = model.seconds([Work("m", 0.17, False, 0.5)])
+    model.learn([Work("m", 0.17, True, 1.0)], 10.0 * model.seconds([Work("m", 0.17, True, 1.0)]))
+    assert model.seconds([Work("m", 0.17, False, 0.5)]) == pytest.approx(10.0 * before, rel=0.05)
+
+
+def test_what_was_never_seen_keeps_the_proportions():
+    chance, model = random.Random(3), CostModel()
+    for _ in range(500):  # whole frames only, on a machine three times as slow as the prior
+        model.learn([Work("m", chance.choice(SIZES), True, 1.0)], 1.0)
+        model.learn([Work("m", 0.17, True, 1.0)], 0.16)
+    frame, whole, part = model.coefficients("m")
+    assert part > 0.2 * whole and frame >= 0.0
+
+
+def test_nothing_is_learned_from_nothing():
+    model = CostModel()
+    model.learn([], 1.0)
+    model.learn([Work("m", 0.1, True, 1.0)], 0.0)
+    assert model.steps == 0
