@@ -144,6 +144,11 @@ class OverloadControl:
         steps = [seconds for period in self._periods for seconds in period.step_seconds]
         return sum(steps) / len(steps) if steps else 0.0
 
+    def _busy(self) -> float:
+        """The share of the engine's time that steps took."""
+        total = sum(seconds for period in self._periods for seconds in period.step_seconds)
+        return total / (PERIOD * len(self._periods))
+
     def _lost(self) -> float:
         """Frames offered per frame computed, at least 1."""
         offered = sum(period.offered for period in self._periods)
@@ -169,7 +174,7 @@ class OverloadControl:
     def _decide(self, now: float) -> None:
         wait, target = self._wait(), self._target()
         demand = self._demand(self.scale)
-        if wait > target and demand > _BUSY:
+        if wait > target and max(demand, self._busy()) > _BUSY:
             self._calm_since = now
             if self.scale > self._floor():
                 self._lower(now, demand)
