@@ -97,7 +97,7 @@ class FakeEngine:
             key,
             computed,
             units,
-            budget=job.budget,
+            budget=job.budget if self.seconds else 1.0,
             stage_seconds={"backbone": 0.001},
             units_by_stride={8: (computed, units)},
         )
