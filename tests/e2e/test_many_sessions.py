@@ -1,0 +1,45 @@
+"""Sixteen cameras at once: each one's masks are those that it gets alone."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from support.processes import served
+from tilestream.training.synthetic import SyntheticStreet
+from tilestream_client import Client
+
+pytestmark = pytest.mark.e2e
+
+SESSIONS, FRAMES = 16, 6
+PINNED = ("--min-block-budget", "1", "--block-budget", "0.3", "--max-step-seconds", "5")
+
+
+def clip(seed: int) -> list[bytes]:
+    """Cameras of three sizes."""
+    width, height = ((128, 96), (160, 96), (128, 128))[seed % 3]
+    street = SyntheticStreet(seed=500 + seed, width=width, height=height, fps=15.0)
+    return [
+        cv2.imencode(".jpg", street.frame(t).image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+        for t in range(FRAMES)
+    ]
+
+
+def masks(address: str, jpegs: list[bytes]) -> list[np.ndarray]:
+    with Client(address) as client:
+        results = list(client.stream(iter(jpegs), frames_in_flight=2, queue_policy="wait"))
+    assert [result.ok for result in results] == [True] * FRAMES
+    return [result.labels for result in results]
+
+
+@pytest.mark.parametrize("gate", ["every_k", "budget"])
+def test_masks_do_not_depend_on_who_else_streams(tmp_path, gate):
+    clips = [clip(seed) for seed in range(SESSIONS)]
+    flags = ("--models", "swiftnet_resnet18", "--gate", gate, *PINNED)
+    with served(tmp_path, *flags) as (_, port), ThreadPoolExecutor(SESSIONS) as pool:
+        address = f"127.0.0.1:{port}"
+        together = list(pool.map(lambda jpegs: masks(address, jpegs), clips))
+        for jpegs, ours in zip(clips, together, strict=True):
+            for alone, shared in zip(masks(address, jpegs), ours, strict=True):
+                assert np.array_equal(alone, shared)
