@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 0.9, 1.5, 3.0])
     parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--settle", type=float, default=8.0, help="seconds of load before what is measured")
+    parser.add_argument("--settle", type=float, default=0.0, help="seconds of load before what is measured")
+    parser.add_argument("--pause", type=float, default=5.0, help="seconds, to let the server calm down")
     parser.add_argument("--gate", default="every_k")
     arguments = parser.parse_args()
     runs = []
@@ -68,6 +70,7 @@ def main() -> None:
                         fps = share * capacity / sessions
                         if arguments.settle:
                             load(address, folder, sessions, fps, arguments.settle)
+                        time.sleep(arguments.pause)
                         report = load(address, folder, sessions, fps, arguments.seconds)
                         runs.append({"server": kind, "sessions": sessions, "load": share, **report})
                         print(kind, sessions, share, json.dumps(report)[:300], flush=True)

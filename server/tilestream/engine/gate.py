@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
 from typing import Protocol
 
 import numpy as np
@@ -87,11 +87,9 @@ class Gate(Protocol):
 class EveryKGate:
     """A key frame every ``k`` frames and nothing in between: what every other gate has to beat.
 
-    With ``k`` None it follows the budget: the number of frames whose average cost 1 / k comes closest
-    to it, the larger one of two that are equally close. As all it knows of the past is how long ago the
-    last key frame was, the distance between two of them cannot alternate: a budget of 0.4 is answered
-    with every second or every third frame (the third: 0.33 is closer than 0.5), never with a mixture.
-    For an exact comparison, give others the budget 1 / k.
+    With ``k`` None it follows the budget: the distance between two key frames is 1 / budget, and where that
+    is no whole number it alternates between the two beside it, so that the session's credit stays within
+    half a frame.
     """
 
     needs_cells = False
@@ -108,7 +106,7 @@ class EveryKGate:
         if self._k is not None:
             due = frame.frames_since_key >= self._k
         else:
-            due = frame.budget > 0 and frame.frames_since_key >= _interval(frame.budget)
+            due = frame.budget > 0 and frame.frames_since_key >= _interval(frame)
         return (
             _key_frame(frame) if due else _decision(frame, np.zeros_like(frame.signals.age, dtype=np.bool_))
         )
@@ -204,13 +202,12 @@ def make_gate(
     raise ValueError(f"no gate is called {name!r}; there are {', '.join(GATES)}")
 
 
-def _interval(budget: float) -> int:
-    """The k whose 1 / k is closest to ``budget`` > 0, the larger one of two equally close."""
-    longer = floor(1.0 / budget) + 1
-    shorter = longer - 1
-    if shorter < 1:
-        return 1
-    return shorter if 1.0 / shorter - budget < budget - 1.0 / longer else longer
+def _interval(frame: GateInput) -> int:
+    """Frames between two key frames: 1 / budget, rounded down where credit has been saved up, or up."""
+    exact = 1.0 / frame.budget
+    if abs(exact - round(exact)) < 1e-6 * exact:
+        return max(1, round(exact))
+    return max(1, floor(exact) if frame.credit >= 0.5 else ceil(exact))
 
 
 def _affordable(budget: float, bins: int) -> int:

@@ -22,7 +22,7 @@ _AIM = 0.85  # of the engine's time: what the demand is brought down to
 _ROOM = 0.80  # the budget is raised only as far as this
 _BUSY = 0.60  # below, frames wait because steps are long, and a lower budget would not help
 _CALM = 0.7  # of the wait that is allowed: below, there may be room
-_LOST = 1.05  # frames offered per frame computed, from which on frames are being lost
+_LOST = 1.05  # frames computed or dropped per frame computed, from which on frames are being lost
 _SMALLEST_MOVE, _LARGEST_MOVE = 0.9, 0.5  # when the budget is lowered: by what it is multiplied
 _RAISE = 1.05  # per period
 _HOLD, _LONGEST_HOLD = 2.0, 30.0  # seconds without a raise after the budget was lowered
@@ -65,7 +65,7 @@ class FrameLoad:
 class _Period:
     """Sums over one period. ``unit_seconds``: what they would be at scale 1."""
 
-    offered: int = 0
+    dropped: int = 0
     computed: int = 0
     frame_seconds: float = 0.0
     unit_seconds: float = 0.0
@@ -96,8 +96,11 @@ class OverloadControl:
 
     def offered(self, budget: float) -> None:
         """A frame has come, of a session that wants this budget."""
-        self._periods[-1].offered += 1
         self._periods[-1].largest_budget = max(self._periods[-1].largest_budget, budget)
+
+    def dropped(self) -> None:
+        """A frame that was ready was dropped for a later one."""
+        self._periods[-1].dropped += 1
 
     def computed(self, frames: list[FrameLoad], seconds: float) -> None:
         """A step has brought these frames in so many seconds."""
@@ -150,9 +153,9 @@ class OverloadControl:
         return total / (PERIOD * len(self._periods))
 
     def _lost(self) -> float:
-        """Frames offered per frame computed, at least 1."""
-        offered = sum(period.offered for period in self._periods)
-        return max(1.0, offered / max(1, sum(period.computed for period in self._periods)))
+        """Frames computed or dropped per frame computed, at least 1."""
+        dropped = sum(period.dropped for period in self._periods)
+        return 1.0 + dropped / max(1, sum(period.computed for period in self._periods))
 
     def _demand(self, scale: float) -> float:
         frames, units = self._parts(steady=False)
@@ -174,11 +177,12 @@ class OverloadControl:
     def _decide(self, now: float) -> None:
         wait, target = self._wait(), self._target()
         demand = self._demand(self.scale)
-        if wait > target and max(demand, self._busy()) > _BUSY:
+        late = wait > target or self._lost() > _LOST
+        if late and max(demand, self._busy()) > _BUSY:
             self._calm_since = now
             if self.scale > self._floor():
                 self._lower(now, demand)
-            elif wait + self._step() > self.service_level:
+            elif wait + self._step() > self.service_level or self._lost() > _LOST:
                 self._escalate(now)
             return
         self._trouble_since = now

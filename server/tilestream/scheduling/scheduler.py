@@ -20,6 +20,7 @@ from tilestream.messages import FrameJob, FrameKind, FrameOutcome, StepPlan, UIn
 from tilestream.scheduling.cost_model import CostModel, Work
 from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, OverloadControl
 
+_DUE = 0.5  # key frames' worth of credit at which a session's next frame is expected to be whole
 _WHOLE = 0.97  # from this share of units on, a frame was computed as a whole
 _AHEAD = 1.0  # service levels that a session may be ahead of the others' service
 
@@ -63,7 +64,7 @@ class Limits:
 class _Queue:
     """A session as the scheduler sees it. ``service``: seconds / weight that it had, on the virtual clock.
 
-    ``credit``: key frames' worth of budget saved up; at 0 the next whole frame is due. ``whole``: whether its
+    ``credit``: key frames' worth of budget saved up. ``whole``: whether its
     frames are computed as a whole or not at all.
     """
 
@@ -84,7 +85,7 @@ class _Queue:
             return Work(self.group, megapixels, True, 1.0)
         if not self.whole:
             return Work(self.group, megapixels, False, budget)
-        return Work(self.group, megapixels, True, 1.0 if self.credit >= 0.0 else 0.0)
+        return Work(self.group, megapixels, True, 1.0 if self.credit + budget >= _DUE else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +143,15 @@ class Scheduler:
         return True
 
     def withdraw(self, session_id: str, frame_id: int) -> bool:
-        """Take a frame back. False if it is not waiting here: a plan has it, or it never came."""
+        """Take a frame back for a later one. False if it is not waiting here (any more)."""
         queue = self._ready.get(session_id)
         if queue is None:
             return False
         kept = deque(frame for frame in queue.frames if frame.frame_id != frame_id)
         found = len(kept) < len(queue.frames)
         queue.frames = kept
+        if found:
+            self.control.dropped()
         if not kept:
             del self._ready[session_id]
         return found
@@ -221,6 +224,7 @@ class Scheduler:
             while len(queue.frames) > 1 and queue.frames[0].droppable:
                 if now - queue.frames[0].received <= self.limits.service_level:
                     break
+                self.control.dropped()
                 dropped.append((session_id, queue.frames.popleft().frame_id))
         return tuple(dropped)
 
@@ -255,7 +259,7 @@ class Scheduler:
         whole = stats.key_frame or share >= _WHOLE
         queue.fresh = False
         queue.whole = whole or share == 0.0
-        queue.credit = max(-2.0, min(queue.credit, 0.0) + running.budget - share)
+        queue.credit = min(max(queue.credit + running.budget - share, -1.0), 1.0)
         height, width = running.frame.image.shape[:2]
         return Work(queue.group, height * width / 1e6, whole, share)
 

@@ -216,9 +216,9 @@ class Simulation:
         elif self._engine.spread:
             share = job.budget
         else:
-            share = 1.0 if session.credit + job.budget >= 0.0 else 0.0
+            share = 1.0 if session.credit + job.budget >= 0.5 else 0.0
         if session is not None:
-            session.credit = max(-1.0, min(session.credit + job.budget - share, 0.0))
+            session.credit = max(-1.0, min(session.credit + job.budget - share, 1.0))
             session.fresh = False
         return share
 
