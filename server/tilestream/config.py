@@ -115,6 +115,12 @@ class Settings(BaseSettings):
     idle_timeout: float = Field(
         60.0, ge=0, le=86400, description="Seconds without a request until a session ends; 0: never."
     )
+    resume_ttl: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="Seconds that a session whose stream was lost waits for its client; 0: it ends at once.",
+    )
     max_session_age: float = Field(
         0.0, ge=0, description="Seconds until a session has to reconnect; 0: never."
     )

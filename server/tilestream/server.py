@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from tilestream import __version__
 from tilestream.api.call_metrics import MetricsInterceptor
 from tilestream.api.interceptors import ErrorInterceptor
+from tilestream.api.live_sessions import LiveSessions
 from tilestream.api.servicer import SegmentationServicer
 from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.config import Settings
@@ -100,8 +101,9 @@ class Server:
             self.lifecycle,
             tracer=self.tracer,
         )
+        self._live_sessions = LiveSessions(services)
         segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(
-            SegmentationServicer(services), self._grpc
+            SegmentationServicer(services, self._live_sessions), self._grpc
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         if settings.reflection:
@@ -143,6 +145,7 @@ class Server:
         self.registry.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.lifecycle.drain(grace)
+        self._live_sessions.close_suspended()
         while len(self.registry) and self.lifecycle.remaining() > 0:
             await asyncio.sleep(_POLL)
         if len(self.registry):

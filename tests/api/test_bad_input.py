@@ -147,7 +147,7 @@ async def test_gray_is_converted():
 
 
 async def test_a_message_above_the_limit():
-    async with running(max_message_bytes=20_000, max_frame_bytes=18_000) as r:
+    async with running(max_message_bytes=20_000, max_frame_bytes=18_000, resume_ttl=0) as r:
         other, stream = await r.open(), await r.open()
         await stream.frame(1, jpeg() + b"\0" * 30_000)
         await stream.rest()

@@ -113,7 +113,7 @@ def test_any_sequence_of_requests(plays):
     async def run():
         limits = {"max_frame_pixels": 400_000, "max_frame_side": 650, "max_frame_bytes": 23_000}
         limits["max_message_bytes"] = 25_000
-        async with running(max_sessions=4, **limits) as r:
+        async with running(max_sessions=4, resume_ttl=0.05, **limits) as r:
             await asyncio.gather(*(play(r, sequence, cancel) for sequence, cancel in plays))
             while len(r.server.registry) or r.engine.open_sessions:
                 await asyncio.sleep(0.005)

@@ -104,7 +104,7 @@ async def test_a_client_that_is_killed_frees_its_session(tmp_path):
         "asyncio.run(main())\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    async with running() as r:
+    async with running(resume_ttl=0.1) as r:
         address = f"127.0.0.1:{r.server.port}"
         client = await asyncio.create_subprocess_exec(
             sys.executable, "-c", code, address, stdout=subprocess.PIPE, env=environment

@@ -79,7 +79,7 @@ async def test_dropping_needs_two_in_flight_and_says_so():
 
 async def test_a_client_that_does_not_read_is_bounded():
     """Masks pile up in the client's flow-control window, then the server stops taking frames."""
-    async with running() as r:
+    async with running(resume_ttl=0) as r:
         stream = await r.open(
             queue_policy="QUEUE_POLICY_DROP_OLDEST",
             mask_encoding="MASK_ENCODING_RAW",
@@ -111,7 +111,7 @@ def decoded_frames_alive() -> int:
 
 async def test_images_of_superseded_frames_are_let_go():
     """A client that does not read must not make the server keep what it decoded."""
-    async with running(FakeEngine(threading.Event())) as r:
+    async with running(FakeEngine(threading.Event()), resume_ttl=0) as r:
         stream = await r.open(queue_policy="QUEUE_POLICY_LATEST_ONLY")
         await send_while_busy(r, stream, 12)
         await until(lambda: received(r) == 12)

@@ -163,7 +163,7 @@ async def test_the_other_model_serves_who_asks_for_it():
 
 
 async def test_the_engine_forgets_sessions_that_ended():
-    async with running() as r:
+    async with running(resume_ttl=0.1) as r:
         finished, cancelled = await r.open(), await r.open()
         assert len(r.engine.open_sessions) == 2
         await finished.done()

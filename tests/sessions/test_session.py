@@ -52,9 +52,18 @@ def test_frame_ids_increase():
     one = session()
     for frame_id in (0, 1, 5, 2**64 - 1):
         one.check_order(frame_id)
+        one.accepted(frame_id)
     with pytest.raises(FrameOrderError, match=r"frame.frame_id: 5 after 18446744073709551615"):
         one.check_order(5)
+    with pytest.raises(FrameOrderError):
+        one.accepted(2**64 - 1)
     assert one.last_frame_id == 2**64 - 1
+
+
+def test_a_frame_that_is_only_looked_at_is_not_accepted():
+    one = session()
+    one.check_order(7)
+    assert one.last_frame_id is None
 
 
 def test_admission_and_places_that_become_free():

@@ -159,4 +159,5 @@ def check(metrics: Metrics, results: list[pb.FrameResult], sent: int) -> None:
     assert total(metrics, "grpc_server_handled_total", grpc_code="RESOURCE_EXHAUSTED", **STREAM) == 1
     assert total(metrics, "grpc_server_handled_total", grpc_code="OK", grpc_method="GetServerInfo") == 1
     assert total(metrics, "grpc_server_msg_received_total", **STREAM) == 5 + sent
-    assert total(metrics, "grpc_server_msg_sent_total", **STREAM) == 4 + sent
+    said = total(metrics, "grpc_server_msg_sent_total", **STREAM)
+    assert 4 + sent <= said <= 8 + sent  # a heartbeat for every stream that ended after its last answer

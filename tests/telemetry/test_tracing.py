@@ -65,7 +65,7 @@ async def test_log_lines_of_a_stream_name_its_session(monkeypatch, caplog):
 
     caplog.handler.addFilter(_add_session)
     monkeypatch.setattr(
-        "tilestream.api.servicer.SegmentationServicer._serve",
+        "tilestream.api.servicer.SegmentationServicer._greeting",
         lambda *_: (_ for _ in ()).throw(ValueError("x")),
     )
     with caplog.at_level(logging.INFO):

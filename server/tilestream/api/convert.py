@@ -32,6 +32,7 @@ _POLICIES = {ours: wire for wire, ours in QUEUE_POLICIES.items()}
 _STATES = {
     SessionState.ACTIVE: pb.SESSION_STATE_ACTIVE,
     SessionState.DRAINING: pb.SESSION_STATE_DRAINING,
+    SessionState.SUSPENDED: pb.SESSION_STATE_SUSPENDED,
 }  # the others are never listed
 
 
@@ -149,7 +150,7 @@ def limits_message(settings: Settings) -> pb.SessionLimits:
         heartbeat_interval_ms=_ms(settings.heartbeat_interval),
         idle_timeout_ms=_ms(settings.idle_timeout),
         max_session_age_ms=_ms(settings.max_session_age),
-        resume_ttl_ms=0,  # lost sessions are not kept
+        resume_ttl_ms=_ms(settings.resume_ttl),
     )
 
 

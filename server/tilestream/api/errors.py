@@ -60,6 +60,11 @@ def resource_exhausted(message: str, retry_seconds: float) -> ApiError:
     return ApiError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, [_retry_info(retry_seconds)])
 
 
+def aborted(message: str) -> ApiError:
+    """Another call went first; doing the same again would undo that."""
+    return ApiError(grpc.StatusCode.ABORTED, message)
+
+
 def deadline_exceeded(message: str) -> ApiError:
     """The client was silent, or did not read, for too long."""
     return ApiError(grpc.StatusCode.DEADLINE_EXCEEDED, message)

@@ -29,13 +29,16 @@ log = logging.getLogger(__name__)
 
 
 class FramePipeline:
-    """One session's frames. ``on_answer`` is called whenever a frame got its answer."""
+    """One session's frames, whichever stream serves it.
 
-    def __init__(self, session: Session, services: Services, on_answer: Callable[[], None]) -> None:
+    ``on_answer`` is called whenever a frame got its answer; the stream that serves the session sets it.
+    """
+
+    def __init__(self, session: Session, services: Services) -> None:
         options, settings = session.options, services.settings
         self._session = session
         self._services = services
-        self._on_answer = on_answer
+        self.on_answer: Callable[[], None] | None = None
         self._limits = FrameLimits(
             settings.max_frame_bytes, settings.max_frame_pixels, settings.max_frame_side
         )
@@ -51,6 +54,7 @@ class FramePipeline:
         """Take a frame in and start on it. False: there is no room, try again after an answer was sent."""
         if not self.inbox.offer(ticket):
             return False
+        self._session.accepted(ticket.frame_id)
         self._session.stats.received += 1
         self._services.metrics.frame_received(len(data))
         self._decoding.append(ticket)
@@ -72,6 +76,10 @@ class FramePipeline:
         self._services.router.remove(self._session.session_id)
         for ticket in self.inbox.unanswered():
             ticket.drop(DropReason.SHUTDOWN)
+
+    def _on_answer(self) -> None:
+        if self.on_answer is not None:
+            self.on_answer()
 
     def _withdraw(self, ticket: Ticket) -> bool:
         if not self._services.engine_loop.withdraw(self._session.session_id, ticket.frame_id):

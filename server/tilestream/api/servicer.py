@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import secrets
 import time
 from collections.abc import Awaitable
 from itertools import islice
@@ -14,70 +12,64 @@ import grpc
 
 from tilestream import __version__
 from tilestream.api import convert, errors
+from tilestream.api.identity import identity
+from tilestream.api.live_sessions import LiveSession, LiveSessions
 from tilestream.api.services import Services
-from tilestream.api.session_stream import End, SessionStream
+from tilestream.api.session_stream import LOST, End, SessionStream
 from tilestream.api.validation import FRAME_CODECS, read_config
-from tilestream.messages import SessionSpec
 from tilestream.sessions.registry import NotAdmitted, ServerDraining
-from tilestream.sessions.session import CloseCause, Session, SessionState
+from tilestream.sessions.session import CloseCause, SessionState
 from tilestream.telemetry.logs import log_session
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-RESUME_TOKEN_BYTES = 32
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 
 
 class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  # type: ignore[misc]
     """Handlers of the service's calls; what they raise is mapped by the interceptor."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, live_sessions: LiveSessions) -> None:
         self._services = services
+        self._live_sessions = live_sessions
 
     async def StreamSegment(self, request_iterator: object, context: grpc.aio.ServicerContext) -> None:  # noqa: N802
-        """Serve one session from its config to its end."""
-        services = self._services
-        try:
-            if services.lifecycle.draining.is_set():
-                services.registry.admit()
-            options = read_config(
-                await self._first_config(context), services.settings, services.engine.models
-            )
-            session = services.registry.open(options)
-        except NotAdmitted:
-            services.metrics.session_refused()
-            raise
-        log_session(session.session_id)
-        log.info("session opened", extra={"session": session.session_id, "camera": options.camera_id})
-        services.metrics.session_opened()
+        """Serve one session, a new one or one whose stream was lost, until it or this stream ends."""
+        live, resumed = await self._enter(context)
+        log_session(live.session.session_id)
         end = End(CloseCause.ERROR)
         try:
-            end = await self._serve(session, context)
+            stream = SessionStream(self._services, live, context, self._greeting(live, resumed))
+            end = await stream.run()
         except asyncio.CancelledError:
-            end = End(CloseCause.DISCONNECTED)
+            end = LOST
             raise
         finally:
-            services.engine_loop.release(session.session_id)
-            services.registry.close(session, end.cause)
+            self._live_sessions.leave(live, end.cause, lost=end.lost)
         if end.error is not None:
             raise end.error
 
-    async def _serve(self, session: Session, context: grpc.aio.ServicerContext) -> End:
-        options = session.options
-        spec = SessionSpec(
-            session.session_id, options.model.name, options.include_confidence, options.include_bins
-        )
-        await asyncio.wrap_future(self._services.engine_loop.open(spec, options.weight))
-        stream = SessionStream(self._services, session, context)
+    async def _enter(self, context: grpc.aio.ServicerContext) -> tuple[LiveSession, bool]:
+        """The session that the client asks for, and whether it went on over other streams before."""
+        services, sessions = self._services, self._live_sessions
         try:
-            session.move_to(SessionState.ACTIVE)
-            await context.write(self._started(session))
-            return await stream.run()
-        finally:
-            stream.pipeline.close()
+            if services.lifecycle.draining.is_set():
+                services.registry.admit()
+            config = await self._first_config(context)
+            options = read_config(config, services.settings, services.engine.models)
+            caller = identity(context)
+            live = None
+            if config.resume_token:
+                last_result = config.last_result_id if config.HasField("last_result_id") else None
+                live = await sessions.resume(config.resume_token, last_result, options, caller)
+            if live is not None:
+                return live, True
+            return await sessions.open(options, caller), False
+        except NotAdmitted:
+            services.metrics.session_refused()
+            raise
 
     async def _first_config(self, context: grpc.aio.ServicerContext) -> pb.SessionConfig:
         """The first request's config. A stream without one is given up after the idle time-out."""
@@ -107,16 +99,19 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             wanted.cancel()
             draining.cancel()
 
-    def _started(self, session: Session) -> pb.StreamSegmentResponse:
-        services, options = self._services, session.options
-        started = pb.SessionStarted(
+    def _greeting(self, live: LiveSession, resumed: bool) -> pb.SessionStarted:
+        services, session = self._services, live.session
+        return pb.SessionStarted(
             session_id=session.session_id,
-            resume_token=secrets.token_bytes(RESUME_TOKEN_BYTES),
-            model=convert.model_message(options.model, options.model is services.engine.models[0]),
-            config=convert.config_message(options),
+            resume_token=live.token,
+            resumed=resumed,
+            last_frame_id=session.last_frame_id,
+            model=convert.model_message(
+                session.options.model, session.options.model is services.engine.models[0]
+            ),
+            config=convert.config_message(session.options),
             limits=convert.limits_message(services.settings),
         )
-        return pb.StreamSegmentResponse(session_started=started)
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: grpc.aio.ServicerContext

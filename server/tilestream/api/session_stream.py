@@ -2,7 +2,8 @@
 
 Reading ends for one reason (the client is done, broke the protocol or is silent; the session is
 too old; the server shuts down). Then what was accepted is still answered, and only then the
-stream ends with the status of that reason.
+stream ends with the status of that reason. A stream that is lost or taken over ends at once: its
+session goes on without it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from google.protobuf.message import DecodeError
 
 from tilestream.api import errors
 from tilestream.api.convert import now_us, result_message, stage_seconds
-from tilestream.api.pipeline import FramePipeline
+from tilestream.api.live_sessions import LiveSession
 from tilestream.api.services import Services
 from tilestream.sessions.frames import DropReason, Ticket
-from tilestream.sessions.session import CloseCause, FrameOrderError, Session, SessionState
+from tilestream.sessions.session import CloseCause, FrameOrderError, SessionState
 from tilestream.v1 import segmentation_pb2 as pb
 
 _TICK = 0.25  # seconds between looks at the clock while the last answers go out
@@ -29,22 +30,36 @@ _TICK = 0.25  # seconds between looks at the clock while the last answers go out
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Why a session ends; ``error`` is the stream's status, None for OK."""
+    """Why a stream ends; ``error`` is its status, None for OK. ``lost``: the session could go on."""
 
     cause: CloseCause
     error: Exception | None = None
+    lost: bool = False
+
+
+LOST = End(CloseCause.DISCONNECTED, lost=True)
 
 
 class SessionStream:
-    """One open session over one gRPC stream."""
+    """One open session over one gRPC stream. ``greeting``: what the client is told first."""
 
-    def __init__(self, services: Services, session: Session, context: grpc.aio.ServicerContext) -> None:
+    def __init__(
+        self,
+        services: Services,
+        live: LiveSession,
+        context: grpc.aio.ServicerContext,
+        greeting: pb.SessionStarted,
+    ) -> None:
         self._services = services
-        self._session = session
+        self._live = live
+        self._session = live.session
+        self._greeting = greeting
         self._context = context
         self._wake = asyncio.Event()  # the writer has something to do
         self._room = asyncio.Event()  # an answer went out
+        self._taken_over = asyncio.Event()
         self._notices: deque[pb.DrainingNotice] = deque()
+        self._again = deque(live.sent.messages)  # results that the last stream may have lost
         self._finishing = False
         self._last_read = time.monotonic()
         self._last_write = self._last_read
@@ -52,10 +67,31 @@ class SessionStream:
         self._write_begin: float | None = None  # while a write is on its way
         self._tracer = services.tracer
         self._trace = self._tracer.parent(context.invocation_metadata()) if self._tracer else None
-        self.pipeline = FramePipeline(session, services, self._wake.set)
+        self._pipeline = live.pipeline
+        live.pipeline.on_answer = self._wake.set
+        live.take_over = self._taken_over.set
+        live.free.clear()
 
     async def run(self) -> End:
-        """Serve the session to its end, all answers sent."""
+        """Serve the session to its end, all answers sent, or until the stream is lost."""
+        try:
+            # Never cancelled: gRPC would send the initial metadata again with the status, and fail at that.
+            await self._write(pb.StreamSegmentResponse(session_started=self._greeting))
+        except grpc.aio.BaseError:
+            return End(CloseCause.DISCONNECTED, lost=self._greeting.resumed)  # else nobody has the token
+        serving = asyncio.ensure_future(self._serve())
+        taken_over = asyncio.ensure_future(self._taken_over.wait())
+        try:
+            await asyncio.wait((serving, taken_over), return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                return serving.result()
+            return End(CloseCause.DISCONNECTED, errors.aborted("another stream resumed this session"), True)
+        finally:
+            for task in (serving, taken_over):
+                task.cancel()
+            await asyncio.gather(serving, taken_over, return_exceptions=True)
+
+    async def _serve(self) -> End:
         reading = asyncio.ensure_future(self._read_loop())
         watching = asyncio.ensure_future(self._watch())
         writing = asyncio.ensure_future(self._write_loop())
@@ -63,6 +99,8 @@ class SessionStream:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             end = _first_end(watching, reading, writing)
+            if end.lost:
+                return end
             reading.cancel()
             watching.cancel()
             self._session.move_to(SessionState.DRAINING)
@@ -79,10 +117,10 @@ class SessionStream:
         while not writing.done():
             await asyncio.wait({writing}, timeout=_TICK)
             if self._services.lifecycle.overdue():
-                self.pipeline.drop_unanswered(DropReason.SHUTDOWN, "the server's grace period is over")
+                self._pipeline.drop_unanswered(DropReason.SHUTDOWN, "the server's grace period is over")
             if self._stalled(time.monotonic()):
                 return End(CloseCause.IDLE, self._stall_error())
-        return End(CloseCause.DISCONNECTED, end.error) if _lost(writing) else end
+        return LOST if _lost(writing) else end
 
     # Reading
 
@@ -109,7 +147,7 @@ class SessionStream:
     async def _on_frame(self, frame: pb.Frame) -> None:
         self._session.check_order(frame.frame_id)
         ticket = Ticket(frame.frame_id, frame.capture_time_us, self._last_read, frame.force_key_frame)
-        while not self.pipeline.accept(ticket, frame.data):
+        while not self._pipeline.accept(ticket, frame.data):
             self._wake.set()  # frames may have been dropped to make room
             self._room.clear()
             await self._room.wait()
@@ -120,15 +158,19 @@ class SessionStream:
     async def _write_loop(self) -> None:
         while True:
             self._wake.clear()
-            ticket = self.pipeline.inbox.head()
+            ticket = self._pipeline.inbox.head()
             if self._notices:
                 await self._write(pb.StreamSegmentResponse(draining=self._notices.popleft()))
+            elif self._again:
+                await self._write(pb.StreamSegmentResponse(result=self._again.popleft()))
             elif ticket is not None:
                 await self._write_answer(ticket)
-            elif self._finishing and not len(self.pipeline.inbox):
+            elif self._finishing and not len(self._pipeline.inbox):
+                if self._last_write < self._last_read:
+                    await self._write_heartbeat()  # a lost stream ends like a finished one: this fails there
                 return
             elif not await self._woken():
-                await self._write(pb.StreamSegmentResponse(heartbeat=pb.Heartbeat(time_us=now_us())))
+                await self._write_heartbeat()
 
     async def _woken(self) -> bool:
         """Wait for something to do; False when it is time for a heartbeat."""
@@ -148,8 +190,10 @@ class SessionStream:
             raise RuntimeError(f"frame {ticket.frame_id} has no answer yet")
         now = time.monotonic()
         total = now - ticket.received
-        await self._write(pb.StreamSegmentResponse(result=result_message(ticket, answer, total)))
-        self.pipeline.inbox.pop()
+        message = result_message(ticket, answer, total)
+        await self._write(pb.StreamSegmentResponse(result=message))
+        self._pipeline.inbox.pop()
+        self._live.sent.add(ticket.frame_id, message, answer.encoded_bytes)
         self._room.set()
         self._last_answer = time.monotonic()
         self._session.stats.add(answer, total, now)
@@ -168,6 +212,9 @@ class SessionStream:
                 total,
                 stages,
             )
+
+    async def _write_heartbeat(self) -> None:
+        await self._write(pb.StreamSegmentResponse(heartbeat=pb.Heartbeat(time_us=now_us())))
 
     async def _write(self, response: pb.StreamSegmentResponse) -> None:
         self._write_begin = time.monotonic()
@@ -217,7 +264,7 @@ class SessionStream:
         timeout = self._services.settings.idle_timeout
         if not timeout:
             return float("inf")
-        busy = len(self.pipeline.inbox) > 0
+        busy = len(self._pipeline.inbox) > 0
         return (now if busy else max(self._last_read, self._last_answer)) + timeout
 
     def _stall_end(self) -> float:
@@ -244,7 +291,7 @@ def _first_end(watching: asyncio.Task[End], reading: asyncio.Task[End], writing:
             return task.result()
     if writing.done():
         _lost(writing)
-    return End(CloseCause.DISCONNECTED)
+    return LOST
 
 
 def _lost(task: asyncio.Task[Any]) -> bool:

@@ -16,14 +16,16 @@ class SessionState(Enum):
 
     OPENING = "opening"  # admitted, the engine prepares its state
     ACTIVE = "active"  # takes frames
+    SUSPENDED = "suspended"  # its stream was lost; finishes the frames it has and waits for another stream
     DRAINING = "draining"  # takes no more frames, answers the ones it has
     CLOSED = "closed"  # nothing is left of it
 
 
 TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
     SessionState.OPENING: frozenset({SessionState.ACTIVE, SessionState.CLOSED}),
-    SessionState.ACTIVE: frozenset({SessionState.DRAINING, SessionState.CLOSED}),
-    SessionState.DRAINING: frozenset({SessionState.CLOSED}),
+    SessionState.ACTIVE: frozenset({SessionState.DRAINING, SessionState.SUSPENDED, SessionState.CLOSED}),
+    SessionState.SUSPENDED: frozenset({SessionState.ACTIVE, SessionState.CLOSED}),
+    SessionState.DRAINING: frozenset({SessionState.SUSPENDED, SessionState.CLOSED}),
     SessionState.CLOSED: frozenset(),
 }
 
@@ -33,7 +35,7 @@ class CloseCause(Enum):
 
     FINISHED = "finished"  # the client was done
     CLIENT_ERROR = "client_error"  # it broke the protocol
-    DISCONNECTED = "disconnected"  # it vanished or cancelled
+    DISCONNECTED = "disconnected"  # it vanished or cancelled, and did not come back in time
     IDLE = "idle"
     MAX_AGE = "max_age"
     SHUTDOWN = "shutdown"
@@ -77,7 +79,7 @@ class Session:
         self.opened = opened
         self.opened_at = opened_at
         self.state = SessionState.OPENING
-        self.last_frame_id: int | None = None
+        self.last_frame_id: int | None = None  # the highest that was accepted
         self.stats = SessionStats(opened)
 
     def move_to(self, state: SessionState) -> None:
@@ -87,9 +89,13 @@ class Session:
         self.state = state
 
     def check_order(self, frame_id: int) -> None:
-        """Note a new frame's id. Raises :class:`FrameOrderError` if it does not increase."""
+        """Raises :class:`FrameOrderError` if a new frame's id is not above the accepted ones."""
         if self.last_frame_id is not None and frame_id <= self.last_frame_id:
             raise FrameOrderError(
                 f"frame.frame_id: {frame_id} after {self.last_frame_id}; allowed: greater than the one before"
             )
+
+    def accepted(self, frame_id: int) -> None:
+        """A frame was accepted: it will be answered whatever becomes of the stream."""
+        self.check_order(frame_id)
         self.last_frame_id = frame_id

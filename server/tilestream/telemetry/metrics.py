@@ -101,6 +101,8 @@ class Metrics:
         self._sessions_limit = self._gauge("sessions_limit", "Most sessions at a time.")
         self._sessions_opened = self._counter("sessions_opened", "Sessions opened.")
         self._sessions_closed = self._counter("sessions_closed", "Sessions closed.", ["cause"])
+        self._sessions_suspended = self._gauge("sessions_suspended", "Open sessions without a stream.")
+        self._sessions_resumed = self._counter("sessions_resumed", "Lost sessions that went on.")
         self._sessions_refused = self._counter("sessions_refused", "Sessions refused.")
 
     def _define_engine(self) -> None:
@@ -214,6 +216,14 @@ class Metrics:
         """A session that was open is not any more."""
         self._sessions_closed.labels(cause).inc()
         self._sessions.dec()
+
+    def sessions_suspended(self, count: int) -> None:
+        """So many of the open sessions wait for their client to come back."""
+        self._sessions_suspended.set(count)
+
+    def session_resumed(self) -> None:
+        """A session whose stream was lost goes on over another one."""
+        self._sessions_resumed.inc()
 
     def session_refused(self) -> None:
         """A session could not be had."""

@@ -125,7 +125,7 @@ class StreamSegmentResponse(_message.Message):
     def __init__(self, session_started: _Optional[_Union[SessionStarted, _Mapping]] = ..., result: _Optional[_Union[FrameResult, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., draining: _Optional[_Union[DrainingNotice, _Mapping]] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
-    __slots__ = ("camera_id", "model", "mask_encoding", "frame_codec", "queue_policy", "frames_in_flight", "output_size", "compute_size", "block_budget", "weight", "include_bins", "include_confidence", "resume_token")
+    __slots__ = ("camera_id", "model", "mask_encoding", "frame_codec", "queue_policy", "frames_in_flight", "output_size", "compute_size", "block_budget", "weight", "include_bins", "include_confidence", "resume_token", "last_result_id")
     CAMERA_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MASK_ENCODING_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +139,7 @@ class SessionConfig(_message.Message):
     INCLUDE_BINS_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LAST_RESULT_ID_FIELD_NUMBER: _ClassVar[int]
     camera_id: str
     model: str
     mask_encoding: MaskEncoding
@@ -152,7 +153,8 @@ class SessionConfig(_message.Message):
     include_bins: bool
     include_confidence: bool
     resume_token: bytes
-    def __init__(self, camera_id: _Optional[str] = ..., model: _Optional[str] = ..., mask_encoding: _Optional[_Union[MaskEncoding, str]] = ..., frame_codec: _Optional[_Union[FrameCodec, str]] = ..., queue_policy: _Optional[_Union[QueuePolicy, str]] = ..., frames_in_flight: _Optional[int] = ..., output_size: _Optional[_Union[Size, _Mapping]] = ..., compute_size: _Optional[_Union[Size, _Mapping]] = ..., block_budget: _Optional[float] = ..., weight: _Optional[float] = ..., include_bins: bool = ..., include_confidence: bool = ..., resume_token: _Optional[bytes] = ...) -> None: ...
+    last_result_id: int
+    def __init__(self, camera_id: _Optional[str] = ..., model: _Optional[str] = ..., mask_encoding: _Optional[_Union[MaskEncoding, str]] = ..., frame_codec: _Optional[_Union[FrameCodec, str]] = ..., queue_policy: _Optional[_Union[QueuePolicy, str]] = ..., frames_in_flight: _Optional[int] = ..., output_size: _Optional[_Union[Size, _Mapping]] = ..., compute_size: _Optional[_Union[Size, _Mapping]] = ..., block_budget: _Optional[float] = ..., weight: _Optional[float] = ..., include_bins: bool = ..., include_confidence: bool = ..., resume_token: _Optional[bytes] = ..., last_result_id: _Optional[int] = ...) -> None: ...
 
 class Size(_message.Message):
     __slots__ = ("width", "height")

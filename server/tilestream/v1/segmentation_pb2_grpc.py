@@ -53,7 +53,10 @@ class SegmentationServiceServicer(object):
         before the config, or a frame_id that does not increase), RESOURCE_EXHAUSTED (message above
         the limit; too many sessions, with a retry delay), UNAVAILABLE (server is draining, or the
         session reached its age limit; with a retry delay), DEADLINE_EXCEEDED (nothing came for the
-        idle time-out), INTERNAL (a fault of the server).
+        idle time-out), ABORTED (another stream resumed this session), INTERNAL (a fault of the server).
+
+        A stream that is lost (the connection broke, the call was cancelled) does not end its session: for
+        SessionLimits.resume_ttl_ms another stream may go on with it, see SessionConfig.resume_token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

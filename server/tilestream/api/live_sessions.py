@@ -1,0 +1,173 @@
+"""The sessions behind the streams: opened, suspended when their stream is lost, resumed by another, closed.
+
+All methods run on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Callable
+
+from tilestream.api import errors
+from tilestream.api.pipeline import FramePipeline
+from tilestream.api.services import Services
+from tilestream.messages import SessionSpec
+from tilestream.sessions.registry import TooManySessions
+from tilestream.sessions.sent_answers import SentAnswers
+from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState
+from tilestream.v1 import segmentation_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+_TOKEN_BYTES = 32
+# Clients have frames_in_flight frames under way, with a policy that drops some more. One that has yet more
+# loses nothing: it gets a new session where answers are missing.
+_CLIENT_HEADROOM = 16
+_KEPT_BYTES = 8 << 20
+
+
+class LiveSession:
+    """A session and what of it outlives its stream.
+
+    ``take_over`` ends the stream that serves it, None where there is none; ``free`` is set when that is over.
+    """
+
+    def __init__(self, session: Session, services: Services, identity: bytes) -> None:
+        self.session = session
+        self.identity = identity
+        self.token = secrets.token_bytes(_TOKEN_BYTES)
+        self.pipeline = FramePipeline(session, services)
+        kept = session.options.frames_in_flight + _CLIENT_HEADROOM if services.settings.resume_ttl else 0
+        self.sent: SentAnswers[pb.FrameResult] = SentAnswers(kept, _KEPT_BYTES)
+        self.take_over: Callable[[], None] | None = None
+        self.free = asyncio.Event()
+        self.expiry: asyncio.TimerHandle | None = None  # while it is suspended
+
+    def confirm(self, frame_id: int) -> None:
+        """The client has the results up to ``frame_id``, the one whose sending was cut short too."""
+        self.sent.confirm(frame_id)
+        inbox = self.pipeline.inbox
+        while (ticket := inbox.head()) is not None and ticket.frame_id <= frame_id:
+            inbox.pop()
+
+
+class LiveSessions:
+    """All sessions that are open, with or without a stream."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._by_token: dict[
+            bytes, LiveSession
+        ] = {}  # by the token's digest: lookup times tell nothing of it
+        self._suspended: dict[str, LiveSession] = {}  # by session_id, the longest suspended first
+
+    async def open(self, options: SessionOptions, identity: bytes) -> LiveSession:
+        """A new session, ACTIVE. The longest suspended one gives way where all places are taken.
+
+        Raises what :meth:`SessionRegistry.admit` raises, and EngineError.
+        """
+        services = self._services
+        try:
+            services.registry.admit()
+        except TooManySessions:
+            if not self._suspended:
+                raise
+            self._close(next(iter(self._suspended.values())), CloseCause.DISCONNECTED)
+        session = services.registry.open(options)
+        services.metrics.session_opened()
+        log.info("session opened", extra={"session": session.session_id, "camera": options.camera_id})
+        live = LiveSession(session, services, identity)
+        spec = SessionSpec(
+            session.session_id, options.model.name, options.include_confidence, options.include_bins
+        )
+        try:
+            await asyncio.wrap_future(services.engine_loop.open(spec, options.weight))
+        except BaseException as problem:
+            gone = isinstance(problem, asyncio.CancelledError)
+            self._close(live, CloseCause.DISCONNECTED if gone else CloseCause.ERROR)
+            raise
+        session.move_to(SessionState.ACTIVE)
+        self._by_token[_digest(live.token)] = live
+        return live
+
+    async def resume(
+        self, token: bytes, last_result_id: int | None, options: SessionOptions, identity: bytes
+    ) -> LiveSession | None:
+        """The session of a token, ACTIVE again; None where it cannot go on.
+
+        Ends a stream that still serves it. Raises INVALID_ARGUMENT where ``options`` are not the session's.
+        """
+        live = self._by_token.get(_digest(token))
+        if live is None or not hmac.compare_digest(live.identity, identity):
+            return None
+        _check_unchanged(options, live.session.options)
+        while live.take_over is not None:
+            live.take_over()
+            await live.free.wait()
+        if live.session.state is not SessionState.SUSPENDED:
+            return None  # its end came first
+        if not live.sent.reaches_back_to(last_result_id):
+            self._close(live, CloseCause.DISCONNECTED)
+            return None
+        if last_result_id is not None:
+            live.confirm(last_result_id)
+        self._stop_waiting(live)
+        live.session.move_to(SessionState.ACTIVE)
+        self._services.metrics.session_resumed()
+        log.info("session resumed", extra={"session": live.session.session_id})
+        return live
+
+    def leave(self, live: LiveSession, cause: CloseCause, *, lost: bool) -> None:
+        """The stream of a session is over. Where it was ``lost`` the session waits for another one."""
+        live.take_over = None
+        live.pipeline.on_answer = None
+        live.free.set()
+        ttl = self._services.settings.resume_ttl
+        if not (lost and ttl) or self._services.lifecycle.draining.is_set():
+            self._close(live, cause)
+            return
+        live.session.move_to(SessionState.SUSPENDED)
+        session_id = live.session.session_id
+        self._suspended[session_id] = live
+        self._services.metrics.sessions_suspended(len(self._suspended))
+        loop = asyncio.get_running_loop()
+        live.expiry = loop.call_later(ttl, self._close, live, CloseCause.DISCONNECTED)
+        log.info("session suspended", extra={"session": session_id, "seconds": ttl})
+
+    def close_suspended(self) -> None:
+        """The server shuts down: nobody will come back to it."""
+        for live in list(self._suspended.values()):
+            self._close(live, CloseCause.SHUTDOWN)
+
+    def _stop_waiting(self, live: LiveSession) -> None:
+        if live.expiry is not None:
+            live.expiry.cancel()
+            live.expiry = None
+        if self._suspended.pop(live.session.session_id, None) is not None:
+            self._services.metrics.sessions_suspended(len(self._suspended))
+
+    def _close(self, live: LiveSession, cause: CloseCause) -> None:
+        self._stop_waiting(live)
+        self._by_token.pop(_digest(live.token), None)
+        live.pipeline.close()
+        self._services.engine_loop.release(live.session.session_id)
+        self._services.registry.close(live.session, cause)
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def _check_unchanged(asked: SessionOptions, opened: SessionOptions) -> None:
+    for field in dataclasses.fields(SessionOptions):
+        if getattr(asked, field.name) != getattr(opened, field.name):
+            name = {"mask_format": "mask_encoding"}.get(field.name, field.name)
+            allowed = "what the session was opened with, or no resume_token"
+            raise errors.invalid_argument(
+                f"config.{name}", "differs from the session that is resumed", allowed
+            )
