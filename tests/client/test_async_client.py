@@ -179,7 +179,7 @@ async def test_a_server_that_is_not_there():
 async def test_a_stream_that_breaks_off_names_what_is_lost(serve, images, code):
     server, taken = serve(hold=2, abort_after=(3, Status(code))), []
     async with AsyncClient(server.target) as client:
-        stream = client.stream(images)
+        stream = client.stream(images, reconnect_timeout=0)
         with pytest.raises(ConnectionLost) as caught:
             await collect(stream, taken)
     assert taken == [0, 1, 2]
@@ -189,17 +189,17 @@ async def test_a_stream_that_breaks_off_names_what_is_lost(serve, images, code):
 async def test_a_server_that_is_killed(serve, images):
     server = serve(hold=2)
     async with AsyncClient(server.target) as client:
-        results = aiter(client.stream(endless(images)))
+        results = aiter(client.stream(endless(images), reconnect_timeout=1.0))
         await anext(results)
         await asyncio.to_thread(server.kill)
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(ConnectionLost, match=r"tried to come back .* times in 1 s"):
             _ = [result async for result in results]
 
 
 async def test_a_draining_server_answers_what_it_took(serve, images):
     taken = []
     async with AsyncClient(serve(drain_after=3).target) as client:
-        stream = client.stream(images)
+        stream = client.stream(images, reconnect_timeout=0)
         with pytest.raises(ServerDraining):
             await collect(stream, taken)
     assert taken == list(range(stream.frames_sent))

@@ -33,6 +33,7 @@ KEYS = {
     "latency_ms",
     "block_drop_rate",
     "key_frames",
+    "reconnects",
     "model",
     "device",
     "server_version",
@@ -163,7 +164,7 @@ def test_failures_are_one_line_and_the_summary_is_written(serve, folder, tmp_pat
         ("127.0.0.1:1", "cannot reach 127.0.0.1:1"),
     ]
     for target, message in cases:
-        result = run("stream", folder, "--server", target, "--json", summary)
+        result = run("stream", folder, "--server", target, "--json", summary, "--reconnect-timeout", "0")
         assert result.exit_code == 1 and message in result.output and "Traceback" not in result.output
         report = json.loads(summary.read_text())
         assert set(report) == KEYS

@@ -102,7 +102,7 @@ def test_a_stream_that_breaks_off_names_what_is_lost(serve, images, status, expe
     server = serve(hold=2, abort_after=(3, status))
     taken = []
     with Client(server.target) as client, pytest.raises(expected) as caught:
-        stream = client.stream(images)
+        stream = client.stream(images, reconnect_timeout=0)
         taken.extend(result.frame_id for result in stream)
     assert taken == [0, 1, 2]
     sent = stream.frames_sent
@@ -112,10 +112,10 @@ def test_a_stream_that_breaks_off_names_what_is_lost(serve, images, status, expe
 def test_a_server_that_is_killed(serve, images):
     server = serve(hold=2)
     with Client(server.target) as client:
-        results = iter(client.stream(images))
+        results = iter(client.stream(images, reconnect_timeout=1.0))
         next(results)
         server.kill()
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(ConnectionLost, match=r"tried to come back .* times in 1 s"):
             list(results)
 
 
@@ -136,7 +136,7 @@ def test_a_draining_server_answers_what_it_took(serve, images):
     server = serve(drain_after=3)
     taken = []
     with Client(server.target) as client, pytest.raises(ServerDraining) as caught:
-        stream = client.stream(images)
+        stream = client.stream(images, reconnect_timeout=0)
         taken.extend(result.frame_id for result in stream)
     assert stream.draining.reason == "shutdown" and caught.value.retry_after == 1.5
     assert taken == list(range(stream.frames_sent)) and caught.value.unanswered == ()

@@ -67,8 +67,32 @@ async def test_sessions_that_fail_are_noted(serve):
     summary = check(report)
     assert summary["sessions_failed"] == 2 and "try again in 1 s" in summary["errors"][0]
     server = serve(abort_after=(2, Status(CODE.INTERNAL)))
-    summary = check(await run_load(server.target, LoadPlan(clip=CLIP, fps=50, seconds=0.5)))
+    summary = check(
+        await run_load(server.target, LoadPlan(clip=CLIP, fps=50, seconds=0.5, reconnect_timeout=0))
+    )
     assert summary["sessions_failed"] == 1 and summary["frames_ok"] == 2
+
+
+async def test_cameras_come_back(serve):
+    server = serve(abort_after=(2, Status(CODE.INTERNAL)))
+    summary = check(await run_load(server.target, LoadPlan(clip=CLIP, fps=20, seconds=1.0)))
+    assert summary["reconnects"] == len(server.records) - 1 >= 1 and not summary["sessions_failed"]
+    assert summary["frames_ok"] > 2 and summary["frames_unanswered"] == 0
+
+
+async def test_what_is_sent_while_warming_up_is_not_counted(serve):
+    plan = LoadPlan(clip=CLIP, sessions=2, fps=20, seconds=1.0, warmup=0.5)
+    server = serve()
+    summary = check(await run_load(server.target, plan))
+    assert summary["frames_due"] == 20 and 0.3 < summary["seconds"] < 0.9
+    assert summary["frames_sent"] <= 20 < sum(len(record.frames) for record in server.records)
+    assert 0.9 < summary["fairness_jain"] <= 1.0
+
+
+def test_fairness():
+    assert LoadReport(4, answered=[5, 5, 5, 5]).fairness == 1.0
+    assert LoadReport(4, answered=[9, 0, 0, 0]).fairness == 0.25
+    assert LoadReport(0).fairness == 1.0
 
 
 async def test_it_can_be_stopped(serve):

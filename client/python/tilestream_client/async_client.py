@@ -14,6 +14,7 @@ from tilestream_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Endpoint
 from tilestream_client.config import StreamConfig, StreamOptions
 from tilestream_client.errors import SessionClosed, from_rpc_error
 from tilestream_client.info import Model, ServerInfo, SessionInfo
+from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT, Reconnect
 from tilestream_client.sources import AsyncFrames, open_source
 from tilestream_client.v1 import segmentation_pb2 as pb
 from tilestream_client.v1 import segmentation_pb2_grpc as rpc
@@ -47,17 +48,28 @@ class AsyncClient:
         return self._endpoint.target
 
     def stream(
-        self, frames: AsyncFrames, *, quality: int = jpeg.DEFAULT_QUALITY, **options: Unpack[StreamOptions]
+        self,
+        frames: AsyncFrames,
+        *,
+        quality: int = jpeg.DEFAULT_QUALITY,
+        reconnect_timeout: float = DEFAULT_RECONNECT_TIMEOUT,
+        **options: Unpack[StreamOptions],
     ) -> AsyncStream:
         """A session that sends ``frames``; iterate it with ``async for``.
 
         frames: whatever Client.stream takes (plain iterators are read in a thread), or an async iterable
-        of RGB arrays, JPEG bytes or Frames. Raises what Client.stream raises.
+        of RGB arrays, JPEG bytes or Frames. reconnect_timeout: as there. Raises what Client.stream raises.
         """
         config = StreamConfig(**options).to_proto()
         source = frames if isinstance(frames, AsyncIterable) else open_source(frames)
         driver = AsyncDriver(
-            config, source, self._start_call, self.target, quality=quality, timeout=self._timeout
+            config,
+            source,
+            self._start_call,
+            self.target,
+            quality=quality,
+            timeout=self._timeout,
+            reconnect=Reconnect(reconnect_timeout),
         )
         self._drivers.add(driver)
         return AsyncStream(driver, source)

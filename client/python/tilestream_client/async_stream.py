@@ -12,6 +12,7 @@ import grpc
 from tilestream_client.errors import ConnectionFailed, SessionClosed, TilestreamError, from_rpc_error
 from tilestream_client.exchange import Exchange, Step
 from tilestream_client.info import Draining, Session
+from tilestream_client.reconnect import Reconnect
 from tilestream_client.result import Result
 from tilestream_client.sources import Frame, FrameLike, as_frame
 from tilestream_client.v1 import segmentation_pb2 as pb
@@ -70,6 +71,11 @@ class AsyncStream:
         return self._driver.exchange.draining
 
     @property
+    def reconnects(self) -> int:
+        """How often the stream was lost and opened again so far."""
+        return self._driver.exchange.reconnects
+
+    @property
     def frames_sent(self) -> int:
         """Frames sent so far."""
         return self._driver.exchange.frames_sent
@@ -85,7 +91,10 @@ class AsyncStream:
 
 
 class AsyncDriver:
-    """The tasks of one stream around its Exchange: one reads frames, one sends, one reads answers."""
+    """The tasks of one stream around its Exchange: one reads frames, one sends, one reads answers.
+
+    The last one calls again where the stream was lost.
+    """
 
     def __init__(
         self,
@@ -96,8 +105,9 @@ class AsyncDriver:
         *,
         quality: int,
         timeout: float,
+        reconnect: Reconnect,
     ) -> None:
-        self.exchange = Exchange(config)
+        self.exchange = Exchange(config, reconnect=reconnect)
         self._source = source
         self._start_call = start_call
         self._target = target
@@ -152,7 +162,7 @@ class AsyncDriver:
             self._call = self._start_call()
         except (grpc.aio.UsageError, ValueError) as error:  # so gRPC says that the channel is closed
             raise SessionClosed("the client is closed") from error
-        work = (self._read_frames(), self._send(), self._read_answers())
+        work = (self._read_frames(), self._run_calls())
         self._tasks = [asyncio.create_task(coroutine) for coroutine in work]
 
     async def _tell(self) -> None:
@@ -204,19 +214,43 @@ class AsyncDriver:
             await self._changed.wait_for(lambda: exchange.wants_frame or exchange.source_unwanted)
             return exchange.wants_frame
 
-    async def _send(self) -> None:
-        """Task: write requests; the answers' task hears how the call ends, so nothing is said of it here."""
+    async def _run_calls(self) -> None:
+        """Task: take in answers until the stream is over, however many calls that takes."""
+        number = 0
+        while True:
+            call = self._call
+            sending = asyncio.create_task(self._send(call, number))
+            try:
+                error = await self._read_answers(call, number)
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            self.exchange.ended(error, number)
+            await self._tell()
+            if (wait := self.exchange.seconds_to_retry()) is None:
+                return
+            await asyncio.sleep(wait)
+            number = self.exchange.begin_again()
+            try:
+                self._call = self._start_call()
+            except (grpc.aio.UsageError, ValueError):  # so gRPC says that the channel is closed
+                self.exchange.finish(SessionClosed("the client is closed"))
+                await self._tell()
+                return
+
+    async def _send(self, call: Any, number: int) -> None:
+        """Task: write the requests of a call; how it ends the answers tell, so nothing is said of it here."""
         try:
-            await self._call.write(self.exchange.opening_request())
-            while not isinstance(request := await self._next_request(), Step):
-                await self._call.write(request)
-            await self._call.done_writing()
+            await call.write(self.exchange.opening_request())
+            while not isinstance(request := await self._next_request(number), Step):
+                await call.write(request)
+            await call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
             pass
 
-    async def _next_request(self) -> pb.StreamSegmentRequest | Step:
+    async def _next_request(self, number: int) -> pb.StreamSegmentRequest | Step:
         async with self._changed:
-            while (step := self.exchange.next_request()) is Step.WAIT:
+            while (step := self.exchange.next_request(number)) is Step.WAIT:
                 try:
                     async with asyncio.timeout(self.exchange.seconds_to_heartbeat()):
                         await self._changed.wait()
@@ -225,36 +259,49 @@ class AsyncDriver:
             self._changed.notify_all()
             return step
 
-    async def _read_answers(self) -> None:
-        """Task: take in answers until the call ends."""
-        error: BaseException | None = None
+    async def _read_answers(self, call: Any, number: int) -> BaseException | None:
+        """Take in the answers of one call; returns what it ended with."""
+        hurry = None
+        if number:  # open() waits for the first one itself
+            loop = asyncio.get_running_loop()
+            hurry = loop.call_later(self._timeout, self._cancel_unopened, call, number)
         try:
-            while (response := await self._call.read()) is not grpc.aio.EOF:
-                self.exchange.receive(response)
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self.exchange.receive(response, number)
                 await self._tell()
         except grpc.aio.AioRpcError as raised:
-            error = from_rpc_error(raised, self._target, started=self.exchange.session is not None)
+            return from_rpc_error(raised, self._target, started=self.exchange.is_open(number))
         except asyncio.CancelledError:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise  # by close()
-            error = SessionClosed("the call was cancelled")
+            return self._cancelled(number)
         except Exception as raised:
-            error = raised
-            self._call.cancel()
-        else:
-            error = await self._status_error()
-        self.exchange.finish(error)
-        await self._tell()
+            call.cancel()
+            return raised
+        finally:
+            if hurry is not None:
+                hurry.cancel()
+        return await self._status_error(call, number)
 
-    async def _status_error(self) -> TilestreamError | None:
+    def _cancel_unopened(self, call: Any, number: int) -> None:
+        if not self.exchange.is_open(number):
+            call.cancel()
+
+    def _cancelled(self, number: int) -> TilestreamError:
+        """A call was cancelled, and not by close()."""
+        if number and not self.exchange.is_open(number):
+            return ConnectionFailed(f"{self._target} did not open a session within {self._timeout:g} s")
+        return SessionClosed("the call was cancelled")
+
+    async def _status_error(self, call: Any, number: int) -> TilestreamError | None:
         """read() ends quietly on some statuses other than OK; the status itself tells."""
-        code = await self._call.code()
+        code = await call.code()
         if code is grpc.StatusCode.OK:
             return None
         raised = grpc.aio.AioRpcError(
             code,
-            initial_metadata=await self._call.initial_metadata(),
-            trailing_metadata=await self._call.trailing_metadata(),
-            details=await self._call.details(),
+            initial_metadata=await call.initial_metadata(),
+            trailing_metadata=await call.trailing_metadata(),
+            details=await call.details(),
         )
-        return from_rpc_error(raised, self._target, started=self.exchange.session is not None)
+        return from_rpc_error(raised, self._target, started=self.exchange.is_open(number))

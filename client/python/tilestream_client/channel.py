@@ -40,6 +40,10 @@ class Endpoint:
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
             ("grpc.max_send_message_length", -1),  # the server's limit is checked per frame
+            ("grpc.keepalive_time_ms", 20_000),  # finds servers that vanished
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.initial_reconnect_backoff_ms", 100),  # streams have a back-off of their own
+            ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.primary_user_agent", f"tilestream-client/{__version__}"),
         ]
         if self.own_connection:

@@ -13,6 +13,7 @@ from tilestream_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Endpoint
 from tilestream_client.config import StreamConfig, StreamOptions
 from tilestream_client.errors import SessionClosed, from_rpc_error
 from tilestream_client.info import Model, ServerInfo, SessionInfo
+from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT, Reconnect
 from tilestream_client.sources import Frames, open_source
 from tilestream_client.stream import Driver, Stream
 from tilestream_client.v1 import segmentation_pb2 as pb
@@ -50,19 +51,33 @@ class Client:
         return self._endpoint.target
 
     def stream(
-        self, frames: Frames, *, quality: int = jpeg.DEFAULT_QUALITY, **options: Unpack[StreamOptions]
+        self,
+        frames: Frames,
+        *,
+        quality: int = jpeg.DEFAULT_QUALITY,
+        reconnect_timeout: float = DEFAULT_RECONNECT_TIMEOUT,
+        **options: Unpack[StreamOptions],
     ) -> Stream:
         """A session that sends ``frames``; iterate it for the results.
 
         frames: a path (video file, image, folder of images), a camera's index, or any iterable of RGB
         arrays (uint8 [H, W, 3]), JPEG bytes or Frames. quality: of the JPEGs made from arrays, 1..100.
-        options: see StreamConfig.
+        reconnect_timeout: seconds for which a stream that was lost is opened again before that is an error;
+        every frame still gets one answer, in order. 0: a lost stream is an error. options: see StreamConfig.
 
         Raises SourceError and InvalidConfig here where that can be told without the server.
         """
         config = StreamConfig(**options).to_proto()
         source = open_source(frames)
-        driver = Driver(config, source, self._start_call, self.target, quality=quality, timeout=self._timeout)
+        driver = Driver(
+            config,
+            source,
+            self._start_call,
+            self.target,
+            quality=quality,
+            timeout=self._timeout,
+            reconnect=Reconnect(reconnect_timeout),
+        )
         stream = Stream(driver, source)
         self._streams.add(stream)
         return stream

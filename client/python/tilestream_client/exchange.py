@@ -1,7 +1,9 @@
 """The bookkeeping of one stream, without I/O: which frame may go, which answer belongs to which frame.
 
 The plain and the async stream drive this same object. It bounds what is under way, matches answers
-to frames, decides when to send a sign of life, and says how the stream ended. It does no locking.
+to frames, decides when to send a sign of life and when to open a lost stream again, and says how the
+stream ended. A stream may take several calls: each has a number, and what is still said by or to a call
+that was given up is ignored. It does no locking.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from tilestream_client.errors import (
     TilestreamError,
 )
 from tilestream_client.info import Draining, Session
+from tilestream_client.reconnect import BackOff, Reconnect
 from tilestream_client.result import Result, from_proto
 from tilestream_client.sources import Frame
 from tilestream_client.v1 import segmentation_pb2 as pb
@@ -53,11 +56,24 @@ class Exchange:
     At most ``window`` frames are between sending and taking, and one more is held ready to go.
     """
 
-    def __init__(self, config: pb.SessionConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: pb.SessionConfig,
+        clock: Callable[[], float] = time.monotonic,
+        reconnect: Reconnect | None = None,
+    ) -> None:
         self.session: Session | None = None
         self.draining: Draining | None = None
         self.window = send_window(config)
         self.frames_sent = 0
+        self.reconnects = 0  # sessions opened after a stream was lost
+        self.resumes = 0  # of these, the ones in which the server went on where it was
+        self._back_off = BackOff(reconnect or Reconnect(), clock)
+        self._call = 0
+        self._open = False  # the current call has opened a session
+        self._retry_at: float | None = None
+        self._last_result_id: int | None = None
+        self._again: deque[_Pending] = deque()  # of the unanswered, those that the server does not have
         self._config = config
         self._clock = clock
         self._last_send = clock()
@@ -80,7 +96,8 @@ class Exchange:
     @property
     def source_unwanted(self) -> bool:
         """No frame will be read any more."""
-        return self._finished or self._source_over or self.draining is not None
+        ends = self.draining is not None and not self._back_off.enabled
+        return self._finished or self._source_over or ends
 
     def offer(self, frame: Frame, jpeg: bytes) -> None:
         """Hold a frame ready to be sent. One that cannot travel at all ends the source with an error."""
@@ -106,17 +123,34 @@ class Exchange:
 
     # The wire's side.
 
-    def opening_request(self) -> pb.StreamSegmentRequest:
-        """The config; always the first request."""
-        self._last_send = self._clock()
-        return pb.StreamSegmentRequest(config=self._config)
+    def begin_again(self) -> int:
+        """Another call is made now; returns its number. The first call has the number 0."""
+        self._call += 1
+        self._open = False
+        self._retry_at = None
+        self.draining = None
+        return self._call
 
-    def next_request(self) -> pb.StreamSegmentRequest | Step:
-        """What to send now; END: half-close the stream."""
-        if self._finished or self.draining is not None:
+    def opening_request(self) -> pb.StreamSegmentRequest:
+        """The config; always the first request of a call."""
+        self._last_send = self._clock()
+        config = pb.SessionConfig()
+        config.CopyFrom(self._config)
+        if self.session is not None:
+            config.resume_token = self.session.resume_token
+            if self._last_result_id is not None:
+                config.last_result_id = self._last_result_id
+        return pb.StreamSegmentRequest(config=config)
+
+    def next_request(self, call: int = 0) -> pb.StreamSegmentRequest | Step:
+        """What to send now; END: half-close the call."""
+        if self._finished or self.draining is not None or call != self._call or self._retry_at is not None:
             return Step.END
-        if self.session is None:
+        if not self._open:
             return Step.WAIT
+        if self._again:
+            self._last_send = self._clock()
+            return self._again.popleft().request
         if self._held is not None and len(self._unanswered) + len(self._results) < self.window:
             return self._send_held(self._held)
         if self._held is None and self._source_over:
@@ -129,24 +163,48 @@ class Exchange:
 
     def seconds_to_heartbeat(self) -> float | None:
         """How long ``next_request`` may be left alone; None: until something happens."""
-        if self.session is None or not self.session.limits.idle_timeout:
+        if self.session is None or not self._open or not self.session.limits.idle_timeout:
             return None
         interval = self.session.limits.idle_timeout / _HEARTBEATS_PER_TIMEOUT
         return max(0.0, self._last_send + interval - self._clock())
 
-    def receive(self, response: pb.StreamSegmentResponse) -> None:
+    def receive(self, response: pb.StreamSegmentResponse, call: int = 0) -> None:
         """Take in what the server sent. Raises ProtocolError where it makes no sense."""
+        if call != self._call or self._finished:
+            return
         kind = response.WhichOneof("response")
         if kind == "result":
             self._settle(response.result)
         elif kind == "session_started":
-            if self.session is not None:
+            if self._open:
                 raise ProtocolError("the server opened the session twice")
-            self.session = Session.from_proto(response.session_started)
-            self.window = send_window(self.session.config)
+            self._start(Session.from_proto(response.session_started))
         elif kind == "draining":
             self.draining = Draining.from_proto(response.draining)
         # Heartbeats, and kinds that are newer than this client, need nothing.
+
+    def is_open(self, call: int = 0) -> bool:
+        """Whether this call is the current one and has opened a session."""
+        return call == self._call and self._open
+
+    def ended(self, error: BaseException | None = None, call: int = 0) -> None:
+        """A call is over, with ``error`` or with OK: the stream too, or it is time to try again."""
+        if call != self._call or self._finished:
+            return
+        reason = error or self._abandoned()
+        if reason is not None and self._back_off.enabled and self._is_complete():
+            reason = error = None  # nothing was lost with it
+        if self.session is not None and reason is not None:
+            self._retry_at = self._back_off.retry_at(reason, open_before=self._open)
+        self._open = False
+        if self._retry_at is None:
+            self.finish(self._back_off.explained(error))
+
+    def seconds_to_retry(self) -> float | None:
+        """How long to wait until ``begin_again``; None: there is nothing to wait for."""
+        if self._retry_at is None or self._finished:
+            return None
+        return max(0.0, self._retry_at - self._clock())
 
     def finish(self, error: BaseException | None = None) -> None:
         """The stream is over, with ``error`` or with OK. Only the first call counts."""
@@ -184,8 +242,25 @@ class Exchange:
         self.frames_sent += 1
         return pending.request
 
+    def _start(self, session: Session) -> None:
+        """A call has opened a session: the first one, or one that goes on for a lost one."""
+        if self.session is not None:
+            self.reconnects += 1
+            self.resumes += session.resumed
+        self.session = session
+        self.window = send_window(session.config)
+        self._open = True
+        self._back_off.opened()
+        has = session.last_frame_id if session.resumed else None
+        self._again = deque(one for one in self._unanswered if has is None or one.frame_id > has)
+
+    def _is_complete(self) -> bool:
+        """Every frame of the source has its answer."""
+        over = self._source_over and self._source_error is None
+        return over and self._held is None and not self._unanswered
+
     def _settle(self, message: pb.FrameResult) -> None:
-        if self.session is None:
+        if self.session is None or not self._open:
             raise ProtocolError("the server answered a frame before it opened the session")
         expected = self._unanswered[0].frame_id if self._unanswered else None
         if message.frame_id != expected:
@@ -196,6 +271,8 @@ class Exchange:
         result = from_proto(message, model, name=pending.name, jpeg=pending.jpeg, latency=latency)
         self._unanswered.popleft()
         self._results.append(result)
+        self._last_result_id = pending.frame_id
+        self._back_off.works()
 
     def _ending(self) -> BaseException | None:
         """Why the stream ended before its time; None where it did not."""
@@ -207,13 +284,13 @@ class Exchange:
 
     def _abandoned(self) -> TilestreamError | None:
         """The server ended with OK; was that all right?"""
-        if self._unanswered:
-            left = len(self._unanswered)
-            return SessionClosed(f"the server ended the stream with {left} frames unanswered")
-        if self._source_over and self._held is None:
+        if self._source_over and self._held is None and not self._unanswered:
             return None
         if self.draining is not None:
             wait = self.draining.retry_after
             text = f"the server ends its sessions ({self.draining.reason}); try again in {wait:g} s"
             return ServerDraining(text, retry_after=wait)
+        if self._unanswered:
+            left = len(self._unanswered)
+            return SessionClosed(f"the server ended the stream with {left} frames unanswered")
         return SessionClosed("the server ended the stream before the source was through")

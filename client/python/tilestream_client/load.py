@@ -26,6 +26,7 @@ from tilestream_client.async_stream import AsyncStream
 from tilestream_client.config import QueuePolicy, StreamOptions
 from tilestream_client.errors import SourceError, TilestreamError
 from tilestream_client.overlay import fit
+from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 from tilestream_client.sources import Frame, as_frame, open_source
 from tilestream_client.stats import Tally
 
@@ -38,18 +39,21 @@ class LoadPlan:
     """What to send.
 
     clip: JPEGs that every camera sends forth and back. sessions: cameras. fps: frames per second of each.
-    seconds: how long frames are due. backlog: frames of one camera that may wait to be sent. late_after:
-    seconds from due to answer after which a frame counts as late. patience: seconds to wait for the last
-    answers. The rest are the stream's options, see StreamConfig.
+    seconds: how long frames are due, of which the first ``warmup`` are sent but not counted. backlog: frames
+    of one camera that may wait to be sent. late_after: seconds from due to answer after which a frame counts
+    as late. patience: seconds to wait for the last answers. reconnect_timeout: see Client.stream. The rest
+    are the stream's options, see StreamConfig.
     """
 
     clip: Sequence[bytes]
     sessions: int = 1
     fps: float = 15.0
     seconds: float = 10.0
+    warmup: float = 0.0
     backlog: int = 4
     late_after: float = 0.1
     patience: float = 10.0
+    reconnect_timeout: float = DEFAULT_RECONNECT_TIMEOUT
     model: str = ""
     policy: QueuePolicy | str = QueuePolicy.DROP_OLDEST
     frames_in_flight: int = 0
@@ -68,15 +72,26 @@ class LoadPlan:
 
 @dataclass(slots=True)
 class LoadReport:
-    """What came of it. due = frames sent + skipped. ``errors``: one line per session that failed."""
+    """What came of it, without the warm-up. due = frames sent + skipped.
+
+    ``answered``: frames answered OK per session. ``errors``: one line per session that failed.
+    """
 
     sessions: int
     seconds: float = 0.0
     due: int = 0
     skipped: int = 0
     late: int = 0
+    reconnects: int = 0
+    answered: list[int] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     errors: list[str] = field(default_factory=list)
+
+    @property
+    def fairness(self) -> float:
+        """Jain's index of the frames answered per session: 1 = all alike, 1 / sessions = one has all."""
+        squares = sum(count * count for count in self.answered)
+        return sum(self.answered) ** 2 / (len(self.answered) * squares) if squares else 1.0
 
     def summary(self) -> dict[str, Any]:
         """As it is written to JSON."""
@@ -87,6 +102,8 @@ class LoadReport:
             "frames_late": self.late,
             "block_drop_rate": round(self.tally.block_drop_rate, 4),
             "key_frames": self.tally.key_frames,
+            "fairness_jain": round(self.fairness, 4),
+            "reconnects": self.reconnects,
             "sessions": self.sessions,
             "sessions_failed": len(self.errors),
             "errors": sorted(set(self.errors)),
@@ -112,7 +129,7 @@ async def run_load(
     start = time.monotonic()
     cameras = [_Camera(index, plan, report, start, stop) for index in range(plan.sessions)]
     await asyncio.gather(*(camera.run(target, connection) for camera in cameras))
-    report.seconds = max(camera.over for camera in cameras) - start
+    report.seconds = max(0.0, max(camera.over for camera in cameras) - start - plan.warmup)
     return report
 
 
@@ -131,13 +148,18 @@ class _Camera:
         self._stop = stop
         self._due_times: deque[float] = deque()  # of the frames handed over and not answered, in order
         self._handed = 0
+        self._unheard = 0  # of these, due while warming up
+        self._answered = 0
+        self._counts_from = math.ceil(plan.warmup * plan.fps)  # index of the first frame that is counted
         self._next = 0  # index of the first frame that was neither handed over nor skipped
         self.over = start  # when the last frame was due or answered
 
     async def run(self, target: str, connection: dict[str, Any]) -> None:
         """Send until the end and count the answers."""
         client = AsyncClient(target, own_connection=True, **connection)
-        stream = client.stream(self._frames(), **self._plan.options(self._name))
+        stream = client.stream(
+            self._frames(), reconnect_timeout=self._plan.reconnect_timeout, **self._plan.options(self._name)
+        )
         answers = asyncio.create_task(self._count_answers(stream))
         try:
             await self._wait_until_sent(answers)
@@ -151,13 +173,16 @@ class _Camera:
             await asyncio.gather(answers, return_exceptions=True)
             await client.close()
             self._settle(stream.frames_sent)
+            self._report.reconnects += stream.reconnects
 
     def _settle(self, sent: int) -> None:
         """Count what was due and never left: the frame read ahead, and those never asked for."""
-        never_asked = max(0, self._frames_due_by(self._end) - self._next)
+        never_asked = max(0, self._frames_due_by(self._end) - max(self._next, self._counts_from))
+        counted = max(0, sent - self._unheard)
         self._report.due += never_asked
-        self._report.skipped += never_asked + self._handed - sent
-        self._report.tally.sent += sent
+        self._report.skipped += never_asked + self._handed - self._unheard - counted
+        self._report.tally.sent += counted
+        self._report.answered.append(self._answered)
 
     async def _wait_until_sent(self, answers: asyncio.Task[None]) -> None:
         """Until no frame is due any more; that is now if the session is over or all shall stop."""
@@ -173,8 +198,12 @@ class _Camera:
     async def _count_answers(self, stream: AsyncStream) -> None:
         async for result in stream:
             self.over = time.monotonic()
-            latency = self.over - self._due_times.popleft()
+            due = self._due_times.popleft()
+            if due < self._start + self._counts_from / self._plan.fps:
+                continue
+            latency = self.over - due
             self._report.tally.add(result, latency)
+            self._answered += result.ok
             self._report.late += result.ok and latency > self._plan.late_after
 
     async def _frames(self) -> AsyncIterator[Frame]:
@@ -189,8 +218,12 @@ class _Camera:
             skip = max(0, waiting - max(1, plan.backlog))
             index = self._next + skip
             self._next = index + 1
-            self._report.skipped += skip
-            self._report.due += skip + 1
+            if index < self._counts_from:
+                self._unheard += 1
+            else:
+                counted = min(skip, index - self._counts_from)
+                self._report.skipped += counted
+                self._report.due += counted + 1
             self._due_times.append(self._start + index / plan.fps)
             self._handed += 1
             yield Frame(data=_forth_and_back(plan.clip, index), capture_time=time.time())

@@ -12,6 +12,7 @@ import grpc
 from tilestream_client.errors import ConnectionFailed, SessionClosed, TilestreamError, from_rpc_error
 from tilestream_client.exchange import Exchange, Step
 from tilestream_client.info import Draining, Session
+from tilestream_client.reconnect import Reconnect
 from tilestream_client.result import Result
 from tilestream_client.sources import FrameLike, as_frame
 from tilestream_client.v1 import segmentation_pb2 as pb
@@ -71,6 +72,11 @@ class Stream:
         return self._driver.exchange.draining
 
     @property
+    def reconnects(self) -> int:
+        """How often the stream was lost and opened again so far."""
+        return self._driver.exchange.reconnects
+
+    @property
     def frames_sent(self) -> int:
         """Frames sent so far."""
         return self._driver.exchange.frames_sent
@@ -88,7 +94,8 @@ class Stream:
 class Driver:
     """The threads of one stream around its Exchange, all under one condition.
 
-    Three threads: one reads and encodes frames, one (gRPC's) draws requests, one reads answers.
+    Three threads: one reads and encodes frames, one (gRPC's) draws requests, one reads answers and calls
+    again where the stream was lost.
     """
 
     def __init__(
@@ -100,8 +107,9 @@ class Driver:
         *,
         quality: int,
         timeout: float,
+        reconnect: Reconnect,
     ) -> None:
-        self.exchange = Exchange(config)
+        self.exchange = Exchange(config, reconnect=reconnect)
         self._source = source
         self._start_call = start_call
         self._target = target
@@ -154,10 +162,10 @@ class Driver:
 
     def _start(self) -> None:
         try:
-            self._call = self._start_call(self._requests())
+            self._call = self._start_call(self._requests(0))
         except ValueError as error:  # so gRPC says that the channel is closed
             raise SessionClosed("the client is closed") from error
-        for work in (self._read_frames, self._read_answers):
+        for work in (self._read_frames, self._run_calls):
             thread = threading.Thread(target=work, name=f"tilestream{work.__name__}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -191,32 +199,63 @@ class Driver:
             self._changed.wait_for(lambda: exchange.wants_frame or exchange.source_unwanted)
             return exchange.wants_frame
 
-    def _requests(self) -> Iterator[pb.StreamSegmentRequest]:
-        """Drawn by gRPC's own thread; ending it half-closes the stream."""
-        yield self.exchange.opening_request()
+    def _requests(self, number: int) -> Iterator[pb.StreamSegmentRequest]:
+        """Of one call. Drawn by gRPC's own thread; ending it half-closes the call."""
+        with self._changed:
+            opening = self.exchange.opening_request()
+        yield opening
         while True:
             with self._changed:
-                while (step := self.exchange.next_request()) is Step.WAIT:
+                while (step := self.exchange.next_request(number)) is Step.WAIT:
                     self._changed.wait(self.exchange.seconds_to_heartbeat())
                 self._changed.notify_all()
             if isinstance(step, Step):
                 return
             yield step
 
-    def _read_answers(self) -> None:
-        """Thread: take in answers until the call ends."""
-        error: BaseException | None = None
+    def _run_calls(self) -> None:
+        """Thread: take in answers until the stream is over, however many calls that takes."""
+        number = 0
+        while True:
+            error = self._read_answers(number)
+            with self._changed:
+                self.exchange.ended(error, number)
+                self._changed.notify_all()
+                while (wait := self.exchange.seconds_to_retry()) is not None and wait > 0:
+                    self._changed.wait(wait)
+                if wait is None:
+                    return
+                number = self.exchange.begin_again()
+                try:
+                    self._call = self._start_call(self._requests(number))
+                except ValueError:  # so gRPC says that the channel is closed
+                    self.exchange.finish(SessionClosed("the client is closed"))
+                    self._changed.notify_all()
+                    return
+
+    def _read_answers(self, number: int) -> BaseException | None:
+        """Take in the answers of one call; returns what it ended with."""
+        call = self._call
+        hurry = threading.Timer(self._timeout, self._cancel_unopened, (call, number))
+        hurry.daemon = True
+        if number:  # open() waits for the first one itself
+            hurry.start()
         try:
-            for response in self._call:
+            for response in call:
                 with self._changed:
-                    self.exchange.receive(response)
+                    self.exchange.receive(response, number)
                     self._changed.notify_all()
         except grpc.RpcError as raised:
-            started = self.exchange.session is not None
-            error = from_rpc_error(raised, self._target, started=started)
+            return from_rpc_error(raised, self._target, started=self.exchange.is_open(number))
         except Exception as raised:
-            error = raised
-            self._call.cancel()
+            call.cancel()
+            return raised
+        finally:
+            hurry.cancel()
+        return None
+
+    def _cancel_unopened(self, call: Any, number: int) -> None:
         with self._changed:
-            self.exchange.finish(error)
-            self._changed.notify_all()
+            opened = self.exchange.is_open(number)
+        if not opened:
+            call.cancel()

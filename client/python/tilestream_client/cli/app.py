@@ -16,6 +16,7 @@ from tilestream_client.cli import tables
 from tilestream_client.cli.options import (
     DEFAULT_SERVER,
     Connection,
+    ReconnectTimeout,
     Server,
     Tls,
     Token,
@@ -23,6 +24,7 @@ from tilestream_client.cli.options import (
     parse_size,
 )
 from tilestream_client.config import MaskEncoding, QueuePolicy
+from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 
 app = typer.Typer(
     help="Send video to a tilestream server, get label masks back.",
@@ -83,6 +85,7 @@ def stream(
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs that are made.")] = (
         jpeg.DEFAULT_QUALITY
     ),
+    reconnect_timeout: ReconnectTimeout = DEFAULT_RECONNECT_TIMEOUT,
     token: Token = "",
     tls: Tls = False,
 ) -> None:
@@ -100,6 +103,7 @@ def stream(
         realtime=realtime,
         show_bins=show_bins,
         quality=quality,
+        reconnect_timeout=reconnect_timeout,
         options={
             "model": model,
             "mask_encoding": encoding,
@@ -138,6 +142,10 @@ def load(
         int, typer.Option(min=0, help="Frames under way; 0: as the server likes.")
     ] = 0,
     backlog: Annotated[int, typer.Option(min=1, help="Frames that may wait here to be sent.")] = 4,
+    warmup: Annotated[
+        float, typer.Option(min=0, help="Of --seconds, the first that are sent but not counted.")
+    ] = 0.0,
+    reconnect_timeout: ReconnectTimeout = DEFAULT_RECONNECT_TIMEOUT,
     late_ms: Annotated[float, typer.Option(min=0, help="Answers later than this count as late.")] = 100.0,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the report.")] = None,
     token: Token = "",
@@ -152,6 +160,8 @@ def load(
         size=parse_size(size) if size else None,
         backlog=backlog,
         late_after=late_ms / 1e3,
+        warmup=warmup,
+        reconnect_timeout=reconnect_timeout,
         summary=json_out,
         model=model,
         policy=policy,

@@ -19,6 +19,7 @@ from rich.table import Table
 from tilestream_client.cli.options import Connection
 from tilestream_client.config import QueuePolicy
 from tilestream_client.load import LoadPlan, LoadReport, pattern_clip, run_load, video_clip
+from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 
 _PATTERN_SIZE = (640, 480)
 _REFRESH_SECONDS = 0.25
@@ -35,6 +36,8 @@ class LoadJob:
     size: tuple[int, int] | None = None
     backlog: int = 4
     late_after: float = 0.1
+    warmup: float = 0.0
+    reconnect_timeout: float = DEFAULT_RECONNECT_TIMEOUT
     summary: Path | None = None
     model: str = ""
     policy: QueuePolicy = QueuePolicy.DROP_OLDEST
@@ -51,6 +54,8 @@ class LoadJob:
             seconds=self.seconds,
             backlog=self.backlog,
             late_after=self.late_after,
+            warmup=self.warmup,
+            reconnect_timeout=self.reconnect_timeout,
             model=self.model,
             policy=self.policy,
             frames_in_flight=self.frames_in_flight,
@@ -129,6 +134,7 @@ def _show(report: LoadReport) -> None:
         "dropped by the server": tally.dropped,
         "invalid": tally.invalid,
         "unanswered": tally.unanswered,
+        "reconnects": report.reconnects,
     }
     for name, count in rows.items():
         table.add_row(name, str(count))
@@ -138,4 +144,5 @@ def _show(report: LoadReport) -> None:
     for name, value in summary["latency_ms"].items():
         table.add_row(f"latency {name}, ms", "" if value is None else f"{value:.1f}")
     table.add_row("block drop rate", f"{summary['block_drop_rate']:.1%}")
+    table.add_row("fairness (Jain)", f"{summary['fairness_jain']:.3f}")
     Console().print(table)

@@ -19,6 +19,10 @@ Server = Annotated[str, typer.Option("--server", envvar="TILESTREAM_SERVER", hel
 Token = Annotated[
     str, typer.Option(envvar="TILESTREAM_TOKEN", help="Bearer token to show the server.", show_default=False)
 ]
+ReconnectTimeout = Annotated[
+    float,
+    typer.Option("--reconnect-timeout", min=0, help="Seconds to try to come back after a lost stream."),
+]
 Tls = Annotated[bool, typer.Option("--tls", help="Encrypt; trust the system's certificate authorities.")]
 
 DEFAULT_SERVER = DEFAULT_TARGET

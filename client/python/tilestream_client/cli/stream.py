@@ -21,6 +21,7 @@ from tilestream_client.cli.options import Connection
 from tilestream_client.cli.sinks import ContactSheet, MaskFolder, OverlayVideo
 from tilestream_client.client import Client
 from tilestream_client.config import StreamOptions
+from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 from tilestream_client.result import Result
 from tilestream_client.sources import FrameLike, VideoFile, open_source, paced
 from tilestream_client.stats import Tally
@@ -50,6 +51,7 @@ class StreamJob:
     realtime: bool = False
     show_bins: bool = False
     quality: int = jpeg.DEFAULT_QUALITY
+    reconnect_timeout: float = DEFAULT_RECONNECT_TIMEOUT
     options: StreamOptions = field(default_factory=StreamOptions)
 
     def open(self) -> Iterable[FrameLike]:
@@ -83,6 +85,7 @@ class _Progressed:
     tally: Tally = field(default_factory=Tally)
     started: float = 0.0
     seconds: float = 0.0
+    reconnects: int = 0
     facts: dict[str, str] = field(
         default_factory=lambda: dict.fromkeys(("model", "device", "server_version"), "")
     )
@@ -99,6 +102,7 @@ class _Progressed:
             **self.tally.report(self.seconds),
             "block_drop_rate": round(self.tally.block_drop_rate, 4),
             "key_frames": self.tally.key_frames,
+            "reconnects": self.reconnects,
             **self.facts,
             "width": self.size[0],
             "height": self.size[1],
@@ -130,7 +134,12 @@ def _stream(
 ) -> None:
     info = client.info()
     progressed.facts.update(device=info.device, server_version=info.version)
-    stream = client.stream(job.frames(source, stop), quality=job.quality, **job.options)
+    stream = client.stream(
+        job.frames(source, stop),
+        quality=job.quality,
+        reconnect_timeout=job.reconnect_timeout,
+        **job.options,
+    )
     try:
         progressed.facts["model"] = stream.session.model.name
         progressed.started = time.monotonic()
@@ -143,6 +152,7 @@ def _stream(
                 show(progressed)
     finally:
         progressed.tally.sent = stream.frames_sent
+        progressed.reconnects = stream.reconnects
         stream.close()
 
 
@@ -180,7 +190,8 @@ def _in_short(progressed: _Progressed) -> str:
 def _report(job: StreamJob, source: Iterable[FrameLike], progressed: _Progressed) -> None:
     tally = progressed.tally
     line = f"{tally.ok} of {tally.sent} frames segmented"
-    for count, what in ((tally.dropped, "dropped"), (tally.invalid, "invalid")):
+    notes = ((tally.dropped, "dropped"), (tally.invalid, "invalid"), (progressed.reconnects, "reconnects"))
+    for count, what in notes:
         line += f", {count} {what}" if count else ""
     typer.echo(f"{line}: {_in_short(progressed)}")
     if isinstance(source, VideoFile) and source.damaged:
