@@ -137,7 +137,8 @@ class EngineReport:
     """How the engine is doing after a step. None: the device does not tell.
 
     ``tiles``: computed in that step, counted once however many layers were run on them. ``evictions``: since
-    the engine was made. A page is counted once per stride that it is a page of.
+    the engine was made. A page is counted once per stride that it is a page of. ``restarts``: how often the
+    engine died and all sessions had to begin anew.
     """
 
     device: str = "cpu"
@@ -150,10 +151,15 @@ class EngineReport:
     device_memory_bytes: int | None = None
     device_memory_limit_bytes: int | None = None
     device_utilisation: float | None = None  # 0..1
+    restarts: int = 0
 
 
 class EngineError(Exception):
     """The engine cannot do what was asked; the message is fit for a client."""
+
+
+class EngineLost(Exception):  # noqa: N818 (the name says it)
+    """The engine is gone and will not come back."""
 
 
 class Engine(Protocol):
@@ -181,6 +187,9 @@ class Engine(Protocol):
 
     def release(self, session_id: str) -> None:
         """Forget a session. Idempotent."""
+
+    def tend(self) -> None:
+        """Put right what broke; called now and then while there is nothing to do. Raises EngineLost."""
 
     def close(self) -> None:
         """Free the device. Idempotent."""

@@ -84,6 +84,23 @@ def test_what_the_engine_reports():
     assert value("tilestream_evictions_total") == 8
 
 
+def test_several_engines_are_added_up_and_the_busiest_one_is_told_of():
+    metrics = Metrics()
+    value = metrics.registry.get_sample_value
+    metrics.step_done(1, 0.1, EngineReport(evictions=3, store_bytes=10, store_pages=1), engine=0)
+    metrics.step_done(1, 0.1, EngineReport(evictions=2, store_bytes=5, store_pages=2), engine=1)
+    metrics.step_done(1, 0.1, EngineReport(evictions=4, store_bytes=7, store_pages=1), engine=0)
+    metrics.engine_reported(EngineReport(evictions=0, store_bytes=1, restarts=1), engine=1)
+    assert value("tilestream_evictions_total") == 6 and value("tilestream_engine_restarts_total") == 1
+    assert value("tilestream_feature_store_bytes") == 8 and value("tilestream_feature_store_pages") == 1
+    assert value("tilestream_step_seconds_count") == 3  # a report without a step is not one
+    metrics.load(1, 0.5, 1.2, engine=0)
+    metrics.load(0, 1.0, 0.4, engine=1)
+    assert value("tilestream_overload_level") == 1 and value("tilestream_budget_scale_ratio") == 0.5
+    metrics.load(0, 0.9, 0.3, engine=0)
+    assert value("tilestream_overload_level") == 0 and value("tilestream_demand_ratio") == 0.4
+
+
 def test_a_device_that_does_not_tell_has_no_series():
     metrics = Metrics()
     metrics.step_done(1, 0.05, EngineReport())

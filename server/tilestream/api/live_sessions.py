@@ -86,7 +86,7 @@ class LiveSessions:
             session.session_id, options.model.name, options.include_confidence, options.include_bins
         )
         try:
-            await asyncio.wrap_future(services.engine_loop.open(spec, options.weight))
+            await asyncio.wrap_future(services.engines.open(spec, options.weight))
         except BaseException as problem:
             gone = isinstance(problem, asyncio.CancelledError)
             self._close(live, CloseCause.DISCONNECTED if gone else CloseCause.ERROR)
@@ -155,7 +155,7 @@ class LiveSessions:
         self._stop_waiting(live)
         self._by_token.pop(_digest(live.token), None)
         live.pipeline.close()
-        self._services.engine_loop.release(live.session.session_id)
+        self._services.engines.release(live.session.session_id)
         self._services.registry.close(live.session, cause)
 
 

@@ -82,7 +82,7 @@ class FramePipeline:
             self.on_answer()
 
     def _withdraw(self, ticket: Ticket) -> bool:
-        if not self._services.engine_loop.withdraw(self._session.session_id, ticket.frame_id):
+        if not self._services.engines.withdraw(self._session.session_id, ticket.frame_id):
             return False
         self._computing.pop(ticket.frame_id, None)
         return True
@@ -129,7 +129,7 @@ class FramePipeline:
             ticket.submitted,
             droppable=self.inbox.policy is not QueuePolicy.WAIT,
         )
-        if not self._services.engine_loop.offer(ready):
+        if not self._services.engines.offer(ready):
             del self._computing[ticket.frame_id]
             ticket.drop(DropReason.ENGINE_ERROR, "the engine does not know this session")
 

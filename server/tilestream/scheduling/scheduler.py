@@ -156,6 +156,11 @@ class Scheduler:
             del self._ready[session_id]
         return found
 
+    def begin_anew(self) -> None:
+        """The engine has lost all features: every session's next frame has to be computed in full."""
+        for queue in self._queues.values():
+            queue.fresh = True
+
     def waiting(self) -> int:
         """Frames that wait for their turn."""
         return sum(len(queue.frames) for queue in self._ready.values())

@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 
 from tilestream.messages import EngineReport, FrameStats
+from tilestream.telemetry.engine_totals import EngineTotals
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.05, 0.066, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -49,7 +50,8 @@ class Metrics:
         self._clock = clock
         self._begin = clock()
         self._recent: deque[_Sample] = deque(maxlen=10_000)
-        self._evictions_seen = 0
+        self._engines = EngineTotals()
+        self._loads: dict[int, tuple[int, float, float]] = {}
         ProcessCollector(registry=self.registry)
         self._define_frames()
         self._define_reuse()
@@ -118,6 +120,7 @@ class Metrics:
         self._budget_scale = self._gauge("budget_scale_ratio", "What budgets are multiplied with, 0..1.")
         self._demand = self._gauge("demand_ratio", "Engine time that the offered frames would take, 1 = all.")
         self._evictions = self._counter("evictions", "Sessions whose features were evicted.")
+        self._restarts = self._counter("engine_restarts", "Engine processes that died and were replaced.")
         self._store_bytes = self._gauge("feature_store_bytes", "Features held, bytes.")
         self._store_limit = self._gauge("feature_store_limit_bytes", "Room for features, bytes.")
         self._store_pages = self._gauge("feature_store_pages", "Pages held.")
@@ -174,21 +177,23 @@ class Metrics:
         if not stats.key_frame:
             self._distortion.observe(stats.mean_distortion)
 
-    def step_done(self, sessions: int, seconds: float, report: EngineReport | None) -> None:
-        """The engine computed a step; ``report`` is None where it did not get that far."""
+    def step_done(self, sessions: int, seconds: float, report: EngineReport | None, engine: int = 0) -> None:
+        """An engine computed a step; ``report`` is None where it did not get that far."""
         self._step_sessions.observe(sessions)
         self._step_seconds.observe(seconds)
-        if report is None:
-            return
-        self._step_tiles.observe(report.tiles)
-        # The engine counts from its own start: a smaller number is that of a new one.
-        new = report.evictions - self._evictions_seen
-        self._evictions.inc(new if new >= 0 else report.evictions)
-        self._evictions_seen = report.evictions
-        self._store_bytes.set(report.store_bytes)
-        self._store_limit.set(report.store_limit_bytes)
-        self._store_pages.set(report.store_pages)
-        self._store_page_limit.set(report.store_limit_pages)
+        if report is not None:
+            self._step_tiles.observe(report.tiles)
+            self.engine_reported(report, engine)
+
+    def engine_reported(self, report: EngineReport, engine: int = 0) -> None:
+        """How an engine is doing."""
+        evictions, restarts = self._engines.update(engine, report)
+        self._evictions.inc(evictions)
+        self._restarts.inc(restarts)
+        self._store_bytes.set(self._engines.sum("store_bytes"))
+        self._store_limit.set(self._engines.sum("store_limit_bytes"))
+        self._store_pages.set(self._engines.sum("store_pages"))
+        self._store_page_limit.set(self._engines.sum("store_limit_pages"))
         for gauge, value in (
             (self._device_memory, report.device_memory_bytes),
             (self._device_limit, report.device_memory_limit_bytes),
@@ -197,11 +202,13 @@ class Metrics:
             if value is not None:
                 gauge.labels(report.device).set(value)
 
-    def load(self, level: int, scale: float, demand: float) -> None:
-        """What the scheduler does about the load."""
-        self._load_level.set(level)
-        self._budget_scale.set(scale)
-        self._demand.set(demand)
+    def load(self, level: int, scale: float, demand: float, engine: int = 0) -> None:
+        """What a scheduler does about its engine's load; the metrics tell of the busiest engine."""
+        self._loads[engine] = (level, scale, demand)
+        levels, scales, demands = zip(*self._loads.values(), strict=True)
+        self._load_level.set(max(levels))
+        self._budget_scale.set(min(scales))
+        self._demand.set(max(demands))
 
     def frame_scheduled(self, lag: float) -> None:
         """A frame was computed whose step began ``lag`` seconds after it was handed over."""
