@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -20,11 +21,14 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     start_http_server,
 )
 
 from tilestream.messages import EngineReport, FrameStats
 from tilestream.telemetry.calls import CallCounters
+
+disable_created_metrics()  # a series beside every other one that says when it began: nobody asks for them
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.05, 0.066, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -40,6 +44,8 @@ _STAGES = ("queue", "decode", "motion", "gate", "backbone", "head", "encode")
 _CAUSES = ("finished", "client_error", "disconnected", "idle", "max_age", "shutdown", "error")
 _REFUSALS = ("full", "overloaded", "shutdown", "engine")
 
+_Metric = TypeVar("_Metric", Counter, Histogram)
+
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
@@ -49,6 +55,20 @@ class _Sample:
     units_computed: int
     units_total: int
     budget: float
+
+
+class _Series(dict[str, _Metric]):
+    """The series of a metric with one label, by its value: looking one up there takes as long as counting."""
+
+    def __init__(self, metric: _Metric, values: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._metric: _Metric = metric
+        for value in values:
+            self[value] = metric.labels(value)
+
+    def __missing__(self, value: str) -> _Metric:
+        series = self[value] = self._metric.labels(value)
+        return series
 
 
 class Metrics:
@@ -67,13 +87,11 @@ class Metrics:
         self._define_engine()
         self.calls = CallCounters(self.registry)
 
-    def _counter(
-        self, name: str, text: str, labels: Sequence[str] = (), values: Sequence[str] = ()
-    ) -> Counter:
-        counter = Counter(f"tilestream_{name}", text, labels, registry=self.registry)
-        for value in values:
-            counter.labels(value)
-        return counter
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"tilestream_{name}", text, registry=self.registry)
+
+    def _counters(self, name: str, text: str, label: str, values: Sequence[str] = ()) -> _Series[Counter]:
+        return _Series(Counter(f"tilestream_{name}", text, [label], registry=self.registry), values)
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(f"tilestream_{name}", text, labels, registry=self.registry)
@@ -85,27 +103,23 @@ class Metrics:
 
     def _define_frames(self) -> None:
         self._received = self._counter("frames_received", "Frames accepted from clients.")
-        self._completed = self._counter("frames_completed", "Frames answered with a mask.", ["kind"], _KINDS)
-        self._dropped = self._counter("frames_dropped", "Frames answered DROPPED.", ["reason"], _DROPS)
-        self._invalid = self._counter("frames_invalid", "Frames answered INVALID.", ["reason"], _FAULTS)
+        self._completed = self._counters("frames_completed", "Frames answered with a mask.", "kind", _KINDS)
+        self._dropped = self._counters("frames_dropped", "Frames answered DROPPED.", "reason", _DROPS)
+        self._invalid = self._counters("frames_invalid", "Frames answered INVALID.", "reason", _FAULTS)
         self._unanswered = self._counter("frames_unanswered", "Frames whose session ended before an answer.")
         self._jpeg_bytes = self._counter("jpeg_bytes", "Encoded frames accepted, bytes.")
         self._mask_bytes = self._counter("mask_bytes", "Encoded masks and confidence maps sent, bytes.")
         self._latency = self._histogram(
             "frame_latency_seconds", "From a frame's arrival to its answer, frames with a mask.", _SECONDS
         )
-        self._stages = self._histogram(
-            "stage_seconds", "Time per stage, frames with a mask.", _SECONDS, ["stage"]
-        )
-        for stage in _STAGES:
-            self._stages.labels(stage)
+        stages = self._histogram("stage_seconds", "Time per stage, frames with a mask.", _SECONDS, ["stage"])
+        self._stages = _Series(stages, _STAGES)
         fps = self._gauge("fps", "Frames answered with a mask per second, last 5 seconds.")
         fps.set_function(self.fps)
 
     def _define_reuse(self) -> None:
-        labels = ["stride"]
-        self._units_computed = self._counter("block_units_computed", "Block units computed.", labels)
-        self._units_dropped = self._counter("block_units_dropped", "Block units dropped.", labels)
+        self._units_computed = self._counters("block_units_computed", "Block units computed.", "stride")
+        self._units_dropped = self._counters("block_units_dropped", "Block units dropped.", "stride")
         drop_rate = self._gauge("block_drop_rate_ratio", "Dropped block units of all, last 5 seconds.")
         drop_rate.set_function(self.block_drop_rate)
         budget = self._gauge("block_budget_ratio", "Mean budget of the frames of the last 5 seconds.")
@@ -118,10 +132,10 @@ class Metrics:
         self._sessions = self._gauge("sessions", "Sessions open.")
         self._sessions_limit = self._gauge("sessions_limit", "Most sessions at a time.")
         self._sessions_opened = self._counter("sessions_opened", "Sessions opened.")
-        self._sessions_closed = self._counter("sessions_closed", "Sessions closed.", ["cause"], _CAUSES)
+        self._sessions_closed = self._counters("sessions_closed", "Sessions closed.", "cause", _CAUSES)
         self._sessions_suspended = self._gauge("sessions_suspended", "Open sessions without a stream.")
         self._sessions_resumed = self._counter("sessions_resumed", "Lost sessions that went on.")
-        self._sessions_refused = self._counter("sessions_refused", "Sessions refused.", ["reason"], _REFUSALS)
+        self._sessions_refused = self._counters("sessions_refused", "Sessions refused.", "reason", _REFUSALS)
 
     def _define_engine(self) -> None:
         self._step_seconds = self._histogram("step_seconds", "Time of an engine step.", _SECONDS)
@@ -164,20 +178,20 @@ class Metrics:
     ) -> None:
         """A frame got its answer, which was sent; ``latency`` and ``stages`` in seconds."""
         if status == "dropped":
-            self._dropped.labels(reason).inc()
+            self._dropped[reason].inc()
         elif status == "invalid":
-            self._invalid.labels(reason).inc()
+            self._invalid[reason].inc()
         if stats is None:
             return
-        self._completed.labels("key" if stats.key_frame else "partial").inc()
+        self._completed["key" if stats.key_frame else "partial"].inc()
         self._mask_bytes.inc(mask_bytes)
         self._latency.observe(latency)
         for stage, seconds in stages.items():
-            self._stages.labels(stage).observe(seconds)
+            self._stages[stage].observe(seconds)
         self._recent.append(_Sample(self._clock(), stats.units_computed, stats.units_total, stats.budget))
         for stride, (computed, total) in stats.units_by_stride.items():
-            self._units_computed.labels(str(stride)).inc(computed)
-            self._units_dropped.labels(str(stride)).inc(total - computed)
+            self._units_computed[str(stride)].inc(computed)
+            self._units_dropped[str(stride)].inc(total - computed)
         if not stats.key_frame:
             self._distortion.observe(stats.mean_distortion)
 
@@ -225,7 +239,7 @@ class Metrics:
 
     def session_closed(self, cause: str) -> None:
         """A session that was open is not any more."""
-        self._sessions_closed.labels(cause).inc()
+        self._sessions_closed[cause].inc()
         self._sessions.dec()
 
     def sessions_suspended(self, count: int) -> None:
@@ -238,7 +252,7 @@ class Metrics:
 
     def session_refused(self, reason: str) -> None:
         """A session could not be had."""
-        self._sessions_refused.labels(reason).inc()
+        self._sessions_refused[reason].inc()
 
     def server_started(self, version: str, device: str, precision: str, max_sessions: int) -> None:
         """What serves."""
