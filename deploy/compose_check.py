@@ -1,8 +1,8 @@
 """Looks at the compose stack from outside: build, up, stream, compare with Prometheus, overload, kill, down.
 
-Run it as ``python -m deploy.compose_check``. Needs a Docker engine (``DOCKER_HOST``) with Compose. Where there
-is none but dockerd is installed and we are root, one is started, and taken away again. Base images have to be
-there or to be pullable.
+Run it as ``python -m deploy.compose_check``. Needs a Docker engine (``DOCKER_HOST``) with Compose. Where
+there is none but dockerd is installed and we are root, one is started, and taken away again. Base images have
+to be there or to be pullable.
 """
 
 from __future__ import annotations
