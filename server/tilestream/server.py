@@ -38,7 +38,8 @@ from tilestream.v1 import segmentation_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+_DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SegmentationService"]
+SERVICE = _DESCRIPTOR.full_name
 _POLL = 0.02  # seconds between looks at what is left while shutting down
 _LAST_STEP = 0.2  # seconds for a step that runs when the grace period is over
 _LAST_ANSWERS = 1.0  # seconds for statuses that are on their way when the grace period is over
@@ -75,7 +76,7 @@ class Server:
         self._media_pool = ThreadPoolExecutor(settings.media_threads, thread_name_prefix="media")
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
-            interceptors=[MetricsInterceptor(SERVICE, self.metrics), ErrorInterceptor(SERVICE)],
+            interceptors=[MetricsInterceptor(_DESCRIPTOR, self.metrics.calls), ErrorInterceptor(SERVICE)],
             options=_channel_options(settings),
             # Sessions, and some room for questions and for streams that have not sent their config.
             maximum_concurrent_rpcs=2 * settings.max_sessions + 64,

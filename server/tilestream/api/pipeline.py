@@ -74,8 +74,11 @@ class FramePipeline:
     def close(self) -> None:
         """Stop all work of this session; what still comes for it is ignored. Idempotent."""
         self._services.router.remove(self._session.session_id)
+        self._services.metrics.frames_unanswered(len(self.inbox))
         for ticket in self.inbox.unanswered():
             ticket.drop(DropReason.SHUTDOWN)
+        while len(self.inbox):
+            self.inbox.pop()
 
     def _on_answer(self) -> None:
         if self.on_answer is not None:
