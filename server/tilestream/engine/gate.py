@@ -76,9 +76,12 @@ class Gate(Protocol):
     """Decides frame by frame. Keeps nothing between frames, so that one gate serves all sessions.
 
     ``needs_cells``: whether it wants ``GateInput.cells``, which cost 1.5 ms per frame.
+    ``reuses_features``: False if it only ever keeps all bins or none. Then labels are all that is reused, and
+    sessions have no features.
     """
 
     needs_cells: bool
+    reuses_features: bool
 
     def decide(self, frame: GateInput) -> GateDecision:
         """What to compute of ``frame``. A scene cut is a key frame. The same input, the same answer."""
@@ -93,6 +96,7 @@ class EveryKGate:
     """
 
     needs_cells = False
+    reuses_features = False
 
     def __init__(self, k: int | None = None) -> None:
         if k is not None and k < 1:
@@ -119,6 +123,7 @@ class ThresholdGate:
     """
 
     needs_cells = False
+    reuses_features = True
 
     def __init__(
         self, threshold: float = THRESHOLD, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT
@@ -147,6 +152,7 @@ class BudgetGate:
     """
 
     needs_cells = False
+    reuses_features = True
 
     def __init__(
         self, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT, max_age: float = MAX_AGE

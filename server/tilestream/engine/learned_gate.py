@@ -34,6 +34,7 @@ class RiskGate:
 
     def __init__(self, *, spread: bool = False, quiet: float = QUIET) -> None:
         self._spread, self._quiet = spread, quiet
+        self.reuses_features = spread
 
     def risk(self, frame: GateInput) -> Float32Array:
         """Expected share of wrong pixels of every bin, float32 [bins_h, bins_w]."""

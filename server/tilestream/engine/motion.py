@@ -180,10 +180,18 @@ def displace(
     source: npt.NDArray[Any], flow: Float32Array, interpolation: int = cv2.INTER_LINEAR
 ) -> npt.NDArray[Any]:
     """As :func:`warp`, on any grid: ``flow`` float32 [h, w, 2] (x, y) in pixels of ``source``."""
-    sources = _grid(flow.shape[0], flow.shape[1]) + flow
     # the annotation of map2 does not know that it may be missing
     empty: Any = None
-    return cv2.remap(source, sources, empty, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    flags = interpolation | cv2.WARP_RELATIVE_MAP
+    return cv2.remap(source, flow, empty, flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def chained(flow: Float32Array, earlier: Float32Array | None) -> Float32Array:
+    """``flow`` to the frame before and ``earlier`` from there on, in one: float32 [h, w, 2] like both.
+
+    ``earlier`` None: there is nothing before that frame.
+    """
+    return flow if earlier is None else flow + displace(earlier, flow)
 
 
 def continued(array: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
