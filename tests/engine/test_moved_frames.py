@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from support.frames import photo
-from support.reuse_engines import Shift, kept_maps, make_engine, same, step
+from support.reuse_engines import Shift, kept_maps, make_engine, network, same, step
 from tilestream.engine.gate import BudgetGate, EveryKGate, Gate
 from tilestream.engine.learned_gate import RiskGate
-from tilestream.engine.motion import Motion
+from tilestream.engine.motion import DisMotion, Motion
 from tilestream.engine.reuse import ReuseEngine
+from tilestream.engine.streaming import StreamingSegmenter
 
 
 class EveryKWithFeatures(EveryKGate):
@@ -125,3 +126,59 @@ def test_without_features_a_session_that_lost_its_labels_begins_anew(end):
 def test_gates_say_whether_they_reuse_features():
     assert not EveryKGate().reuses_features and not RiskGate().reuses_features
     assert BudgetGate().reuses_features and RiskGate(spread=True).reuses_features
+
+
+# -- still scenes --
+
+
+def scene_at(x: float, width: int = 160, height: int = 128) -> np.ndarray:
+    """A scene with detail, seen from ``x`` pixels further to the right."""
+    wide = cv2.GaussianBlur(photo(width + 40, height, 3), (0, 0), 2)
+    place = np.float32([[1, 0, -x], [0, 1, 0]])
+    return np.ascontiguousarray(cv2.warpAffine(wide, place, (width + 40, height))[:, :width])
+
+
+def noisy(image: np.ndarray, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, 2, image.shape)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def segmenter(gate=None) -> StreamingSegmenter:
+    return StreamingSegmenter(network("split"), 16, gate=gate or EveryKGate(1000), motion=DisMotion())
+
+
+def test_noise_does_not_move_labels():
+    segment = segmenter()
+    first, _ = segment(noisy(scene_at(0), 0))
+    for seed in range(1, 6):
+        labels, stats = segment(noisy(scene_at(0), seed))
+        assert np.array_equal(labels, first) and not stats.key_frame
+    answer = segment.answer(noisy(scene_at(0), 7))
+    assert (answer.bins.age == 6).all() and not answer.bins.distortion.any()
+
+
+def test_what_moves_too_slowly_to_be_seen_adds_up():
+    """A sixteenth of a pixel per frame is no more than noise; after 96 frames it is 6 pixels."""
+    segment = segmenter()
+    segment(scene_at(0))
+    columns = np.broadcast_to(np.arange(160, dtype=np.uint8), (128, 160))
+    segment.state.labels.replace(columns)  # labels that tell where they were
+    before, moves = columns, 0
+    for index in range(1, 97):
+        labels, _ = segment(scene_at(index / 16))
+        moves, before = moves + (not np.array_equal(labels, before)), labels
+    assert moves < 24
+    found = (labels.astype(int) - columns)[16:-16, 16:-24]
+    assert np.abs(found - 6).mean() < 0.5
+
+
+def test_features_are_reused_beside_a_still_frame():
+    quiet, plain = (make_engine("split", motion=DisMotion()) for _ in range(2))
+    keep = np.zeros((8, 10), dtype=np.bool_)
+    keep[3, 4:8] = True
+    for each in (quiet, plain):
+        step(each, "camera", scene_at(0))
+    for seed in range(3):
+        step(quiet, "camera", noisy(scene_at(0), seed), keep=False)
+    labels = [step(each, "camera", scene_at(0), keep=keep).labels for each in (quiet, plain)]
+    assert np.array_equal(labels[0], labels[1])

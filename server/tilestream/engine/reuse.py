@@ -134,6 +134,8 @@ class ReuseEngine:
             return FrameInFlight(request, state, True, everything)
         motion = self._motion.estimate(previous, state.luma, state.scale)
         signals = state.tracker.advance(previous, state.luma, motion)
+        if motion.still:
+            state.luma = previous
         middle = time.perf_counter()
         state.frames_since_key += 1
         if forced is not None:
