@@ -50,6 +50,8 @@ class GateInput:
     they took more than their share.
     ``cells``: float32 [channels, h, w], see ``CellMaps.features``, for a gate with ``needs_cells``.
     ``motion``: what brought the previous frame here.
+    ``still_frames``: how many frames in a row, this one the last, have shown nothing new but noise. What is
+    no older was computed from the same picture.
     """
 
     signals: BinSignals
@@ -59,6 +61,7 @@ class GateInput:
     credit: float = 0.0
     cells: Float32Array | None = None
     motion: Motion | None = None
+    still_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)

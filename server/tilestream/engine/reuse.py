@@ -134,6 +134,7 @@ class ReuseEngine:
             return FrameInFlight(request, state, True, everything)
         motion = self._motion.estimate(previous, state.luma, state.scale)
         signals = state.tracker.advance(previous, state.luma, motion)
+        state.still_frames = state.still_frames + 1 if motion.still else 0
         if motion.still:
             state.luma = previous
         middle = time.perf_counter()
@@ -149,6 +150,7 @@ class ReuseEngine:
                 state.credit + request.budget,
                 state.cells.features(state.tracker, motion, state.luma) if self.gate.needs_cells else None,
                 motion,
+                state.still_frames,
             )
             decision = self.gate.decide(known)
             keep, key = decision.keep, decision.key_frame

@@ -37,6 +37,7 @@ class SessionState:
         self.luma: UInt8Array | None = None
         self.cells = CellMaps(height, width, program.nodes[program.output].channels)
         self.frames_since_key = 0
+        self.still_frames = 0  # in a row, that showed nothing new but noise
         self.credit = 0.0
         self.owner = -1
         self.ready = False
