@@ -13,7 +13,12 @@ from tilestream.models import list_models
 
 
 def main() -> int:
-    commands = [["bench.dense_runtimes"], ["bench.reuse_speed"], ["bench.motion_error"]]
+    commands = [
+        ["bench.dense_runtimes"],
+        ["bench.reuse_speed"],
+        ["bench.motion_error"],
+        ["bench.standing_car"],
+    ]
     commands += [["bench.server_overhead", "--model", model] for model in list_models()]
     for command in commands:
         print(f"\n=== {' '.join(command)}", flush=True)
@@ -43,7 +48,14 @@ def table() -> str:
 
 
 def _body(record: dict[str, Any]) -> list[str]:
-    for key, table in (("results", _runtimes), ("reuse", _reuse), ("points", _points), ("motion", _motion)):
+    tables = {
+        "results": _runtimes,
+        "reuse": _reuse,
+        "points": _points,
+        "motion": _motion,
+        "standing": _standing,
+    }
+    for key, table in tables.items():
         if key in record:
             return table(record)
     skip = {"command", "date", "machine"}
@@ -64,7 +76,7 @@ def _runtimes(record: dict[str, Any]) -> list[str]:
 def _reuse(record: dict[str, Any]) -> list[str]:
     """Speed-up over the dense network by share of kept bins, and what is not the network, in % of it."""
     ratios = list(record["reuse"][0]["overhead_share_of_dense"])
-    columns = ["key frame", *ratios]
+    columns = ["key frame", "labels only", *ratios]
     lines = [f"| speed-up by share kept | dense ms | {' | '.join(columns)} | MB per session |"]
     lines += ["|---" * (len(columns) + 3) + "|"]
     for r in record["reuse"]:
@@ -91,6 +103,14 @@ def _motion(record: dict[str, Any]) -> list[str]:
     return lines + [
         f"| {name} | {' | '.join(str(found[key]) for key in keys)} |"
         for name, found in record["motion"].items()
+    ]
+
+
+def _standing(record: dict[str, Any]) -> list[str]:
+    keys = list(record["standing"][0])
+    lines = [f"| {' | '.join(keys)} |", "|---" * len(keys) + "|"]
+    return lines + [
+        f"| {' | '.join(str(value) for value in found.values())} |" for found in record["standing"]
     ]
 
 

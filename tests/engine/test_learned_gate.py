@@ -14,7 +14,7 @@ from tilestream.engine.cells import SIGNALS
 from tilestream.engine.distortion import BinSignals
 from tilestream.engine.gate import GateInput
 from tilestream.engine.gate_weights import load_gate, save_gate
-from tilestream.engine.learned_gate import MAX_AGE, LearnedGate, load_gate_named
+from tilestream.engine.learned_gate import MAX_AGE, STILL_AGE, LearnedGate, load_gate_named
 from tilestream.engine.risk import RiskNet
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import EngineError
@@ -73,6 +73,38 @@ def test_nothing_is_computed_where_nothing_would_be_wrong():
         gate = LearnedGate(risk_net(), 64, spread=spread, quiet=1.1)
         assert not gate.decide(frame_of(0, 1.0)).keep.any()
         assert gate.decide(frame_of(0, 0.0, scene_cut=True)).key_frame
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_what_was_computed_from_the_same_picture_is_not_computed_again(spread):
+    gate = LearnedGate(risk_net(), 64, spread=spread, quiet=0.0)
+    frame = frame_of(0, 1.0)
+    age = np.full(BINS, 40, dtype=np.float32)
+    age[1:] = 20
+    signals = dataclasses.replace(frame.signals, age=age)
+    for still, expected in ((0, 12), (19, 12), (20, 4), (39, 4), (40, 0), (1000, 0)):
+        keep = gate.decide(dataclasses.replace(frame, signals=signals, still_frames=still)).keep[0]
+        assert keep.sum() == (expected if spread or expected == 0 else 12)
+        assert keep[0].all() == (expected > 0)
+    old = dataclasses.replace(frame.signals, age=np.full(BINS, STILL_AGE + 1, dtype=np.float32))
+    assert gate.decide(dataclasses.replace(frame, signals=old, still_frames=1000)).keep.all()
+
+
+def test_a_standing_car_costs_nothing_and_a_driving_one_does():
+    module = network("split")
+    with torch.no_grad():
+        classes = module(torch.zeros(1, 3, 64, 64)).shape[1]
+    gate = LearnedGate(risk_net(0, classes), 16, quiet=0.0)
+    segment = StreamingSegmenter(module, 16, 0.5, gate=gate)
+    scene = photo(64 + 40, 64, 0)
+    random = np.random.default_rng(0)
+    standing = [
+        np.clip(scene[:, :64] + random.normal(0, 1.5, (64, 64, 1)), 0, 255).astype(np.uint8)
+        for _ in range(20)
+    ]
+    assert sum(segment(image)[1].key_frame for image in standing) == 1
+    driving = [np.ascontiguousarray(scene[:, left : left + 64]) for left in range(2, 42, 2)]
+    assert sum(segment(image)[1].key_frame for image in driving) >= 8
 
 
 @pytest.mark.parametrize("spread", [False, True])

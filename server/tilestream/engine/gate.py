@@ -50,6 +50,8 @@ class GateInput:
     they took more than their share.
     ``cells``: float32 [channels, h, w], see ``CellMaps.features``, for a gate with ``needs_cells``.
     ``motion``: what brought the previous frame here.
+    ``still_frames``: how many frames in a row, this one the last, have shown nothing new but noise. What is
+    no older was computed from the same picture.
     """
 
     signals: BinSignals
@@ -59,6 +61,7 @@ class GateInput:
     credit: float = 0.0
     cells: Float32Array | None = None
     motion: Motion | None = None
+    still_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,12 @@ class Gate(Protocol):
     """Decides frame by frame. Keeps nothing between frames, so that one gate serves all sessions.
 
     ``needs_cells``: whether it wants ``GateInput.cells``, which cost 1.5 ms per frame.
+    ``reuses_features``: False if it only ever keeps all bins or none. Then labels are all that is reused, and
+    sessions have no features.
     """
 
     needs_cells: bool
+    reuses_features: bool
 
     def decide(self, frame: GateInput) -> GateDecision:
         """What to compute of ``frame``. A scene cut is a key frame. The same input, the same answer."""
@@ -93,6 +99,7 @@ class EveryKGate:
     """
 
     needs_cells = False
+    reuses_features = False
 
     def __init__(self, k: int | None = None) -> None:
         if k is not None and k < 1:
@@ -119,6 +126,7 @@ class ThresholdGate:
     """
 
     needs_cells = False
+    reuses_features = True
 
     def __init__(
         self, threshold: float = THRESHOLD, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT
@@ -147,6 +155,7 @@ class BudgetGate:
     """
 
     needs_cells = False
+    reuses_features = True
 
     def __init__(
         self, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT, max_age: float = MAX_AGE

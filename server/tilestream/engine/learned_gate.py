@@ -22,6 +22,11 @@ MAX_AGE = 16.0
 features that are moved for longer drift without anything telling."""
 
 
+STILL_AGE = 150.0
+"""Frames, ten seconds at 15 Hz, after which the risk counts even where nothing but noise was seen since, so
+that what is too faint to be told from noise does not stay unseen for long."""
+
+
 class RiskGate:
     """Spends the budget on what would be wrong, and none of it on what would not.
 
@@ -34,6 +39,7 @@ class RiskGate:
 
     def __init__(self, *, spread: bool = False, quiet: float = QUIET) -> None:
         self._spread, self._quiet = spread, quiet
+        self.reuses_features = spread
 
     def risk(self, frame: GateInput) -> Float32Array:
         """Expected share of wrong pixels of every bin, float32 [bins_h, bins_w]."""
@@ -44,15 +50,19 @@ class RiskGate:
         keep = np.zeros(frame.signals.age.shape, dtype=np.bool_)
         if frame.signals.scene_cut:
             return _decision(frame, ~keep)
-        risk = self.risk(frame)
+        unchanged = (frame.signals.age <= min(frame.still_frames, STILL_AGE)) & (frame.still_frames > 0)
+        if unchanged.all():
+            return _decision(frame, keep)
+        # Of the same picture the network would say the same; what noise makes it say is no more right.
+        risk = np.where(unchanged, np.float32(0), self.risk(frame))
         if frame.budget <= 0 or risk.mean() < self._quiet:
             return _decision(frame, keep)
         if not self._spread:
             keep[...] = frame.credit >= 1.0 - 1e-6
             return _decision(frame, keep)
         affordable = int(np.floor(max(frame.credit, 0.0) * keep.size + 1e-6))
-        overdue = frame.signals.age > MAX_AGE
-        wanted = min(affordable, int(np.count_nonzero((risk >= self._quiet) | overdue)))
+        overdue = (frame.signals.age > MAX_AGE) & ~unchanged
+        wanted = min(affordable, int(np.count_nonzero((risk >= self._quiet) & ~unchanged | overdue)))
         order = np.lexsort((-risk.ravel(), -np.where(overdue, frame.signals.age, 0).ravel()))
         return _decision(frame, first_bins(order, wanted, keep.shape))
 
