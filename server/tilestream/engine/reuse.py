@@ -197,6 +197,7 @@ class ReuseEngine:
         for index, frame in enumerate(frames):
             started = time.perf_counter()
             labels = frame.state.labels
+            frame.moved = _labels_without(frame)
             readback.add([plane[index] for plane in result.planes[: labels.planes]], labels.replace)
             self._keep_key_frame(frame, result, index, busy)
             storing = time.perf_counter() - started
@@ -225,6 +226,8 @@ class ReuseEngine:
         if any(part.stage_count for part in parts):
             result = self._partial.run(parts, any(frame.state.labels.planes > 1 for frame in frames))
             tables = result.table_seconds
+            for frame in frames:
+                frame.moved = frame.state.labels.plane(0)
             readback.add(result.planes, lambda *planes: _place_labels(frames, result.tiles, planes))
         middle = time.perf_counter()
         for frame, part in zip(frames, parts, strict=True):
@@ -234,6 +237,18 @@ class ReuseEngine:
         for frame in frames:
             frame.seconds["backbone"] = middle - started
             frame.seconds["tables"] += tables + done - middle
+
+
+def _labels_without(frame: FrameInFlight) -> UInt8Array | None:
+    """The labels that a key frame would have had as a partial one that keeps nothing.
+
+    None where they were of no use to anyone: straight after a key frame, or at a scene cut.
+    """
+    state, motion = frame.state, frame.motion
+    if motion is None or frame.signals is None or frame.signals.scene_cut or state.frames_since_key < 2:
+        return None
+    state.labels.move(motion.flow, motion.scale)
+    return state.labels.plane(0)
 
 
 def _place_labels(frames: list[FrameInFlight], tiles: TileSet, planes: tuple[UInt8Array, ...]) -> None:
