@@ -14,7 +14,7 @@ from tilestream.engine.cells import SIGNALS
 from tilestream.engine.distortion import BinSignals
 from tilestream.engine.gate import GateInput
 from tilestream.engine.gate_weights import load_gate, save_gate
-from tilestream.engine.learned_gate import MAX_AGE, LearnedGate, load_gate_named
+from tilestream.engine.learned_gate import CHECK_AFTER, MAX_AGE, LearnedGate, load_gate_named
 from tilestream.engine.risk import RiskNet
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import EngineError
@@ -30,10 +30,11 @@ def risk_net(seed: int = 0, classes: int = CLASSES) -> RiskNet:
     return RiskNet(classes).eval()
 
 
-def frame_of(seed: int, credit: float, *, scene_cut: bool = False) -> GateInput:
-    zero = np.zeros(BINS, dtype=np.float32)
+def frame_of(seed: int, credit: float, *, scene_cut: bool = False, pixels: float = 5.0) -> GateInput:
+    """A frame that moves by so many pixels."""
+    zero, motion = np.zeros(BINS, dtype=np.float32), np.full(BINS, pixels, dtype=np.float32)
     cells = np.random.default_rng(seed).random((len(SIGNALS) + CLASSES, 11, 15), dtype=np.float32)
-    signals = BinSignals(zero, zero, zero, zero, zero, zero, scene_cut)
+    signals = BinSignals(zero, zero, zero, zero, motion, zero, scene_cut)
     return GateInput(signals, 0.3, 1, 3, credit, cells)
 
 
@@ -73,6 +74,42 @@ def test_nothing_is_computed_where_nothing_would_be_wrong():
         gate = LearnedGate(risk_net(), 64, spread=spread, quiet=1.1)
         assert not gate.decide(frame_of(0, 1.0)).keep.any()
         assert gate.decide(frame_of(0, 0.0, scene_cut=True)).key_frame
+
+
+def with_signals(frame: GateInput, **signals: np.ndarray) -> GateInput:
+    return dataclasses.replace(frame, signals=dataclasses.replace(frame.signals, **signals))
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_nothing_is_computed_where_nothing_moves_or_changes(spread):
+    gate = LearnedGate(risk_net(), 64, spread=spread)
+    standing = frame_of(0, 1.0, pixels=0.3)
+    assert gate.decide(frame_of(0, 1.0)).keep.any() and not gate.decide(standing).keep.any()
+    assert not gate.risk(standing).any()
+    changed = np.zeros(BINS, dtype=np.float32)
+    changed[1, 2] = 20.0  # such as a pedestrian in front of the car
+    decision = gate.decide(with_signals(standing, distortion=changed))
+    assert np.argwhere(decision.risk).tolist() == [[1, 2]] and decision.keep[0, 1, 2]
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_quiet_scene_is_checked_now_and_then_as_far_as_the_credit_goes(spread):
+    gate = LearnedGate(risk_net(), 64, spread=spread)
+    age = np.full(BINS, CHECK_AFTER + 1, dtype=np.float32)
+    assert gate.decide(with_signals(frame_of(0, 1.0, pixels=0), age=age)).keep.all()
+    few = gate.decide(with_signals(frame_of(0, 0.26, pixels=0), age=age)).keep.mean()
+    assert few == (0.25 if spread else 0)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_the_scale_moves_the_threshold_and_is_not_in_the_risk_that_is_told(spread):
+    frame = frame_of(0, 1.0)
+    risk = LearnedGate(risk_net(), 64).risk(frame).mean()
+    gate = LearnedGate(risk_net(), 64, spread=spread, quiet=2 * risk)
+    for scale, computes in ((1.0, False), (3.0, True), (0.5, False)):
+        decision = gate.decide(dataclasses.replace(frame, risk_scale=scale))
+        assert decision.keep.any() == computes
+        assert decision.risk.mean() == pytest.approx(risk)
 
 
 @pytest.mark.parametrize("spread", [False, True])

@@ -16,12 +16,14 @@ class Agreement:
     """What a frame's computed labels say of the moved ones that they replace. Arrays are [bins_h, bins_w].
 
     ``pixels``: int64, how many were compared, 0 where nothing was. ``changed``: int64, how many of these have
-    another label now. ``age``: frames since the compared pixels were computed before, their mean.
+    another label now. ``age``: frames since the compared pixels were computed before, their mean. ``frame``:
+    pixels of the frame.
     """
 
     pixels: npt.NDArray[np.int64]
     changed: npt.NDArray[np.int64]
     age: float
+    frame: int
 
     @property
     def compared(self) -> int:
@@ -55,4 +57,4 @@ def compare(
     wide = np.minimum(bin_size, width - bin_size * np.arange(columns))
     pixels = np.where(where, np.outer(high, wide), 0).astype(np.int64)
     mean_age = float((age * pixels).sum() / pixels.sum())
-    return Agreement(pixels, np.where(where, changed, 0), mean_age)
+    return Agreement(pixels, np.where(where, changed, 0), mean_age, moved.size)

@@ -12,7 +12,7 @@ from tilestream.engine.motion import Motion
 from tilestream.engine.program import TileProgram
 from tilestream.engine.session_state import SessionState
 from tilestream.engine.stage_masks import Mask, stage_masks
-from tilestream.messages import BinAccount, FrameStats, UInt8Array
+from tilestream.messages import BinAccount, Float32Array, FrameStats, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class FrameInFlight:
     """A request on its way through a step.
 
     ``moved``: uint8 [H, W], the labels that it would have without computing anything, where some of them are
-    computed and can tell. ``agreement``: what they told.
+    computed and can tell. ``agreement``: what they told. ``risk``: what the gate had expected.
     """
 
     request: FrameRequest
@@ -60,6 +60,7 @@ class FrameInFlight:
     seconds: dict[str, float] = field(default_factory=dict)
     moved: UInt8Array | None = None
     agreement: Agreement | None = None
+    risk: Float32Array | None = None
 
 
 def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:

@@ -115,6 +115,8 @@ class ReuseEngine:
             frame.state.spend(frame.request.budget, 1.0 - answer.stats.block_drop_rate)
             if self.gate.needs_cells:
                 frame.state.cells.see(answer.labels)
+            if frame.risk is not None and frame.agreement is not None:
+                frame.state.calibration.observe(frame.risk, frame.agreement)
         return answers
 
     def _begin(self, request: FrameRequest) -> FrameInFlight:
@@ -133,6 +135,7 @@ class ReuseEngine:
         signals = state.tracker.advance(previous, state.luma, motion)
         middle = time.perf_counter()
         state.frames_since_key += 1
+        risk = None
         if forced is not None:
             keep, key = forced, False
         else:
@@ -144,13 +147,14 @@ class ReuseEngine:
                 state.credit + request.budget,
                 state.cells.features(state.tracker, motion, state.luma) if self.gate.needs_cells else None,
                 motion,
+                state.calibration.scale,
             )
             decision = self.gate.decide(known)
-            keep, key = decision.keep, decision.key_frame
+            keep, key, risk = decision.keep, decision.key_frame, decision.risk
         if key or keep.mean() >= self.options.dense_above:
             keep, key = everything, True
         seconds = {"motion": middle - started, "gate": time.perf_counter() - middle}
-        return FrameInFlight(request, state, key, keep, motion, signals, seconds)
+        return FrameInFlight(request, state, key, keep, motion, signals, seconds, risk=risk)
 
     def _state(self, request: FrameRequest) -> SessionState:
         """The session's state; a new one for a new session, another size or another kind of answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.engine.calibration import RiskCalibration
 from tilestream.engine.cells import CellMaps
 from tilestream.engine.device import upload
 from tilestream.engine.distortion import DistortionTracker
@@ -38,6 +39,7 @@ class SessionState:
         self.cells = CellMaps(height, width, program.nodes[program.output].channels)
         self.frames_since_key = 0
         self.credit = 0.0
+        self.calibration = RiskCalibration()
         self.owner = -1
         self.maps: dict[int, RowMap] = {}
         self.new_pages: dict[int, Pages] = {}
