@@ -144,6 +144,14 @@ def test_weights_of_another_model_are_refused(tmp_path):
         load_gate(MODEL, tmp_path / "gate.safetensors")
 
 
+def test_weights_of_another_version_are_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("tilestream.engine.gate_weights.SIGNALS", SIGNALS[:-1])
+        save_gate(risk_net(0, 11), MODEL, tmp_path / "gate.safetensors")
+    with pytest.raises(EngineError, match=r"another version.*train-gate"):
+        load_gate(MODEL, tmp_path / "gate.safetensors")
+
+
 def test_what_is_no_gate_is_refused(tmp_path):
     with pytest.raises(EngineError, match="not the weights of a gate"):
         load_gate(MODEL, weights_path(MODEL))
