@@ -16,6 +16,9 @@ METHODS = ("learned", "learned_spread", "baseline", "random", "every_k", "half_r
 
 HALF_RESOLUTION = "half_resolution"
 
+UNLABELLED = ("learned", "learned_spread", "baseline", "random", "every_k")
+"""Those that a video without labels can be played with."""
+
 
 class RandomGate:
     """Any bins, as many as the budget pays for."""
