@@ -52,6 +52,7 @@ def _body(record: dict[str, Any]) -> list[str]:
         "results": _runtimes,
         "reuse": _reuse,
         "points": _points,
+        "clips": _clips,
         "motion": _motion,
         "standing": _standing,
     }
@@ -117,14 +118,38 @@ def _standing(record: dict[str, Any]) -> list[str]:
 def _points(record: dict[str, Any]) -> list[str]:
     dense = record["dense"]
     lines = [f"dense: mIoU {dense['miou']:.4f}, {dense['ms']:.1f} ms", ""]
-    columns = ("method", "budget", "MACs", "points lost", "agreement", "speed-up", "p50 ms", "p99 ms")
+    if record.get("monitor"):
+        lines += [f"rank correlations with the points lost: {record['monitor']}", ""]
+    columns = ["method", "budget", "MACs", "points lost", "agreement", "reuse agreement", "est. wrong"]
+    columns += ["speed-up", "p50 ms", "p99 ms"]
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for p in record["points"]:
         cells = [p["method"], f"{p['budget']:g}", f"{p['macs_ratio']:.3f}", f"{p['miou_loss']:.2f}"]
-        cells += [f"{p['agreement']:.4f}", f"{p['speedup_vs_dense']:.2f}"]
+        cells += [f"{p['agreement']:.4f}", *(_share(p.get(k)) for k in ("reuse_agreement", "reuse_wrong"))]
+        cells += [f"{p['speedup_vs_dense']:.2f}"]
         cells += [f"{p['p50_ms']:.1f}", f"{p['p99_ms']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _clips(record: dict[str, Any]) -> list[str]:
+    columns = ["clip", "method", "budget", "MACs", "agreement", "p5", "reuse agreement", "ms", "speed-up"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for p in record["clips"]:
+        cells = [
+            p["clip"],
+            p["method"],
+            f"{p['budget']:g}",
+            f"{p['macs_ratio']:.3f}",
+            f"{p['agreement']:.4f}",
+        ]
+        cells += [f"{p['agreement_p5']:.4f}", _share(p["reuse_agreement"]), f"{p['ms']:.1f}"]
+        lines.append(f"| {' | '.join([*cells, format(p['speedup_vs_dense'], '.2f')])} |")
+    return lines
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 if __name__ == "__main__":

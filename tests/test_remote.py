@@ -7,6 +7,7 @@ import json
 from rich.console import Console
 from typer.testing import CliRunner
 
+from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import running
 from tilestream.cli import app
@@ -19,17 +20,25 @@ async def command(*words: str, columns: int = 80):
 
 
 async def test_top_shows_the_sessions():
-    async with running() as r:
+    engine = FakeEngine()
+    engine.key_interval = 10
+    async with running(engine) as r:
         address = f"127.0.0.1:{r.server.port}"
         assert json.loads((await command("top", "--json", "--server", address)).output) == {"sessions": []}
         stream = await r.open(camera_id="[red]front")
-        await stream.frame(1, jpeg())
+        await stream.frame(0, jpeg())
         await stream.result()
         (row,) = json.loads((await command("top", "--json", "--server", address)).output)["sessions"]
         assert row["session"] == stream.started.session_id and row["camera"] == "[red]front"
         assert row["frames_ok"] == 1 and row["fps"] > 0 and row["latency_p50"] > 0
         assert row["agreement"] is None and row["block_budget"] == 1.0 and row["block_drop_rate"] == 0
+        for frame_id in (2, 3):  # not key frames
+            await stream.frame(frame_id, jpeg())
+            assert (await stream.result()).reuse.agreement == 0.75
+        (row,) = json.loads((await command("top", "--json", "--server", address)).output)["sessions"]
+        assert row["agreement"] == 0.75
         shown = (await command("top", "--once", "--server", address)).output
+        assert "75.0%" in shown
         assert stream.started.session_id in shown and "[red]front" in shown and "1 session," in shown
 
 

@@ -101,6 +101,11 @@ class FrameStats:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # motion, gate, backbone, head
     # Block units computed and all of them, by the stride of the map they make.
     units_by_stride: dict[int, tuple[int, int]] = field(default_factory=dict)
+    # Reuse agreement: of the pixels that were computed anew, the share that kept their moved label, 0..1.
+    # None: none were that had one. How many pixels, and for how many frames their labels had been moved.
+    agreement: float | None = None
+    agreement_pixels: int = 0
+    agreement_age: float = 0.0
 
     @property
     def distortion(self) -> float:

@@ -230,6 +230,7 @@ class FakeServer(rpc.SegmentationServiceServicer):
                 units_computed=100 if frame.frame_id == 0 else 40,
                 units_dropped=0 if frame.frame_id == 0 else 60,
                 block_budget=0.4,
+                agreement=None if frame.frame_id == 0 else 0.9,
             )
         )
         self._extras(result, config, (image.shape[1], image.shape[0]))

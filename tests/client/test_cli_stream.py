@@ -32,6 +32,7 @@ KEYS = {
     "fps",
     "latency_ms",
     "block_drop_rate",
+    "agreement",
     "key_frames",
     "reconnects",
     "model",
@@ -79,6 +80,7 @@ def test_all_outputs_of_a_folder(serve, folder, tmp_path):
     assert (report["model"], report["device"], report["server_version"]) == ("fake", "cpu", "9.9.9")
     assert (report["width"], report["height"], report["key_frames"]) == (48, 32, 1)
     assert report["block_drop_rate"] == pytest.approx(7 * 60 / 800)
+    assert report["agreement"] == pytest.approx(0.9)
     written = sorted(path.name for path in (tmp_path / "masks").iterdir())
     assert written == ["img_1.png", "img_1.png.png", "img_2.png", *(f"img_{i}.png" for i in range(5, 10))]
     expected = encode_mask(labels_for(9, 48, 32), 1).data

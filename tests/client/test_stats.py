@@ -37,7 +37,7 @@ def test_without_any_there_are_no_percentiles():
 def test_the_account_adds_up(fates, lost):
     model, tally = Model("m"), Tally()
     for index, fate in enumerate(fates):
-        reuse = ReuseStats(index == 0, 25, 75) if fate is FrameStatus.OK else None
+        reuse = ReuseStats(index == 0, 25, 75, agreement=0.5) if fate is FrameStatus.OK else None
         tally.add(Result(index, fate, model, latency=0.02, reuse=reuse))
     tally.sent = len(fates) + lost
     double = Tally()
@@ -49,4 +49,5 @@ def test_the_account_adds_up(fates, lost):
         assert report["frames_sent"] == answered + report["frames_unanswered"] == factor * (len(fates) + lost)
         assert report["fps"] == report["frames_ok"] / 2
         assert each.block_drop_rate == (0.75 if report["frames_ok"] else 0)
+        assert each.agreement == (0.5 if report["frames_ok"] else None)
         assert len(each.latencies) == report["frames_ok"]

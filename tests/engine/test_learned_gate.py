@@ -14,7 +14,7 @@ from tilestream.engine.cells import SIGNALS
 from tilestream.engine.distortion import BinSignals
 from tilestream.engine.gate import GateInput
 from tilestream.engine.gate_weights import load_gate, save_gate
-from tilestream.engine.learned_gate import MAX_AGE, STILL_AGE, LearnedGate, load_gate_named
+from tilestream.engine.learned_gate import CHECK_AFTER, MAX_AGE, LearnedGate, load_gate_named
 from tilestream.engine.risk import RiskNet
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import EngineError
@@ -30,10 +30,11 @@ def risk_net(seed: int = 0, classes: int = CLASSES) -> RiskNet:
     return RiskNet(classes).eval()
 
 
-def frame_of(seed: int, credit: float, *, scene_cut: bool = False) -> GateInput:
-    zero = np.zeros(BINS, dtype=np.float32)
+def frame_of(seed: int, credit: float, *, scene_cut: bool = False, pixels: float = 5.0) -> GateInput:
+    """A frame that moves by so many pixels."""
+    zero, motion = np.zeros(BINS, dtype=np.float32), np.full(BINS, pixels, dtype=np.float32)
     cells = np.random.default_rng(seed).random((len(SIGNALS) + CLASSES, 11, 15), dtype=np.float32)
-    signals = BinSignals(zero, zero, zero, zero, zero, zero, scene_cut)
+    signals = BinSignals(zero, zero, zero, zero, motion, zero, scene_cut)
     return GateInput(signals, 0.3, 1, 3, credit, cells)
 
 
@@ -75,26 +76,47 @@ def test_nothing_is_computed_where_nothing_would_be_wrong():
         assert gate.decide(frame_of(0, 0.0, scene_cut=True)).key_frame
 
 
+def with_signals(frame: GateInput, **signals: np.ndarray) -> GateInput:
+    return dataclasses.replace(frame, signals=dataclasses.replace(frame.signals, **signals))
+
+
 @pytest.mark.parametrize("spread", [False, True])
-def test_what_was_computed_from_the_same_picture_is_not_computed_again(spread):
-    gate = LearnedGate(risk_net(), 64, spread=spread, quiet=0.0)
+def test_nothing_is_computed_where_nothing_moves_or_changes(spread):
+    gate = LearnedGate(risk_net(), 64, spread=spread)
+    standing = frame_of(0, 1.0, pixels=0.3)
+    assert gate.decide(frame_of(0, 1.0)).keep.any() and not gate.decide(standing).keep.any()
+    assert not gate.risk(standing).any()
+    changed = np.zeros(BINS, dtype=np.float32)
+    changed[1, 2] = 20.0  # such as a pedestrian in front of the car
+    decision = gate.decide(with_signals(standing, distortion=changed))
+    assert np.argwhere(decision.risk).tolist() == [[1, 2]] and decision.keep[0, 1, 2]
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_quiet_scene_is_checked_now_and_then_as_far_as_the_credit_goes(spread):
+    gate = LearnedGate(risk_net(), 64, spread=spread)
+    age = np.full(BINS, CHECK_AFTER + 1, dtype=np.float32)
+    assert gate.decide(with_signals(frame_of(0, 1.0, pixels=0), age=age)).keep.all()
+    few = gate.decide(with_signals(frame_of(0, 0.26, pixels=0), age=age)).keep.mean()
+    assert few == (0.25 if spread else 0)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_the_scale_moves_the_threshold_and_is_not_in_the_risk_that_is_told(spread):
     frame = frame_of(0, 1.0)
-    age = np.full(BINS, 40, dtype=np.float32)
-    age[1:] = 20
-    signals = dataclasses.replace(frame.signals, age=age)
-    for still, expected in ((0, 12), (19, 12), (20, 4), (39, 4), (40, 0), (1000, 0)):
-        keep = gate.decide(dataclasses.replace(frame, signals=signals, still_frames=still)).keep[0]
-        assert keep.sum() == (expected if spread or expected == 0 else 12)
-        assert keep[0].all() == (expected > 0)
-    old = dataclasses.replace(frame.signals, age=np.full(BINS, STILL_AGE + 1, dtype=np.float32))
-    assert gate.decide(dataclasses.replace(frame, signals=old, still_frames=1000)).keep.all()
+    risk = LearnedGate(risk_net(), 64).risk(frame).mean()
+    gate = LearnedGate(risk_net(), 64, spread=spread, quiet=2 * risk)
+    for scale, computes in ((1.0, False), (3.0, True), (0.5, False)):
+        decision = gate.decide(dataclasses.replace(frame, risk_scale=scale))
+        assert decision.keep.any() == computes
+        assert decision.risk.mean() == pytest.approx(risk)
 
 
 def test_a_standing_car_costs_nothing_and_a_driving_one_does():
     module = network("split")
     with torch.no_grad():
         classes = module(torch.zeros(1, 3, 64, 64)).shape[1]
-    gate = LearnedGate(risk_net(0, classes), 16, quiet=0.0)
+    gate = LearnedGate(risk_net(0, classes), 16, quiet=1e-6)
     segment = StreamingSegmenter(module, 16, 0.5, gate=gate)
     scene = photo(64 + 40, 64, 0)
     random = np.random.default_rng(0)
@@ -136,6 +158,14 @@ def test_weights_of_another_model_are_refused(tmp_path):
     other.write_bytes(weights_path(MODEL).read_bytes() + b"\0")
     save_gate(risk_net(0, 11), str(other), tmp_path / "gate.safetensors")
     with pytest.raises(EngineError, match=r"trained for other weights.*train-gate"):
+        load_gate(MODEL, tmp_path / "gate.safetensors")
+
+
+def test_weights_of_another_version_are_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("tilestream.engine.gate_weights.SIGNALS", SIGNALS[:-1])
+        save_gate(risk_net(0, 11), MODEL, tmp_path / "gate.safetensors")
+    with pytest.raises(EngineError, match=r"another version.*train-gate"):
         load_gate(MODEL, tmp_path / "gate.safetensors")
 
 

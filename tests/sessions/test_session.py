@@ -108,6 +108,18 @@ def test_stats_roll():
     assert stats.rates(100.0).fps == 0.0
 
 
+def test_the_agreement_of_many_pixels_counts_for_more():
+    stats = SessionStats(opened=0.0)
+    stats.add(ok(25), 0.01, 1.0)
+    assert stats.rates(1.0).agreement is None
+    for now, agreement, pixels in ((2.0, 1.0, 300), (3.0, 0.6, 100), (4.0, None, 0)):
+        found = FrameStats(False, 25, 100, agreement=agreement, agreement_pixels=pixels)
+        stats.add(Answer(Status.OK, stats=found), 0.01, now)
+    assert stats.rates(4.0).agreement == pytest.approx(0.9)
+    assert stats.rates(2.5 + WINDOW_SECONDS).agreement == pytest.approx(0.6)
+    assert stats.rates(100.0).agreement is None
+
+
 def test_stats_of_a_young_session_and_of_a_very_fast_one():
     stats = SessionStats(opened=100.0)
     assert stats.rates(100.0).fps == 0.0

@@ -101,6 +101,8 @@ class FakeEngine:
             budget=job.budget if self.seconds else 1.0,
             stage_seconds={"backbone": 0.001},
             units_by_stride={8: (computed, units)},
+            agreement=None if key else 0.75,
+            agreement_pixels=0 if key else 1000,
         )
 
     def report(self) -> EngineReport:

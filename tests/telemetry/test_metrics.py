@@ -1,6 +1,7 @@
 """What the metrics count, and that their documentation is complete."""
 
 import asyncio
+import math
 import re
 import threading
 from pathlib import Path
@@ -97,7 +98,8 @@ def test_rates_of_the_last_seconds():
     assert value("tilestream_fps") == value("tilestream_block_drop_rate_ratio") == 0
     for _ in range(20):
         now[0] += 0.1
-        stats = FrameStats(False, 25, 100, 3.0, 0.5, units_by_stride={4: (20, 50), 8: (5, 50)})
+        by_stride = {4: (20, 50), 8: (5, 50)}
+        stats = FrameStats(False, 25, 100, 3.0, 0.5, units_by_stride=by_stride)
         metrics.frame_answered("ok", "", 0.03, {"decode": 0.002}, stats, 1000)
     metrics.frame_answered("dropped", "queue_full", 0.5, {"decode": 0.0}, None)
     assert value("tilestream_fps") == pytest.approx(10.0)
@@ -109,7 +111,15 @@ def test_rates_of_the_last_seconds():
     assert value("tilestream_frame_latency_seconds_count") == 20
     assert value("tilestream_stage_seconds_count", {"stage": "decode"}) == 20
     assert value("tilestream_mask_bytes_total") == 20_000
+    assert math.isnan(value("tilestream_reuse_agreement_ratio"))
+    for pixels, agreement in ((300, 1.0), (100, 0.6)):
+        stats = FrameStats(False, 25, 100, 3.0, 0.5, agreement=agreement, agreement_pixels=pixels)
+        metrics.frame_answered("ok", "", 0.03, {}, stats)
+    assert value("tilestream_reuse_agreement_ratio") == pytest.approx(0.9)
+    assert value("tilestream_reuse_compared_pixels_total") == 400
+    assert value("tilestream_reuse_changed_pixels_total") == pytest.approx(40)
     now[0] += 60
+    assert math.isnan(value("tilestream_reuse_agreement_ratio"))
     assert value("tilestream_fps") == value("tilestream_block_budget_ratio") == 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -48,6 +49,7 @@ def test_computing_everything_is_the_dense_network(evaluation):
     assert point.miou == evaluation.dense.miou == 1.0
     assert (point.units_kept, point.macs_ratio, point.agreement, point.key_frames) == (1, 1, 1, 1)
     assert point.miou_by_age == {"0": 1.0}
+    assert point.reuse_agreement is None and point.reuse_wrong is None
 
 
 def test_every_third_frame(evaluation):
@@ -55,6 +57,8 @@ def test_every_third_frame(evaluation):
     assert point.units_kept == pytest.approx(1 / 3) and point.key_frames == pytest.approx(1 / 3)
     assert {"0", "1", "2"} <= set(point.miou_by_age) and point.miou_by_age["0"] == 1.0
     assert point.miou_loss == pytest.approx(100 * (1.0 - point.miou)) and point.agreement < 1
+    assert 0 < point.reuse_agreement < point.agreement  # at the age of 3, older than what is shown
+    assert 0 < point.reuse_wrong < 1
 
 
 def test_the_oracle_computes_what_would_be_wrong():
@@ -85,18 +89,23 @@ def test_unknown_methods_are_named():
 
 
 def test_the_command_writes_what_is_promised(tmp_path):
-    file = tmp_path / "result.json"
+    file, plot = tmp_path / "result.json", tmp_path / "plots" / "plot.png"
     command = ["eval", "stream", "--data", "synthetic:2", "--methods", "every_k", "--budgets", "0.5"]
+    command += ["--standstill", "2x1", "--plot", str(plot)]
     result = CliRunner().invoke(app, [*command, "--precision", "fp32", "--json", str(file)])
     assert result.exit_code == 0, result.output
     record = json.loads(file.read_text())
+    assert record["standstill"] == "2x1" and record["monitor"]["points"] == 1
+    assert cv2.imread(str(plot)) is not None
     assert {"miou", "ms"} <= set(record["dense"])
     wanted = "method budget miou miou_loss units_kept macs_ratio ms speedup_vs_dense speedup_vs_openvino_bf16"
-    wanted += " agreement temporal_consistency miou_by_age p50_ms p99_ms"
+    wanted += " agreement temporal_consistency miou_by_age p50_ms p99_ms iou_by_class reuse_agreement"
     assert set(wanted.split()) <= set(record["points"][0])
 
 
-@pytest.mark.parametrize("wrong", ["--budgets=2", "--methods=nonsense", "--data=/does/not/exist"])
+@pytest.mark.parametrize(
+    "wrong", ["--budgets=2", "--methods=nonsense", "--data=/does/not/exist", "--standstill=x"]
+)
 def test_wrong_arguments_are_told(wrong):
     arguments = ["eval", "stream", "--data", "synthetic:2", wrong]
     result = CliRunner().invoke(app, arguments)

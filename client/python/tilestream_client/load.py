@@ -101,6 +101,7 @@ class LoadReport:
             "frames_skipped": self.skipped,
             "frames_late": self.late,
             "block_drop_rate": round(self.tally.block_drop_rate, 4),
+            "agreement": None if self.tally.agreement is None else round(self.tally.agreement, 4),
             "key_frames": self.tally.key_frames,
             "fairness_jain": round(self.fairness, 4),
             "reconnects": self.reconnects,

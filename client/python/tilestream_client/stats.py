@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tilestream_client.result import FrameStatus, Result
@@ -60,6 +60,8 @@ class Tally:
     key_frames: int = 0
     units_computed: int = 0
     units_dropped: int = 0
+    units_compared: int = 0  # computed in frames with a reuse agreement
+    units_agreed: float = 0.0  # these, times that agreement
     latencies: Latencies = field(default_factory=Latencies)
 
     @property
@@ -71,6 +73,11 @@ class Tally:
     def block_drop_rate(self) -> float:
         """Block units dropped / all of them, over all frames answered with a mask; 0 where there are none."""
         return self.units_dropped / max(1, self.units_computed + self.units_dropped)
+
+    @property
+    def agreement(self) -> float | None:
+        """Reuse agreement, each frame weighted by what it computed; None where nothing could tell."""
+        return self.units_agreed / self.units_compared if self.units_compared else None
 
     def add(self, result: Result, latency: float | None = None) -> None:
         """Count one answer; ``latency`` (seconds) replaces the result's own. Latencies are of OK frames."""
@@ -85,7 +92,7 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Count all of another tally's too."""
-        for name in ("sent", "ok", "dropped", "invalid", "key_frames", "units_computed", "units_dropped"):
+        for name in (each.name for each in fields(self) if each.name != "latencies"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latencies.merge(other.latencies)
 
@@ -106,3 +113,6 @@ class Tally:
             self.key_frames += result.reuse.key_frame
             self.units_computed += result.reuse.units_computed
             self.units_dropped += result.reuse.units_dropped
+            if result.reuse.agreement is not None:
+                self.units_compared += result.reuse.units_computed
+                self.units_agreed += result.reuse.units_computed * result.reuse.agreement

@@ -82,6 +82,7 @@ def _reuse(stats: FrameStats) -> pb.ReuseStats:
         mean_distortion=stats.mean_distortion,
         block_budget=stats.budget,
         macs=stats.macs,
+        agreement=stats.agreement,
     )
 
 
@@ -195,6 +196,7 @@ def session_message(session: Session, now: float) -> pb.Session:
         latency_p99_us=_us(rates.latency_p99),
         block_drop_rate=rates.block_drop_rate,
         block_budget=stats.block_budget,
+        agreement=rates.agreement,
         frames_received=stats.received,
         frames_ok=stats.answered[Status.OK],
         frames_dropped=stats.answered[Status.DROPPED],

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tilestream.engine.agreement import Agreement, compare
 from tilestream.engine.distortion import BinSignals
 from tilestream.engine.motion import Motion
 from tilestream.engine.program import TileProgram
 from tilestream.engine.session_state import SessionState
 from tilestream.engine.stage_masks import Mask, stage_masks
-from tilestream.messages import BinAccount, FrameStats, UInt8Array
+from tilestream.messages import BinAccount, Float32Array, FrameStats, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,11 @@ class FrameAnswer:
 
 @dataclass(slots=True)
 class FrameInFlight:
-    """A request on its way through a step."""
+    """A request on its way through a step.
+
+    ``moved``: uint8 [H, W], the labels that it would have without computing anything, where some of them are
+    computed and can tell. ``agreement``: what they told. ``risk``: what the gate had expected.
+    """
 
     request: FrameRequest
     state: SessionState
@@ -54,6 +59,9 @@ class FrameInFlight:
     motion: Motion | None = None
     signals: BinSignals | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    moved: UInt8Array | None = None
+    agreement: Agreement | None = None
+    risk: Float32Array | None = None
 
 
 def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
@@ -64,6 +72,11 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
     distortion = signals.distortion if signals is not None and compared else zeros
     age = signals.age if signals is not None and compared else zeros
     counts = _bins_by_stage(program, keep)
+    labels = state.labels.plane(0)
+    if frame.moved is not None and signals is not None:
+        made = stage_masks(program, keep)[-1]  # the last stage makes the labels
+        frame.agreement = compare(frame.moved, labels, made, signals.age, program.bin_size)
+    agreement = frame.agreement
     stats = FrameStats(
         key_frame=frame.key,
         units_computed=int(keep.sum()),
@@ -73,6 +86,9 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
         macs=sum(stage.macs * count for stage, count in zip(program.stages, counts, strict=True)),
         stage_seconds=frame.seconds,
         units_by_stride=_units_by_stride(program, keep),
+        agreement=None if agreement is None else agreement.share,
+        agreement_pixels=0 if agreement is None else agreement.compared,
+        agreement_age=0.0 if agreement is None else agreement.age,
     )
     account = BinAccount(
         bin_size=program.bin_size,
@@ -84,7 +100,7 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
         age=np.minimum(np.rint(np.where(keep.any(axis=0), 0, age)), 65535).astype(np.uint16),
     )
     confidence = state.labels.plane(1) if frame.request.want_confidence else None
-    return FrameAnswer(state.labels.plane(0), stats, account, confidence)
+    return FrameAnswer(labels, stats, account, confidence)
 
 
 def _bins_by_stage(program: TileProgram, keep: Mask) -> list[int]:

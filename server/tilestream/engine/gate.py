@@ -50,8 +50,7 @@ class GateInput:
     they took more than their share.
     ``cells``: float32 [channels, h, w], see ``CellMaps.features``, for a gate with ``needs_cells``.
     ``motion``: what brought the previous frame here.
-    ``still_frames``: how many frames in a row, this one the last, have shown nothing new but noise. What is
-    no older was computed from the same picture.
+    ``risk_scale``: how many times as much of the session's computed bins was wrong as its gate had expected.
     """
 
     signals: BinSignals
@@ -61,18 +60,21 @@ class GateInput:
     credit: float = 0.0
     cells: Float32Array | None = None
     motion: Motion | None = None
-    still_frames: int = 0
+    risk_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
     """``keep``: bool [units, bins_h, bins_w], what to compute: all of it in a key frame.
 
-    Masks may share memory between units: not to be written to.
+    Masks may share memory between units: not to be written to. ``risk``: float32 [bins_h, bins_w], the share
+    of pixels that the gate expects to be wrong, before ``risk_scale``; 0 where it does not judge; None if it
+    never does.
     """
 
     key_frame: bool
     keep: BoolArray
+    risk: Float32Array | None = None
 
 
 class Gate(Protocol):

@@ -118,6 +118,8 @@ class ReuseEngine:
             frame.state.spend(frame.request.budget, 1.0 - answer.stats.block_drop_rate)
             if self.gate.needs_cells:
                 frame.state.cells.see(answer.labels)
+            if frame.risk is not None and frame.agreement is not None:
+                frame.state.calibration.observe(frame.risk, frame.agreement)
         return answers
 
     def _begin(self, request: FrameRequest) -> FrameInFlight:
@@ -134,11 +136,11 @@ class ReuseEngine:
             return FrameInFlight(request, state, True, everything)
         motion = self._motion.estimate(previous, state.luma, state.scale)
         signals = state.tracker.advance(previous, state.luma, motion)
-        state.still_frames = state.still_frames + 1 if motion.still else 0
         if motion.still:
             state.luma = previous
         middle = time.perf_counter()
         state.frames_since_key += 1
+        risk = None
         if forced is not None:
             keep, key = forced, False
         else:
@@ -150,14 +152,14 @@ class ReuseEngine:
                 state.credit + request.budget,
                 state.cells.features(state.tracker, motion, state.luma) if self.gate.needs_cells else None,
                 motion,
-                state.still_frames,
+                state.calibration.scale,
             )
             decision = self.gate.decide(known)
-            keep, key = decision.keep, decision.key_frame
+            keep, key, risk = decision.keep, decision.key_frame, decision.risk
         if key or keep.mean() >= self.options.dense_above or (keep.any() and not self._keeps):
             keep, key = everything, True
         seconds = {"motion": middle - started, "gate": time.perf_counter() - middle}
-        return FrameInFlight(request, state, key, keep, motion, signals, seconds)
+        return FrameInFlight(request, state, key, keep, motion, signals, seconds, risk=risk)
 
     def _state(self, request: FrameRequest) -> SessionState:
         """The session's state; a new one for a new session, another size or another kind of answer."""
@@ -205,6 +207,7 @@ class ReuseEngine:
         for index, frame in enumerate(frames):
             started = time.perf_counter()
             labels = frame.state.labels
+            frame.moved = _labels_without(frame)
             readback.add([plane[index] for plane in result.planes[: labels.planes]], labels.replace)
             self._keep_key_frame(frame, result, index, busy)
             storing = time.perf_counter() - started
@@ -233,6 +236,8 @@ class ReuseEngine:
         started = time.perf_counter()
         parts = [partial.frame(f.state, f.request.image, f.keep) for f in frames]
         result = partial.run(parts, any(frame.state.labels.planes > 1 for frame in frames))
+        for frame in frames:
+            frame.moved = frame.state.labels.plane(0)
         readback.add(result.planes, lambda *planes: _place_labels(frames, result.tiles, planes))
         middle = time.perf_counter()
         for frame, part in zip(frames, parts, strict=True):
@@ -242,6 +247,18 @@ class ReuseEngine:
         for frame in frames:
             frame.seconds["backbone"] = middle - started
             frame.seconds["tables"] += result.table_seconds + done - middle
+
+
+def _labels_without(frame: FrameInFlight) -> UInt8Array | None:
+    """The labels that a key frame would have had as a partial one that keeps nothing.
+
+    None where they were of no use to anyone: straight after a key frame, or at a scene cut.
+    """
+    state, motion = frame.state, frame.motion
+    if motion is None or frame.signals is None or frame.signals.scene_cut or state.frames_since_key < 2:
+        return None
+    state.labels.move(motion.flow, motion.scale)
+    return state.labels.plane(0)
 
 
 def _place_labels(frames: list[FrameInFlight], tiles: TileSet, planes: tuple[UInt8Array, ...]) -> None:

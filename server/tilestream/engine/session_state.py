@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.engine.calibration import RiskCalibration
 from tilestream.engine.cells import CellMaps
 from tilestream.engine.device import upload
 from tilestream.engine.distortion import DistortionTracker
@@ -37,8 +38,8 @@ class SessionState:
         self.luma: UInt8Array | None = None
         self.cells = CellMaps(height, width, program.nodes[program.output].channels)
         self.frames_since_key = 0
-        self.still_frames = 0  # in a row, that showed nothing new but noise
         self.credit = 0.0
+        self.calibration = RiskCalibration()
         self.owner = -1
         self.ready = False
         self._maps: dict[int, RowMap] = {}

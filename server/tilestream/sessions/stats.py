@@ -13,12 +13,28 @@ MAX_SAMPLES = 2048  # a bound for very fast sessions
 
 @dataclass(frozen=True, slots=True)
 class SessionRates:
-    """Over the last seconds: frames answered OK per second, seconds, shares 0..1."""
+    """Over the last seconds: frames answered OK per second, seconds, shares 0..1.
+
+    ``agreement``: reuse agreement over all pixels that were compared; None where none were.
+    """
 
     fps: float = 0.0
     latency_p50: float = 0.0
     latency_p99: float = 0.0
     block_drop_rate: float = 0.0
+    agreement: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """A frame answered OK."""
+
+    at: float
+    latency: float
+    units_computed: int
+    units_total: int
+    pixels_compared: int
+    pixels_agreed: float
 
 
 class SessionStats:
@@ -30,15 +46,19 @@ class SessionStats:
         self.block_budget = 0.0  # of the latest frame answered OK
         self.frame_size: tuple[int, int] | None = None  # (width, height) of the latest frame
         self._opened = opened
-        self._samples: deque[tuple[float, float, int, int]] = deque(maxlen=MAX_SAMPLES)
+        self._samples: deque[_Sample] = deque(maxlen=MAX_SAMPLES)
 
     def add(self, answer: Answer, latency: float, now: float) -> None:
         """Count an answer that was sent ``latency`` seconds after its frame arrived."""
         self.answered[answer.status] += 1
         if answer.status is not Status.OK or answer.stats is None:
             return
-        self.block_budget = answer.stats.budget
-        self._samples.append((now, latency, answer.stats.units_computed, answer.stats.units_total))
+        stats = answer.stats
+        self.block_budget = stats.budget
+        agreed = stats.agreement_pixels * (stats.agreement or 0.0)
+        self._samples.append(
+            _Sample(now, latency, stats.units_computed, stats.units_total, stats.agreement_pixels, agreed)
+        )
         self._forget(now)
 
     def rates(self, now: float) -> SessionRates:
@@ -48,18 +68,20 @@ class SessionStats:
         if not samples:
             return SessionRates()
         full = len(samples) == MAX_SAMPLES
-        since = samples[0][0] if full else max(self._opened, now - WINDOW_SECONDS)
-        latencies = sorted(sample[1] for sample in samples)
-        total = sum(sample[3] for sample in samples)
+        since = samples[0].at if full else max(self._opened, now - WINDOW_SECONDS)
+        latencies = sorted(sample.latency for sample in samples)
+        total = sum(sample.units_total for sample in samples)
+        compared = sum(sample.pixels_compared for sample in samples)
         return SessionRates(
             fps=len(samples) / max(now - since, 1e-3),
             latency_p50=percentile(latencies, 0.50),
             latency_p99=percentile(latencies, 0.99),
-            block_drop_rate=1.0 - sum(sample[2] for sample in samples) / total if total else 0.0,
+            block_drop_rate=1.0 - sum(s.units_computed for s in samples) / total if total else 0.0,
+            agreement=sum(s.pixels_agreed for s in samples) / compared if compared else None,
         )
 
     def _forget(self, now: float) -> None:
-        while self._samples and self._samples[0][0] < now - WINDOW_SECONDS:
+        while self._samples and self._samples[0].at < now - WINDOW_SECONDS:
             self._samples.popleft()
 
 

@@ -8,6 +8,7 @@ knows arrives as plain data, so it is the same whether the engine is in this pro
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,6 +57,8 @@ class _Sample:
     units_computed: int
     units_total: int
     budget: float
+    pixels_compared: int
+    pixels_changed: float
 
 
 class _Series(dict[str, _Metric]):
@@ -126,6 +129,14 @@ class Metrics:
         drop_rate.set_function(self.block_drop_rate)
         budget = self._gauge("block_budget_ratio", "Mean budget of the frames of the last 5 seconds.")
         budget.set_function(self.block_budget)
+        self._compared = self._counter(
+            "reuse_compared_pixels", "Pixels computed anew and compared with their moved label."
+        )
+        self._changed = self._counter("reuse_changed_pixels", "Of these, pixels that got another label.")
+        agreement = self._gauge(
+            "reuse_agreement_ratio", "Compared pixels that kept their label, last 5 seconds; NaN without any."
+        )
+        agreement.set_function(self.agreement)
         self._distortion = self._histogram(
             "frame_distortion_luma", "Mean distortion of a partial frame, luma steps 0..255.", _LUMA_STEPS
         )
@@ -191,7 +202,12 @@ class Metrics:
         self._latency.observe(latency)
         for stage, seconds in stages.items():
             self._stages[stage].observe(seconds)
-        self._recent.append(_Sample(self._clock(), stats.units_computed, stats.units_total, stats.budget))
+        compared, changed = stats.agreement_pixels, stats.agreement_pixels * (1.0 - (stats.agreement or 0.0))
+        self._compared.inc(compared)
+        self._changed.inc(changed)
+        self._recent.append(
+            _Sample(self._clock(), stats.units_computed, stats.units_total, stats.budget, compared, changed)
+        )
         for stride, (computed, total) in stats.units_by_stride.items():
             self._units_computed[str(stride)].inc(computed)
             self._units_dropped[str(stride)].inc(total - computed)
@@ -280,6 +296,12 @@ class Metrics:
         """Mean budget of the frames of the last seconds; 0 without frames."""
         window = self._window()
         return sum(sample.budget for sample in window) / len(window) if window else 0.0
+
+    def agreement(self) -> float:
+        """Reuse agreement over the last seconds; NaN where nothing was compared."""
+        window = self._window()
+        compared = sum(sample.pixels_compared for sample in window)
+        return 1.0 - sum(sample.pixels_changed for sample in window) / compared if compared else math.nan
 
     def _window(self) -> list[_Sample]:
         since = self._clock() - _WINDOW

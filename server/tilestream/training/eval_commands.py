@@ -1,4 +1,4 @@
-"""The commands ``tilestream eval stills`` and ``tilestream eval stream``."""
+"""The commands ``tilestream eval stills``, ``tilestream eval stream`` and ``tilestream eval clips``."""
 
 from __future__ import annotations
 
@@ -12,22 +12,33 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision, has_fast_bf16
 from tilestream.messages import EngineError, UInt8Array
 from tilestream.models import ModelError, load_model
+from tilestream.training.clip_commands import eval_clips
 from tilestream.training.datasets import open_dataset
 from tilestream.training.datasets.base import DatasetError
 from tilestream.training.evaluation import evaluate_stills
-from tilestream.training.reports import print_stills, public_name
+from tilestream.training.plots import plot_points
+from tilestream.training.reports import (
+    monitor_correlations,
+    parse_shares,
+    print_stills,
+    print_stream,
+    public_name,
+)
 from tilestream.training.rivals import openvino
-from tilestream.training.stream_evaluation import DenseScore, StreamEvaluation, StreamPoint
+from tilestream.training.standstill import WithStops, parse_stops
+from tilestream.training.stream_evaluation import StreamEvaluation
 from tilestream.training.stream_methods import HALF_RESOLUTION, METHODS
 
 console = Console(stderr=True)
 eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
+
+
+eval_app.command("clips")(eval_clips)
 
 
 @eval_app.callback()
@@ -81,21 +92,28 @@ def eval_stream(
     ] = "0.5,0.33,0.25,0.15,0.1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    standstill: Annotated[
+        str | None, typer.Option(help="FRAMESxTIMES: so often in the clip, hold a frame for so long (20x3).")
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw mIoU against ms here (PNG).")] = None,
 ) -> None:
     """Play labelled frames as one video and score every one, for every method and budget."""
     source = data if ":" in data else f"camvid:{data}"
     try:
-        shares = [_share(text) for text in budgets.split(",")]
+        shares = parse_shares(budgets)
         names = methods.split(",")
         if unknown := [name for name in names if name not in METHODS]:
             raise ValueError(f"no method is called {unknown[0]!r}; there are {', '.join(METHODS)}")
         place = choose_device(device)
         chosen, _ = choose_precision(precision, place)  # type: ignore[arg-type]
+        clip = open_dataset(source, split)
+        if standstill is not None:
+            clip = WithStops(clip, *parse_stops(standstill))
         evaluation = StreamEvaluation(
             load_model(model),
             model,
-            open_dataset(source, split),
+            clip,
             device=device,
             precision=chosen,  # type: ignore[arg-type]
             rival=_rival(place),
@@ -108,7 +126,10 @@ def eval_stream(
     except (ValueError, DatasetError, ModelError, EngineError) as error:
         console.print(f"[red]error:[/] {error}")
         raise typer.Exit(1) from None
-    _print_stream(f"{model} on {public_name(source)} {split}, {chosen}", evaluation.dense, points)
+    title = f"{model} on {public_name(source)} {split}, {chosen}" + (f", {standstill}" if standstill else "")
+    print_stream(title, evaluation.dense, points)
+    if plot is not None:
+        plot_points(plot, title, evaluation.dense, points)
     if json_path is not None:
         record = {
             "model": model,
@@ -117,17 +138,12 @@ def eval_stream(
             "precision": chosen,
             "device": str(place),
             "threads": torch.get_num_threads(),
+            "standstill": standstill,
             "dense": asdict(evaluation.dense),
+            "monitor": monitor_correlations(points),
             "points": [asdict(point) for point in points],
         }
         _write(json_path, record)
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0.0 < share <= 1.0:
-        raise ValueError(f"budget {text}; allowed: above 0, at most 1")
-    return share
 
 
 def _rival(place: torch.device) -> Callable[[nn.Module, UInt8Array], Callable[[], object]] | None:
@@ -135,38 +151,6 @@ def _rival(place: torch.device) -> Callable[[nn.Module, UInt8Array], Callable[[]
     if place.type != "cpu" or not has_fast_bf16(place) or find_spec("openvino") is None:
         return None
     return lambda network, image: openvino(network, image, "bf16")
-
-
-def _print_stream(title: str, dense: DenseScore, points: list[StreamPoint]) -> None:
-    columns = (
-        "method",
-        "budget",
-        "units",
-        "MACs",
-        "mIoU",
-        "loss",
-        "agreement",
-        "ms",
-        "p50",
-        "p99",
-        "speed-up",
-    )
-    table = Table(*columns, title=f"{title}: dense {dense.miou:.4f}, {dense.ms:.1f} ms")
-    for p in points:
-        table.add_row(
-            p.method,
-            f"{p.budget:g}",
-            f"{p.units_kept:.3f}",
-            f"{p.macs_ratio:.3f}",
-            f"{p.miou:.4f}",
-            f"{p.miou_loss:+.2f}",
-            f"{p.agreement:.4f}",
-            f"{p.ms:.1f}",
-            f"{p.p50_ms:.1f}",
-            f"{p.p99_ms:.1f}",
-            f"{p.speedup_vs_dense:.2f}",
-        )
-    Console().print(table)
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

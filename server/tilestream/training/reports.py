@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isnan
+
 from rich.console import Console
 from rich.table import Table
 
+from tilestream.training.clip_evaluation import ClipPoint
 from tilestream.training.evaluation import StillsReport
+from tilestream.training.monitor import rank_correlation
+from tilestream.training.stream_evaluation import DenseScore, StreamPoint
 
 
 def print_stills(title: str, report: StillsReport) -> None:
@@ -14,6 +20,82 @@ def print_stills(title: str, report: StillsReport) -> None:
     for name, value in report.iou.items():
         table.add_row(name, "-" if value is None else f"{value:.3f}")
     Console().print(table)
+
+
+def print_stream(title: str, dense: DenseScore, points: Sequence[StreamPoint]) -> None:
+    """A table of one evaluation on a labelled video."""
+    columns = (
+        "method",
+        "budget",
+        "units",
+        "MACs",
+        "mIoU",
+        "loss",
+        "agreement",
+        "reuse agr.",
+        "ms",
+        "p50",
+        "p99",
+    )
+    table = Table(*columns, "speed-up", title=f"{title}: dense {dense.miou:.4f}, {dense.ms:.1f} ms")
+    for p in points:
+        known = "" if p.reuse_agreement is None else f"{p.reuse_agreement:.4f}"
+        cells = [p.method, f"{p.budget:g}", f"{p.units_kept:.3f}", f"{p.macs_ratio:.3f}", f"{p.miou:.4f}"]
+        cells += [f"{p.miou_loss:+.2f}", f"{p.agreement:.4f}", known]
+        table.add_row(
+            *cells, *(f"{ms:.1f}" for ms in (p.ms, p.p50_ms, p.p99_ms)), f"{p.speedup_vs_dense:.2f}"
+        )
+    Console().print(table)
+
+
+def print_clips(title: str, points: Sequence[ClipPoint]) -> None:
+    """A table of one evaluation on unlabelled videos."""
+    columns = (
+        "clip",
+        "method",
+        "budget",
+        "MACs",
+        "agreement",
+        "p5",
+        "reuse agr.",
+        "dense ms",
+        "ms",
+        "speed-up",
+    )
+    table = Table(*columns, title=title)
+    for p in points:
+        known = "" if p.reuse_agreement is None else f"{p.reuse_agreement:.4f}"
+        cells = [p.clip, p.method, f"{p.budget:g}", f"{p.macs_ratio:.3f}", f"{p.agreement:.4f}"]
+        cells += [f"{p.agreement_p5:.4f}", known, f"{p.dense_ms:.1f}", f"{p.ms:.1f}"]
+        table.add_row(*cells, f"{p.speedup_vs_dense:.2f}")
+    Console().print(table)
+
+
+def monitor_correlations(points: Sequence[StreamPoint]) -> dict[str, float | int | None]:
+    """How well what the engine knows without labels orders the points by their true loss, rank correlations.
+
+    ``agreement_with_dense`` needs the dense labels: it is what the others can be compared with.
+    """
+    known = [point for point in points if point.reuse_wrong is not None]
+    losses = [point.miou_loss for point in known]
+    found: dict[str, float | int | None] = {"points": len(known)}
+    for name, values in (
+        ("reuse_agreement", [-(point.reuse_agreement or 0.0) for point in known]),
+        ("reuse_wrong", [point.reuse_wrong or 0.0 for point in known]),
+        ("agreement_with_dense", [-point.agreement for point in known]),
+    ):
+        correlation = rank_correlation(values, losses)
+        found[name] = None if isnan(correlation) else correlation
+    return found
+
+
+def parse_shares(text: str) -> list[float]:
+    """Comma-separated budgets. Raises ValueError where one is none."""
+    shares = [float(part) for part in text.split(",")]
+    for share in shares:
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"budget {share:g}; allowed: above 0, at most 1")
+    return shares
 
 
 def public_name(text: str) -> str:

@@ -22,6 +22,7 @@ from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import UInt8Array
 from tilestream.training.datasets.base import Sample, SegmentationDataset
 from tilestream.training.metrics import ConfusionMatrix
+from tilestream.training.monitor import Monitor
 from tilestream.training.stream_methods import HALF_RESOLUTION, OracleGate, make_method
 
 _WARM_UP = 3  # frames whose times do not count
@@ -35,7 +36,9 @@ class StreamPoint:
     ``agreement``: share of pixels labelled as by the dense network. ``temporal_consistency``: share of the
     visible pixels whose label is that of where they were in the previous frame. ``miou_by_age``: by frames
     since the pixel's bin was computed, from that age up to the next. ``speedup_vs_dense``: of the whole clip;
-    dense and method took turns frame by frame.
+    dense and method took turns frame by frame. ``reuse_agreement`` and ``reuse_wrong``: what the engine knows
+    without labels, see :class:`Monitor`; None without reuse. ``risk_scale``: what the session's closed loop
+    ended with.
     """
 
     method: str
@@ -54,6 +57,9 @@ class StreamPoint:
     p50_ms: float
     p99_ms: float
     key_frames: float
+    reuse_agreement: float | None
+    reuse_wrong: float | None
+    risk_scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class _Tally:
     consistent: list[float]
     seconds: list[float]
     dense_seconds: list[float]
+    monitor: Monitor
+    risk_scale: float = 1.0
 
 
 class StreamEvaluation:
@@ -131,11 +139,16 @@ class StreamEvaluation:
             float(p50),
             float(p99),
             keys,
+            tally.monitor.agreement,
+            tally.monitor.wrong,
+            tally.risk_scale,
         )
 
     def _tally(self) -> _Tally:
         count = len(self._classes)
-        return _Tally(ConfusionMatrix(count), defaultdict(lambda: ConfusionMatrix(count)), [], [], [], [])
+        return _Tally(
+            ConfusionMatrix(count), defaultdict(lambda: ConfusionMatrix(count)), [], [], [], [], Monitor()
+        )
 
     def _gated(self, method: str, budget: float) -> _Tally:
         gate: Gate = make_method(method, self._name, self._bin_size)
@@ -153,6 +166,7 @@ class StreamEvaluation:
             answer = segment.answer(image)
             tally.seconds.append(time.perf_counter() - started)
             stats = answer.stats
+            tally.monitor.add(stats, answer.labels.size)
             key_macs = stats.macs if stats.key_frame else key_macs
             self._add(tally, index, answer.labels, previous)
             agreement = float((answer.labels == self._dense_labels[index]).mean())
@@ -161,6 +175,8 @@ class StreamEvaluation:
             age = answer.bins.age.repeat(self._bin_size, axis=0).repeat(self._bin_size, axis=1)
             self._add_ages(tally, index, answer.labels, age[: image.shape[0], : image.shape[1]])
             previous = answer.labels
+        if segment.state is not None:
+            tally.risk_scale = segment.state.calibration.scale
         return tally
 
     def _halved(self) -> _Tally:

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 
 from tilestream.engine.gate import BudgetGate, EveryKGate, Gate, GateDecision, GateInput
-from tilestream.engine.learned_gate import RiskGate, load_gate_named
+from tilestream.engine.learned_gate import QUIET, RiskGate, load_gate_named
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import Float32Array, UInt8Array
 
@@ -15,6 +15,9 @@ METHODS = ("learned", "learned_spread", "baseline", "random", "every_k", "half_r
 """``baseline``: the gate by distortion and age. ``oracle``: knows the dense labels."""
 
 HALF_RESOLUTION = "half_resolution"
+
+UNLABELLED = ("learned", "learned_spread", "baseline", "random", "every_k")
+"""Those that a video without labels can be played with."""
 
 
 class RandomGate:
@@ -39,8 +42,8 @@ class OracleGate(RiskGate):
 
     needs_cells = False
 
-    def __init__(self, bin_size: int, *, spread: bool = True) -> None:
-        super().__init__(spread=spread)
+    def __init__(self, bin_size: int, *, spread: bool = True, quiet: float = QUIET) -> None:
+        super().__init__(spread=spread, quiet=quiet)
         self._bin = bin_size
         self._segment: StreamingSegmenter | None = None
         self._dense: UInt8Array | None = None

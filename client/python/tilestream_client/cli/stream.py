@@ -101,6 +101,7 @@ class _Progressed:
         return {
             **self.tally.report(self.seconds),
             "block_drop_rate": round(self.tally.block_drop_rate, 4),
+            "agreement": None if self.tally.agreement is None else round(self.tally.agreement, 4),
             "key_frames": self.tally.key_frames,
             "reconnects": self.reconnects,
             **self.facts,
