@@ -40,12 +40,17 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """What the engine has to know of a session before its first frame."""
+    """What the engine has to know of a session before its first frame.
+
+    ``phase``: 0..1, how much of a whole frame's budget it begins with. Sessions that begin together do not
+    all come to their next whole frame at the same time if their phases differ.
+    """
 
     session_id: str
     model: str
     want_confidence: bool = False
     want_bins: bool = False
+    phase: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tilestream.api.services import Services
 from tilestream.messages import SessionSpec
 from tilestream.sessions.registry import TooManySessions
 from tilestream.sessions.sent_answers import SentAnswers
-from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState
+from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState, phase_of
 from tilestream.v1 import segmentation_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,11 @@ class LiveSessions:
         log.info("session opened", extra={"session": session.session_id, "camera": options.camera_id})
         live = LiveSession(session, services, identity)
         spec = SessionSpec(
-            session.session_id, options.model.name, options.include_confidence, options.include_bins
+            session.session_id,
+            options.model.name,
+            options.include_confidence,
+            options.include_bins,
+            phase_of(options.camera_id),
         )
         try:
             await asyncio.wrap_future(services.engines.open(spec, options.weight))

@@ -129,6 +129,7 @@ class TorchEngine:
                 budget=job.budget,
                 want_confidence=self._sessions[job.session_id].want_confidence,
                 retain=job.budget < 1.0,
+                phase=self._sessions[job.session_id].phase,
             )
             for job in jobs
         ]

@@ -6,7 +6,15 @@ import numpy as np
 
 from tilestream.engine.cells import CELL
 from tilestream.engine.distortion import BinSignals
-from tilestream.engine.gate import BoolArray, Gate, GateDecision, GateInput, first_bins, make_gate
+from tilestream.engine.gate import (
+    BoolArray,
+    Gate,
+    GateDecision,
+    GateInput,
+    first_bins,
+    make_gate,
+    pays_for_whole,
+)
 from tilestream.engine.gate_weights import load_gate
 from tilestream.engine.risk import RiskNet
 from tilestream.messages import Float32Array
@@ -62,7 +70,7 @@ class RiskGate:
         if frame.budget <= 0 or (risk.mean() < self._quiet and not unchecked):
             return _decision(frame, keep, expected)
         if not self._spread:
-            keep[...] = frame.credit >= 1.0 - 1e-6
+            keep[...] = pays_for_whole(frame)
             return _decision(frame, keep, expected)
         affordable = int(np.floor(max(frame.credit, 0.0) * keep.size + 1e-6))
         overdue = frame.signals.age > MAX_AGE

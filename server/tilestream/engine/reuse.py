@@ -168,7 +168,7 @@ class ReuseEngine:
         state = self._sessions.get(request.session_id)
         if state is None or state.size != (height, width) or state.labels.planes < planes:
             self.release(request.session_id)
-            state = SessionState(self.program, height, width, planes)
+            state = SessionState(self.program, height, width, planes, request.phase)
             self._sessions[request.session_id] = state
         state.owner = self.store.touch(request.session_id)
         return state

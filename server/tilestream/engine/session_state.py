@@ -26,9 +26,13 @@ class SessionState:
     """One session. ``planes``: 1 for labels, 2 for labels and confidence.
 
     ``ready``: whether the labels, and the features if it keeps any, are those of an earlier frame.
+    ``credit``: key frames' worth of budget saved up, ``phase`` at first; the first frame, which has nothing
+    to reuse, is not charged.
     """
 
-    def __init__(self, program: TileProgram, height: int, width: int, planes: int) -> None:
+    def __init__(
+        self, program: TileProgram, height: int, width: int, planes: int, phase: float = 0.0
+    ) -> None:
         self._program = program
         self.size = (height, width)
         self.bins = program.bins(height, width)
@@ -38,7 +42,8 @@ class SessionState:
         self.luma: UInt8Array | None = None
         self.cells = CellMaps(height, width, program.nodes[program.output].channels)
         self.frames_since_key = 0
-        self.credit = 0.0
+        self.credit = phase
+        self._charged = False
         self.calibration = RiskCalibration()
         self.owner = -1
         self.ready = False
@@ -48,7 +53,9 @@ class SessionState:
 
     def spend(self, budget: float, share: float) -> None:
         """Account for a frame that was allowed ``budget`` and computed ``share`` of its units."""
-        self.credit = min(max(self.credit + budget - share, -MAX_CREDIT), MAX_CREDIT)
+        if self._charged:
+            self.credit = min(max(self.credit + budget - share, -MAX_CREDIT), MAX_CREDIT)
+        self._charged = True
 
     @property
     def tiles(self) -> int:

@@ -110,7 +110,7 @@ class EngineLoop:
         def command(engine: Engine) -> None:
             engine.open(spec)
             with self._wake:
-                self._scheduler.add(spec.session_id, weight, spec.model)
+                self._scheduler.add(spec.session_id, weight, spec.model, spec.phase)
 
         return self._call(command)
 
