@@ -76,7 +76,7 @@ def _runtimes(record: dict[str, Any]) -> list[str]:
 def _reuse(record: dict[str, Any]) -> list[str]:
     """Speed-up over the dense network by share of kept bins, and what is not the network, in % of it."""
     ratios = list(record["reuse"][0]["overhead_share_of_dense"])
-    columns = ["key frame", "labels only", *ratios]
+    columns = ["key frame", *ratios, "labels only, key frame", "labels only, 0%"]
     lines = [f"| speed-up by share kept | dense ms | {' | '.join(columns)} | MB per session |"]
     lines += ["|---" * (len(columns) + 3) + "|"]
     for r in record["reuse"]:
