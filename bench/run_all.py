@@ -81,7 +81,10 @@ def _reuse(record: dict[str, Any]) -> list[str]:
     lines += ["|---" * (len(columns) + 3) + "|"]
     for r in record["reuse"]:
         cells = [f"{r['model']} {r['width']}x{r['height']} {r['precision']}"]
-        cells += [f"{r['timings']['dense']['median_ms']:.1f}", *(f"{r['speedup'][c]:.2f}" for c in columns)]
+        cells += [
+            f"{r['timings']['dense']['median_ms']:.1f}",
+            *(f"{r['speedup'][c]:.2f}" if c in r["speedup"] else "-" for c in columns),
+        ]
         lines.append(f"| {' | '.join(cells)} | {r['bytes_per_session'] / 1e6:.1f} |")
     lines += ["", f"| overhead at 25 %, % of dense time | {' | '.join(OVERHEAD)} |", "|---" * 5 + "|"]
     for r in record["reuse"]:
