@@ -77,12 +77,15 @@ def _runtimes(record: dict[str, Any]) -> list[str]:
 def _reuse(record: dict[str, Any]) -> list[str]:
     """Speed-up over the dense network by share of kept bins, and what is not the network, in % of it."""
     ratios = list(record["reuse"][0]["overhead_share_of_dense"])
-    columns = ["key frame", "labels only", *ratios]
+    columns = ["key frame", *ratios, "labels only, key frame", "labels only, 0%"]
     lines = [f"| speed-up by share kept | dense ms | {' | '.join(columns)} | MB per session |"]
     lines += ["|---" * (len(columns) + 3) + "|"]
     for r in record["reuse"]:
         cells = [f"{r['model']} {r['width']}x{r['height']} {r['precision']}"]
-        cells += [f"{r['timings']['dense']['median_ms']:.1f}", *(f"{r['speedup'][c]:.2f}" for c in columns)]
+        cells += [
+            f"{r['timings']['dense']['median_ms']:.1f}",
+            *(f"{r['speedup'][c]:.2f}" if c in r["speedup"] else "-" for c in columns),
+        ]
         lines.append(f"| {' | '.join(cells)} | {r['bytes_per_session'] / 1e6:.1f} |")
     lines += ["", f"| overhead at 25 %, % of dense time | {' | '.join(OVERHEAD)} |", "|---" * 5 + "|"]
     for r in record["reuse"]:

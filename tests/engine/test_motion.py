@@ -91,11 +91,12 @@ def test_no_pyramid_is_too_deep_for_a_small_thumbnail(finest_scale, shape):
     assert motion.flow.shape == (*shape, 2) and np.isfinite(motion.flow).all()
 
 
+@pytest.mark.parametrize("patch_means", [False, True])
 @pytest.mark.parametrize("step", [-25, 25])
-def test_a_change_of_exposure_is_no_motion(step):
+def test_a_change_of_exposure_is_no_motion(step, patch_means):
     previous, current = moved_pair(3, -2)
     current = np.clip(current.astype(int) + step, 0, 255).astype(np.uint8)
-    motion = DisMotion().estimate(previous, current, 2)
+    motion = DisMotion(patch_means=patch_means).estimate(previous, current, 2)
     error = np.linalg.norm(motion.flow - np.float32([3, -2]), axis=2)[16:-16, 16:-16]
     assert np.median(error) < 0.25
     assert np.mean(error < 0.5) > 0.95

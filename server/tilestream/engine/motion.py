@@ -34,15 +34,6 @@ mIoU, and 0.4 / 1.8 / 4.7 with full resolution. DIS's better presets bring 0.1 p
 time.
 """
 
-_PATCH_STRIDE = 5
-"""Pixels between the patches that DIS matches; its presets have 4.
-
-With it, and without taking each patch's mean off, flow costs two thirds, and labels moved for 1 / 3 / 6
-frames are 0.0 / 0.1 / 0.5 points of mIoU better than with the preset. What means were good for, a change of
-exposure, is taken out of the whole frame before: without that, jumps of up to 8 steps from frame to frame
-cost 1.0 / 1.5 / 1.8 points.
-"""
-
 STILL_DIFFERENCE = 3.0
 """Luma steps, mean over 8 x 8 pixels, up to which two thumbnails show the same and differ by noise."""
 
@@ -123,11 +114,21 @@ class DisMotion:
         preset: int = cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
         finest_scale: int = _FINEST_SCALE,
         occluded_difference: float = OCCLUDED_DIFFERENCE,
+        patch_stride: int = 5,
+        patch_means: bool = False,
     ) -> None:
         """``finest_scale``: the pyramid level to stop at (0: the thumbnail itself), each a factor of 2.
 
-        ``occluded_difference``: in luma steps, see :data:`OCCLUDED_DIFFERENCE`.
+        ``occluded_difference``: in luma steps, see :data:`OCCLUDED_DIFFERENCE`. ``patch_stride``: pixels
+        between the patches that are matched; ``patch_means``: whether they are matched whatever their means
+        are. DIS's presets have 4 and True. The defaults cost two thirds of that and move labels better, by
+        0.0 / 0.1 / 0.5 points of mIoU after 1 / 3 / 6 frames. But flow without means is where the luma fits,
+        whether or not that is the motion, and what it leaves tells less of which bins to compute.
+        A change of exposure is taken out of the whole frame where means are not: otherwise, jumps of up to
+        8 steps from frame to frame cost 1.0 / 1.5 / 1.8 points.
         """
+        self._patch_stride = patch_stride
+        self._patch_means = patch_means
         self._preset = preset
         self._finest_scale = finest_scale
         self._min_side = _PATCH << max(1, finest_scale)
@@ -146,10 +147,11 @@ class DisMotion:
             # small images make DIS change its own settings for good
             self._dis = cv2.DISOpticalFlow.create(self._preset)
             self._dis.setFinestScale(self._finest_scale)
-            self._dis.setPatchStride(_PATCH_STRIDE)
-            self._dis.setUseMeanNormalization(False)
+            self._dis.setPatchStride(self._patch_stride)
+            self._dis.setUseMeanNormalization(self._patch_means)
             self._shape = current.shape
-        flow = np.asarray(self._dis.calc(current, _exposed_as(current, previous), None), dtype=np.float32)
+        source = previous if self._patch_means else _exposed_as(current, previous)
+        flow = np.asarray(self._dis.calc(current, source, None), dtype=np.float32)
         residual = np.asarray(cv2.absdiff(current, displace(previous, flow)), dtype=np.uint8)
         return Motion(flow, self._occluded(residual, flow), scale, residual)
 

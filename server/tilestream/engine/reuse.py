@@ -63,10 +63,13 @@ class ReuseEngine:
         motion: MotionEstimator | None = None,
     ) -> None:
         self.options = options or ReuseOptions()
-        self.gate, self._motion = gate or BudgetGate(), motion or DisMotion()
+        self.gate = gate or BudgetGate()
+        self._keeps = self.gate.reuses_features
+        # where bins are chosen, by what motion leaves, it has to be the better one
+        for_bins = DisMotion(patch_stride=4, patch_means=True)
+        self._motion = motion or (for_bins if self._keeps else DisMotion())
         self.program = lower(module, self.options.bin_size)
         normalize = Normalizer(mean, std, device, dtype)
-        self._keeps = self.gate.reuses_features
         self.dense = DenseExecutor(module, device, dtype, self.program, normalize, keep=self._keeps)
         self.store = FeatureStore(self.program, self.options.store_bytes * self._keeps, device, dtype)
         self._partial: PartialStep | None = None
