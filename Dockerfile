@@ -9,7 +9,7 @@ FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python3 -m venv --without-pip /opt/tilestream
 WORKDIR /src
-COPY constraints.txt ./
+COPY constraints.txt deploy/trim.sh ./
 
 FROM build AS torch-cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -25,11 +25,14 @@ FROM torch-cpu AS build-cpu
 COPY pyproject.toml README.md LICENSE ./
 COPY server server
 RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt '.[otel]'
+# The second command shows that nothing is missing.
+RUN ./trim.sh /opt/tilestream && /opt/tilestream/bin/tilestream models
 
 FROM torch-cuda AS build-cuda
 COPY pyproject.toml README.md LICENSE ./
 COPY server server
-RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt '.[otel]'
+RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt '.[otel,cuda]'
+RUN ./trim.sh /opt/tilestream && /opt/tilestream/bin/tilestream models
 
 FROM build-cpu AS build-demo
 COPY client/python client/python
@@ -52,7 +55,8 @@ CMD ["serve"]
 
 FROM runtime AS cuda
 COPY --from=build-cuda /opt/tilestream /opt/tilestream
-ENV TILESTREAM_DEVICE=cuda
+# For the NVIDIA container toolkit, which brings the driver in; "utility" has NVML, for the device's metrics.
+ENV TILESTREAM_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 FROM runtime AS demo
 COPY --from=build-demo /opt/tilestream /opt/tilestream

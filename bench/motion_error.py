@@ -74,8 +74,8 @@ def main() -> None:
     arguments = parser.parse_args()
     exact = ExactMotion()
     estimators: dict[str, MotionEstimator] = {
-        "DIS, stopping at half resolution (the default)": DisMotion(),
-        "DIS, full resolution": DisMotion(finest_scale=0),
+        "DIS (the default)": DisMotion(),
+        "DIS, stopping at half resolution": DisMotion(finest_scale=1),
         "no motion": NoMotion(),
         "exact": exact,
     }

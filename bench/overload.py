@@ -32,11 +32,14 @@ def clip(folder: Path, frames: int = 60) -> list[bytes]:
     return jpegs
 
 
-def load(address: str, folder: Path, sessions: int, fps: float, seconds: float) -> dict[str, Any]:
-    """One run of the load generator, in a process of its own."""
+def load(
+    address: str, folder: Path, sessions: int, fps: float, seconds: float, warmup: float
+) -> dict[str, Any]:
+    """One run of the load generator, in a process of its own; the first ``warmup`` seconds do not count."""
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         command = [sys.executable, "-m", "tilestream_client", "load", "--server", address]
-        command += ["--sessions", str(sessions), "--fps", f"{fps:.4f}", "--seconds", str(seconds)]
+        command += ["--sessions", str(sessions), "--fps", f"{fps:.4f}"]
+        command += ["--seconds", str(warmup + seconds), "--warmup", str(warmup)]
         command += ["--video", str(folder), "--json", report.name]
         # Its status is 1 where frames went unanswered: that is a result here.
         subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
@@ -50,7 +53,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 0.9, 1.5, 3.0])
     parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--settle", type=float, default=0.0, help="seconds of load before what is measured")
+    parser.add_argument("--warmup", type=float, default=5.0, help="seconds of each run that do not count")
     parser.add_argument("--pause", type=float, default=5.0, help="seconds, to let the server calm down")
     parser.add_argument("--gate", default="every_k")
     arguments = parser.parse_args()
@@ -68,10 +71,8 @@ def main() -> None:
                 for share in arguments.loads:
                     for kind, address in (("adaptive", ours), ("pinned", pinned)):
                         fps = share * capacity / sessions
-                        if arguments.settle:
-                            load(address, folder, sessions, fps, arguments.settle)
                         time.sleep(arguments.pause)
-                        report = load(address, folder, sessions, fps, arguments.seconds)
+                        report = load(address, folder, sessions, fps, arguments.seconds, arguments.warmup)
                         runs.append({"server": kind, "sessions": sessions, "load": share, **report})
                         print(kind, sessions, share, json.dumps(report)[:300], flush=True)
     write_result(

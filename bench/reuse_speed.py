@@ -2,7 +2,7 @@
 
 A moving synthetic street is played through one session per keep ratio, and through the dense executor, in
 turns. The bins are the ones that the budget gate chooses in that clip; motion, distortion, gate, tables and
-labels are part of the engine's time.
+labels are part of the engine's time. ``labels only``: the same under a gate that reuses no features.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.turns import Timing, as_records, take_turns, write_result
 from tilestream.engine.dense import DenseExecutor
 from tilestream.engine.device import choose_device, choose_precision
 from tilestream.engine.frame_request import FrameRequest
-from tilestream.engine.gate import BudgetGate
+from tilestream.engine.gate import BudgetGate, EveryKGate, Gate
 from tilestream.engine.reuse import ReuseEngine, ReuseOptions
 from tilestream.messages import FrameStats, UInt8Array
 from tilestream.models import list_models, load_model
@@ -65,7 +65,9 @@ def street(width: int, height: int) -> list[UInt8Array]:
     ]
 
 
-def engine_for(name: str, precision: str, device: str, sessions: int, size: tuple[int, int]) -> ReuseEngine:
+def engine_for(
+    name: str, precision: str, device: str, sessions: int, size: tuple[int, int], gate: Gate | None = None
+) -> ReuseEngine:
     """An engine with room for so many sessions."""
     network, place = load_model(name), choose_device(device)
     dtype = choose_precision(precision, place)[1]  # type: ignore[arg-type]
@@ -74,7 +76,7 @@ def engine_for(name: str, precision: str, device: str, sessions: int, size: tupl
     probe = ReuseEngine(network, place, dtype, mean, std, options).program
     room = 3 * sessions * probe.bytes_per_session(*size, torch.empty(0, dtype=dtype).element_size())
     options = ReuseOptions(dense_above=ALWAYS_PACKED, store_bytes=room)
-    return ReuseEngine(network, place, dtype, mean, std, options, BudgetGate())
+    return ReuseEngine(network, place, dtype, mean, std, options, gate or BudgetGate())
 
 
 def measure(
@@ -89,6 +91,9 @@ def measure(
     dense = DenseExecutor(load_model(name), place, choose_precision(precision, place)[1], engine.program)  # type: ignore[arg-type]
     contenders: dict[str, Callable[[], object]] = {"dense": lambda: dense.labels(clip[0])}
     contenders["key frame"] = lambda: engine.step([FrameRequest("key", clip[0], key=True)])
+    labels_only = engine_for(name, precision, arguments.device, 0, size, EveryKGate())
+    contenders["labels only, key frame"] = lambda: labels_only.step([FrameRequest("key", clip[0], key=True)])
+    contenders["labels only, 0%"] = Session(labels_only, clip, 0.0)
     contenders |= {f"{ratio:.0%}": session for ratio, session in sessions.items()}
     if arguments.openvino and size == (720, 960) and precision == "bf16":
         contenders["OpenVINO bf16 dense"] = openvino(load_model(name), clip[0], "bf16")

@@ -13,7 +13,12 @@ from tilestream.models import list_models
 
 
 def main() -> int:
-    commands = [["bench.dense_runtimes"], ["bench.reuse_speed"], ["bench.motion_error"]]
+    commands = [
+        ["bench.dense_runtimes"],
+        ["bench.reuse_speed"],
+        ["bench.motion_error"],
+        ["bench.standing_car"],
+    ]
     commands += [["bench.server_overhead", "--model", model] for model in list_models()]
     for command in commands:
         print(f"\n=== {' '.join(command)}", flush=True)
@@ -43,13 +48,15 @@ def table() -> str:
 
 
 def _body(record: dict[str, Any]) -> list[str]:
-    for key, table in (
-        ("results", _runtimes),
-        ("reuse", _reuse),
-        ("points", _points),
-        ("clips", _clips),
-        ("motion", _motion),
-    ):
+    tables = {
+        "results": _runtimes,
+        "reuse": _reuse,
+        "points": _points,
+        "clips": _clips,
+        "motion": _motion,
+        "standing": _standing,
+    }
+    for key, table in tables.items():
         if key in record:
             return table(record)
     skip = {"command", "date", "machine"}
@@ -70,12 +77,15 @@ def _runtimes(record: dict[str, Any]) -> list[str]:
 def _reuse(record: dict[str, Any]) -> list[str]:
     """Speed-up over the dense network by share of kept bins, and what is not the network, in % of it."""
     ratios = list(record["reuse"][0]["overhead_share_of_dense"])
-    columns = ["key frame", *ratios]
+    columns = ["key frame", *ratios, "labels only, key frame", "labels only, 0%"]
     lines = [f"| speed-up by share kept | dense ms | {' | '.join(columns)} | MB per session |"]
     lines += ["|---" * (len(columns) + 3) + "|"]
     for r in record["reuse"]:
         cells = [f"{r['model']} {r['width']}x{r['height']} {r['precision']}"]
-        cells += [f"{r['timings']['dense']['median_ms']:.1f}", *(f"{r['speedup'][c]:.2f}" for c in columns)]
+        cells += [
+            f"{r['timings']['dense']['median_ms']:.1f}",
+            *(f"{r['speedup'][c]:.2f}" if c in r["speedup"] else "-" for c in columns),
+        ]
         lines.append(f"| {' | '.join(cells)} | {r['bytes_per_session'] / 1e6:.1f} |")
     lines += ["", f"| overhead at 25 %, % of dense time | {' | '.join(OVERHEAD)} |", "|---" * 5 + "|"]
     for r in record["reuse"]:
@@ -97,6 +107,14 @@ def _motion(record: dict[str, Any]) -> list[str]:
     return lines + [
         f"| {name} | {' | '.join(str(found[key]) for key in keys)} |"
         for name, found in record["motion"].items()
+    ]
+
+
+def _standing(record: dict[str, Any]) -> list[str]:
+    keys = list(record["standing"][0])
+    lines = [f"| {' | '.join(keys)} |", "|---" * len(keys) + "|"]
+    return lines + [
+        f"| {' | '.join(str(value) for value in found.values())} |" for found in record["standing"]
     ]
 
 

@@ -32,8 +32,8 @@ from tilestream_client import Client, MaskEncoding
 
 
 @contextmanager
-def server(*flags: str) -> Iterator[str]:
-    """A server process on a free port; yields its address."""
+def server_process(*flags: str) -> Iterator[tuple[str, int]]:
+    """A server process on a free port; yields its address and its process id."""
     with tempfile.TemporaryDirectory() as folder:
         port_file = Path(folder) / "port"
         command = [sys.executable, "-m", "tilestream", "serve", "--port", "0", "--port-file", str(port_file)]
@@ -43,10 +43,17 @@ def server(*flags: str) -> Iterator[str]:
                 if process.poll() is not None:
                     raise SystemExit("the server did not start")
                 time.sleep(0.05)
-            yield f"127.0.0.1:{port_file.read_text().strip()}"
+            yield f"127.0.0.1:{port_file.read_text().strip()}", process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
+
+
+@contextmanager
+def server(*flags: str) -> Iterator[str]:
+    """A server process; yields its address."""
+    with server_process(*flags) as (address, _):
+        yield address
 
 
 def encode(images: list[UInt8Array]) -> list[bytes]:

@@ -1,49 +1,51 @@
-"""Looks at the compose stack from outside: build, up, stream, compare with Prometheus, kill, come back, down.
+"""Looks at the compose stack from outside: build, up, stream, compare with Prometheus, overload, kill, down.
 
-Needs a Docker engine (``DOCKER_HOST``) with Compose. Where there is none but dockerd is installed and we
-are root, one is started, and taken away again. Base images have to be there or to be pullable.
+Run it as ``python -m deploy.compose_check``. Needs a Docker engine (``DOCKER_HOST``) with Compose. Where
+there is none but dockerd is installed and we are root, one is started, and taken away again. Base images have
+to be there or to be pullable.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import docker
+from bench import prometheus
+from bench.prometheus import PATIENCE, wait_for
+from deploy.docker_engine import CannotCheckError, engine
 from docker.errors import DockerException
 
 from tilestream.training.synthetic import write_clip
-from tilestream_client import Client, Result
+from tilestream_client import Client, Frame, Result, TilestreamError
+from tilestream_client.load import LoadPlan, pattern_clip, run_load
 from tilestream_client.sources import open_source, paced
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "tilestream-check"
 SERVER_PORT, PROMETHEUS_PORT = 50951, 9951  # beside a stack that may be running
+SERVER, PROMETHEUS = f"127.0.0.1:{SERVER_PORT}", f"http://127.0.0.1:{PROMETHEUS_PORT}"
 RATE, SECONDS, WINDOW = 4.0, 45, 30
+TOO_FAST, TOO_MANY = 30.0, 4  # frames/s and cameras that no server of ours keeps up with
+KILL_AFTER, FRAMES = 20, 100
 TOLERANCE = 0.05
-PATIENCE = 240.0  # seconds for what takes a few
+WAY = 0.01  # seconds that client and server may be apart: loopback, and both share the cores
 BASE = "python:3.11-slim"
-FORWARD, BRIDGE = Path("/proc/sys/net/ipv4/ip_forward"), Path("/sys/class/net/docker0")
-TABLES = {
-    "filter": ("INPUT", "FORWARD", "OUTPUT"),
-    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
-}  # and their built-in chains
-
-
-class CannotCheckError(Exception):
-    """There is nothing to check with; the message says what is missing."""
+COUNTERS = (
+    *(f"frames_{name}_total" for name in ("received", "completed", "dropped", "invalid", "unanswered")),
+    *(f"frame_latency_seconds_{name}" for name in ("sum", "count")),
+    *(f"block_units_{name}_total" for name in ("computed", "dropped")),
+)
 
 
 def main() -> int:
@@ -57,76 +59,6 @@ def main() -> int:
     return 0
 
 
-@contextlib.contextmanager
-def engine() -> Iterator[docker.DockerClient]:
-    """The Docker engine that is there, or one of our own."""
-    try:
-        client = docker.from_env()
-        client.ping()
-    except DockerException as error:
-        if os.geteuid() != 0 or shutil.which("dockerd") is None:
-            raise CannotCheckError(f"no Docker engine answers ({error})") from error
-        with own_engine() as client:
-            yield client
-        return
-    yield client
-
-
-@contextlib.contextmanager
-def own_engine() -> Iterator[docker.DockerClient]:
-    """A dockerd with its data in a temporary folder; the firewall is as it was afterwards."""
-    network = Network()
-    with tempfile.TemporaryDirectory() as folder:
-        address = f"unix://{folder}/docker.sock"
-        command = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
-        command += ["-H", address, "--pidfile", f"{folder}/pid"]
-        with (Path(folder) / "log").open("w") as log:
-            daemon = subprocess.Popen(command, stdout=log, stderr=log)
-        before = os.environ.get("DOCKER_HOST")
-        os.environ["DOCKER_HOST"] = address
-        try:
-            yield _connect(daemon)
-        finally:
-            daemon.terminate()
-            daemon.wait()
-            os.environ.pop("DOCKER_HOST") if before is None else os.environ.update(DOCKER_HOST=before)
-            network.restore()
-
-
-class Network:
-    """What dockerd changes in the host's network and leaves behind, as it is now."""
-
-    def __init__(self) -> None:
-        self._forward = FORWARD.read_text()
-        self._bridge = BRIDGE.exists()
-        saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=False).stdout
-        # A table that nobody has used yet is not in the list; afterwards it is to be empty.
-        empty = [
-            "\n".join([f"*{table}", *(f":{chain} ACCEPT [0:0]" for chain in chains), "COMMIT\n"])
-            for table, chains in TABLES.items()
-            if f"*{table}\n" not in saved
-        ]
-        self._firewall = saved + "".join(empty)
-
-    def restore(self) -> None:
-        """As it was."""
-        subprocess.run(["iptables-restore"], input=self._firewall, text=True, check=False)
-        FORWARD.write_text(self._forward)
-        if not self._bridge:
-            subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
-
-
-def _connect(daemon: subprocess.Popen[bytes]) -> docker.DockerClient:
-    deadline = time.monotonic() + PATIENCE
-    while daemon.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(DockerException):
-            client = docker.from_env()
-            client.ping()
-            return client
-        time.sleep(0.5)
-    raise CannotCheckError("dockerd does not start here")
-
-
 def check(client: docker.DockerClient) -> None:
     """Raises AssertionError for what is wrong."""
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
@@ -134,22 +66,24 @@ def check(client: docker.DockerClient) -> None:
     for image in (BASE, _prometheus_image()):
         _have(client, image)
     build()
+    sizes = [client.images.get(image).attrs["Size"] / 1e6 for image in ("tilestream:cpu", BASE)]
+    say(f"image {sizes[0]:.0f} MB, of which {sizes[1]:.0f} MB are {BASE}")
     try:
-        begin = time.monotonic()
-        compose("up", "-d", "--no-build", "--wait", "server", "prometheus")
-        up = time.monotonic() - begin
-        answered = stream(SECONDS)
-        assert all(result.ok for _, result in answered), "frames were not answered"
-        compare(answered)
-        size = client.images.get("tilestream:cpu").attrs["Size"] / 1e6
+        up()
         hardened(container(client))
-        print(f"compose-check: image {size:.0f} MB, up and healthy after {up:.1f} s")
-        kill_and_come_back(client)
+        steady()
+        too_much()
+        kill_under_load(client)
     finally:
         compose("down", "--volumes", "--timeout", "5")
     left = client.containers.list(all=True, filters={"label": f"com.docker.compose.project={PROJECT}"})
     assert not left, f"containers are left: {left}"
-    print("compose-check: passed")
+    say("passed")
+
+
+def say(line: str) -> None:
+    """One line of the log."""
+    print(f"compose-check: {line}", flush=True)
 
 
 def _prometheus_image() -> str:
@@ -189,66 +123,166 @@ def compose(*words: str, capture: bool = False) -> str:
     return result.stdout or ""
 
 
-def stream(seconds: float) -> list[tuple[float, Result]]:
-    """Send the synthetic street at a steady rate; all answers, and when (monotonic seconds) they came."""
-    with tempfile.TemporaryDirectory() as folder, Client(f"127.0.0.1:{SERVER_PORT}") as client:
+def up() -> None:
+    """Start the stack, and stream to it as soon as it takes frames."""
+    begin = time.monotonic()
+    picture = pattern_clip((320, 240), 1)
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(compose, "up", "-d", "--no-build", "--wait", "server", "prometheus")
+        wait_for(lambda: _answers(picture), "the first mask is here", pause=0.1)
+        mask = time.monotonic() - begin
+        starting.result(PATIENCE)
+    say(f"up: first mask after {mask:.1f} s, all healthy after {time.monotonic() - begin:.1f} s")
+
+
+def _answers(picture: list[bytes]) -> bool:
+    try:
+        with Client(SERVER) as client:
+            return all(result.ok for result in client.stream(picture, reconnect_timeout=0))
+    except TilestreamError:
+        return False
+
+
+@contextlib.contextmanager
+def street(frames: int) -> Iterator[Iterator[Frame]]:
+    """The synthetic street at a steady rate."""
+    with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "street.mp4"
-        write_clip(clip, seed=12, frames=int(seconds * RATE), width=320, height=240, fps=15.0)
-        frames = paced(open_source(str(clip)), RATE)
-        return [(time.monotonic(), result) for result in client.stream(frames)]
+        write_clip(clip, seed=12, frames=frames, width=320, height=240, fps=15.0)
+        yield paced(open_source(str(clip)), RATE)
 
 
-def compare(answered: list[tuple[float, Result]]) -> None:
-    """What Prometheus says of the stream that just ended, against what the client saw."""
-    ended = time.time()
-    results = [result for _, result in answered]
-    speed = f"sum(rate(tilestream_frames_completed_total[{WINDOW}s]))"
-    found = ask(speed, ended)
+def steady() -> None:
+    """What Prometheus says of a stream that the server keeps up with, against what its client saw."""
+    before = counters()
+    with street(int(SECONDS * RATE)) as frames, Client(SERVER) as client:
+        answered = [(time.monotonic(), result) for result in client.stream(frames)]
+    ended, results = time.time(), [result for _, result in answered]
+    assert all(result.ok for result in results), "frames were not answered"
     times = [at for at, _ in answered if at > answered[-1][0] - WINDOW]
-    assert_near("frames/s", found, (len(times) - 1) / (times[-1] - times[0]))
-    wait_for(lambda: ask("sum(tilestream_frames_completed_total)") == len(results), "all frames are counted")
-    latency = ask("sum(tilestream_frame_latency_seconds_sum) / sum(tilestream_frame_latency_seconds_count)")
-    assert_near("latency on the server", latency, _mean([result.times.total for result in results]))
-    seen = _mean([result.latency for result in results])
-    assert_near("latency at the client", latency, seen, slack=0.01)  # the way through loopback
-    dropped, computed = (ask(f"sum(tilestream_block_units_{name}_total)") for name in ("dropped", "computed"))
+    speed = (len(times) - 1) / (times[-1] - times[0])
+    near("frames/s", ask(f"sum(rate(tilestream_frames_completed_total[{WINDOW}s]))", ended), speed)
+    near("frames/s, tilestream_fps", ask(f"sum(avg_over_time(tilestream_fps[{WINDOW}s]))", ended), speed)
+    now = counted(before, len(results))
+    assert now["frames_completed_total"] == len(results), now
+    latency = now["frame_latency_seconds_sum"] / now["frame_latency_seconds_count"]
+    near("latency, s: server's, as the results have it", latency, mean([r.times.total for r in results]))
+    seen = mean([r.latency for r in results])
+    near("latency, s: from sending to receiving", latency, seen, slack=WAY)
+    drop_rate(now, results)
+
+
+def drop_rate(now: dict[str, float], results: list[Result]) -> None:
+    """Block units dropped of all, and that reuse is at work."""
+    dropped, computed = (now[f"block_units_{name}_total"] for name in ("dropped", "computed"))
     reuse = [result.reuse for result in results if result.reuse is not None]
     ours = sum(r.units_dropped for r in reuse) / sum(r.units_dropped + r.units_computed for r in reuse)
     assert ours > 0.1, "nothing was reused"
-    assert_near("block drop rate", dropped / (dropped + computed), ours)
+    near("block drop rate", dropped / (dropped + computed), ours)
 
 
-def _mean(values: list[float]) -> float:
+def too_much() -> None:
+    """More frames than can be computed: what the server says it drops is what clients are told."""
+    before = counters()
+    plan = LoadPlan(clip=pattern_clip((320, 240)), sessions=TOO_MANY, fps=TOO_FAST, seconds=15)
+    report = asyncio.run(run_load(SERVER, plan))
+    tally = report.tally
+    assert not report.errors and tally.dropped, report.summary()
+    now = counted(before, tally.sent)
+    pairs = {
+        "received": tally.sent,
+        "completed": tally.ok,
+        "dropped": tally.dropped,
+        "invalid": tally.invalid,
+    }
+    found = {name: now[f"frames_{name}_total"] for name in pairs}
+    say(f"overload: Prometheus {found}, clients {pairs}")
+    assert found == pairs
+    near("frames dropped of all", found["dropped"] / found["received"], tally.dropped / tally.sent)
+
+
+def kill_under_load(client: docker.DockerClient) -> None:
+    """Kill the server in the middle of a stream: it comes back, and every frame is answered once."""
+    results, before_kill = [], 0
+    with street(FRAMES) as frames, Client(SERVER) as ours:
+        stream = ours.stream(frames, frames_in_flight=4, reconnect_timeout=PATIENCE)
+        for result in stream:
+            results.append(result)
+            before_kill += stream.reconnects == 0
+            if len(results) == KILL_AFTER:
+                killed = time.monotonic()
+                crash(client, container(client))
+            if len(results) == before_kill + 1:
+                outage = time.monotonic() - killed
+    assert stream.reconnects == 1, f"{stream.reconnects} reconnects"
+    assert [result.frame_id for result in results] == list(range(FRAMES)), (
+        "frames were lost or answered twice"
+    )
+    assert all(result.ok for result in results), [r.detail for r in results if not r.ok]
+    state = container(client).attrs
+    assert state["RestartCount"] == 1, state["State"]
+    # The new server counts from 0: it computed what the old one had not answered, and nothing twice.
+    expected = FRAMES - before_kill
+    wait_for(
+        lambda: ask("sum(tilestream_frames_completed_total)") == expected, f"{expected} frames are counted"
+    )
+    say(
+        f"kill: after {before_kill} of {FRAMES} frames; the next mask came {outage:.1f} s later, "
+        f"every frame was answered once, {expected} of them by the server that came back"
+    )
+    wait_for(lambda: container(client).attrs["State"]["Health"]["Status"] == "healthy", "it is healthy")
+
+
+def crash(client: docker.DockerClient, server: Any) -> None:
+    """SIGKILL from the host's side; `docker kill` would count as a stop, after which nothing is restarted."""
+    kill = f"import os, signal; os.kill({server.attrs['State']['Pid']}, signal.SIGKILL)"
+    client.containers.run(
+        "tilestream:cpu", ["-c", kill], entrypoint=["python"], user="root", pid_mode="host", remove=True
+    )
+
+
+def counters() -> dict[str, float]:
+    """What the server has counted so far, once Prometheus has asked it."""
+    prometheus.wait_for_scrape(PROMETHEUS)
+    return {name: ask(f"sum(tilestream_{name})") for name in COUNTERS}
+
+
+def counted(before: dict[str, float], frames: int) -> dict[str, float]:
+    """What was counted since then, once Prometheus knows of so many frames and of all their answers."""
+    now: dict[str, float] = {}
+
+    def complete() -> bool:
+        now.update({name: value - before[name] for name, value in counters().items()})
+        ended = ("completed", "dropped", "invalid", "unanswered")
+        return now["frames_received_total"] == frames == sum(now[f"frames_{name}_total"] for name in ended)
+
+    try:
+        wait_for(complete, f"{frames} frames are counted")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {now}") from None
+    return now
+
+
+def mean(values: list[float]) -> float:
+    """Of one value at least."""
     return sum(values) / len(values)
 
 
-def assert_near(what: str, found: float, expected: float, slack: float = 0.0) -> None:
+def near(what: str, found: float, expected: float, slack: float = 0.0) -> None:
     """Within five percent, and ``slack``."""
-    print(f"compose-check: {what}: Prometheus {found:.4f}, client {expected:.4f}")
+    say(f"{what}: Prometheus {found:.4f}, client {expected:.4f} ({found / expected - 1:+.2%})")
     assert abs(found - expected) <= TOLERANCE * expected + slack, what
 
 
 def ask(expression: str, at: float | None = None) -> float:
-    """The value of an expression, by Prometheus' API; 0 where there is none yet."""
-    query = urllib.parse.urlencode({"query": expression, **({"time": at} if at else {})})
-    url = f"http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/query?{query}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        result = json.load(answer)["data"]["result"]
-    return float(result[0]["value"][1]) if result else 0.0
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Look until it is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.5)
+    """The value of an expression; 0 where there is none yet."""
+    return prometheus.ask(PROMETHEUS, expression, at)
 
 
 def container(client: docker.DockerClient) -> Any:
     """The server's container."""
     labels = [f"com.docker.compose.project={PROJECT}", "com.docker.compose.service=server"]
-    (found,) = client.containers.list(filters={"label": labels})
+    (found,) = client.containers.list(all=True, filters={"label": labels})
     return found
 
 
@@ -261,23 +295,6 @@ def hardened(server: Any) -> None:
         assert code, f"{path} can be written"
     code, _ = server.exec_run(["sh", "-c", "command -v cc gcc g++ clang || test -e /opt/tilestream/bin/pip"])
     assert code, "a compiler or pip was left in the image"
-
-
-def kill_and_come_back(client: docker.DockerClient) -> None:
-    """Kill the server as a crash would; its restart policy has to bring it back."""
-    before = container(client)
-    os.kill(
-        before.attrs["State"]["Pid"], signal.SIGKILL
-    )  # of a local engine; `docker kill` would count as a stop
-
-    def back() -> bool:
-        with contextlib.suppress(ValueError):
-            state = container(client).attrs
-            return state["RestartCount"] > 0 and state["State"]["Health"]["Status"] == "healthy"
-        return False
-
-    wait_for(back, "the server is back")
-    assert all(result.ok for _, result in stream(2)), "the server that came back does not answer"
 
 
 if __name__ == "__main__":

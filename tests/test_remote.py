@@ -1,18 +1,22 @@
 """`tilestream top` and `tilestream health` against a server on a socket."""
 
 import asyncio
+import io
 import json
 
+from rich.console import Console
 from typer.testing import CliRunner
 
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import running
 from tilestream.cli import app
+from tilestream.remote import screen
+from tilestream.v1 import segmentation_pb2 as pb
 
 
-async def command(*words: str):
-    return await asyncio.to_thread(CliRunner().invoke, app, words, env={"COLUMNS": "200"})
+async def command(*words: str, columns: int = 80):
+    return await asyncio.to_thread(CliRunner().invoke, app, words, env={"COLUMNS": str(columns)})
 
 
 async def test_top_shows_the_sessions():
@@ -35,7 +39,52 @@ async def test_top_shows_the_sessions():
         assert row["agreement"] == 0.75
         shown = (await command("top", "--once", "--server", address)).output
         assert "75.0%" in shown
-        assert stream.started.session_id in shown and "[red]front" in shown and "1 sessions" in shown
+        assert stream.started.session_id in shown and "[red]front" in shown and "1 session," in shown
+
+
+async def test_a_terminal_of_80_columns_shows_every_number():
+    sessions = [
+        pb.Session(
+            session_id=f"s-{i:012x}",
+            camera_id="a camera with a long name",
+            model="swiftnet_resnet18",
+            state=pb.SESSION_STATE_ACTIVE,
+            fps=29.9,
+            latency_p50_us=1_012_000,
+            latency_p99_us=12_123_000,
+            block_drop_rate=0.5,
+            block_budget=1.0,
+            agreement=0.987,
+            frames_ok=123456,
+            frames_dropped=23456,
+            frames_invalid=7,
+        )
+        for i in range(3)
+    ]
+    lines = rendered(sessions)
+    assert len(lines) == 1 + 2 + 3 and "swiftnet_resnet18" in lines[0]
+    for i, line in enumerate(lines[3:]):
+        expected = [f"s-{i:012x}", *["29.9", "1012", "12123", "50%", "100%", "98.7%", "123456", "23456", "7"]]
+        assert [line.split()[0], *line.split()[-9:]] == expected
+        assert "a cam" in line
+
+
+async def test_what_is_not_known_is_not_shown_as_zero():
+    new = pb.Session(session_id="s-1", model="a", state=pb.SESSION_STATE_ACTIVE, frames_dropped=2)
+    lost = pb.Session(session_id="s-2", model="b", state=pb.SESSION_STATE_SUSPENDED)
+    title, *_, first, second = rendered([new, lost])
+    assert first.split() == ["s-1", "a", "active", "0.0", "-", "-", "-", "-", "0", "2", "0"]
+    assert second.split()[:3] == ["s-2", "b", "suspended"]  # worth a column where they differ
+    assert title == "host:1: 2 sessions, 0.0 frames/s"
+    assert rendered([]) == ["host:1: 0 sessions, 0.0 frames/s"]
+
+
+def rendered(sessions: list[pb.Session]) -> list[str]:
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(screen("host:1", sessions))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    return lines
 
 
 async def test_top_pages_through_many_sessions(monkeypatch):

@@ -50,7 +50,25 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Working precision; auto is bf16 where the device has it, else fp32."
     )
-    threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: one per core.")
+    threads: int = Field(0, ge=0, description="CPU threads of an engine; 0: all cores, divided up.")
+    engines: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Engines in processes of their own, one per GPU; one that dies is replaced. "
+        "0: one engine in the server's process.",
+    )
+    engine_standby: bool = Field(
+        True,
+        description="Keep a second process loaded for each engine process, which takes over at once. "
+        "Costs the memory of its weights.",
+    )
+    engine_timeout: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="Seconds that a step may take in an engine's process until that is held to be dead.",
+    )
     max_batch: int = Field(
         64, ge=1, le=1024, description="Most frames (of different sessions) per engine step."
     )
@@ -93,7 +111,8 @@ class Settings(BaseSettings):
     feature_memory: int = Field(
         2 << 30,
         ge=1 << 20,
-        description="Memory for the features of all sessions, bytes; the rest is evicted.",
+        description="Memory for the features of all sessions, bytes, divided among engines and models; "
+        "the rest is evicted.",
     )
     media_threads: int = Field(2, ge=1, le=256, description="Threads that decode frames and encode masks.")
 

@@ -40,12 +40,17 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """What the engine has to know of a session before its first frame."""
+    """What the engine has to know of a session before its first frame.
+
+    ``phase``: 0..1, how much of a whole frame's budget it begins with. Sessions that begin together do not
+    all come to their next whole frame at the same time if their phases differ.
+    """
 
     session_id: str
     model: str
     want_confidence: bool = False
     want_bins: bool = False
+    phase: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,8 @@ class EngineReport:
     """How the engine is doing after a step. None: the device does not tell.
 
     ``tiles``: computed in that step, counted once however many layers were run on them. ``evictions``: since
-    the engine was made. A page is counted once per stride that it is a page of.
+    the engine was made. A page is counted once per stride that it is a page of. ``restarts``: how often the
+    engine died and all sessions had to begin anew.
     """
 
     device: str = "cpu"
@@ -155,10 +161,15 @@ class EngineReport:
     device_memory_bytes: int | None = None
     device_memory_limit_bytes: int | None = None
     device_utilisation: float | None = None  # 0..1
+    restarts: int = 0
 
 
 class EngineError(Exception):
     """The engine cannot do what was asked; the message is fit for a client."""
+
+
+class EngineLost(Exception):  # noqa: N818 (the name says it)
+    """The engine is gone and will not come back."""
 
 
 class Engine(Protocol):
@@ -186,6 +197,9 @@ class Engine(Protocol):
 
     def release(self, session_id: str) -> None:
         """Forget a session. Idempotent."""
+
+    def tend(self) -> None:
+        """Put right what broke; called now and then while there is nothing to do. Raises EngineLost."""
 
     def close(self) -> None:
         """Free the device. Idempotent."""

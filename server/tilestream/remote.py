@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 import grpc
@@ -87,16 +88,19 @@ def list_sessions(stub: Any) -> list[pb.Session]:
 
 
 def session_row(session: pb.Session) -> dict[str, Any]:
-    """What is shown of a session; seconds, shares 0..1, None for what is not known."""
+    """What is shown of a session; seconds, shares 0..1, None for what is not known (yet)."""
+    state = pb.SessionState.Name(session.state).removeprefix("SESSION_STATE_").lower()
+    computed = session.frames_ok > 0
     return {
         "session": session.session_id,
         "camera": session.camera_id,
         "model": session.model,
+        "state": state,
         "fps": session.fps,
-        "latency_p50": session.latency_p50_us / 1e6,
-        "latency_p99": session.latency_p99_us / 1e6,
-        "block_drop_rate": session.block_drop_rate,
-        "block_budget": session.block_budget,
+        "latency_p50": session.latency_p50_us / 1e6 if session.latency_p50_us else None,
+        "latency_p99": session.latency_p99_us / 1e6 if session.latency_p99_us else None,
+        "block_drop_rate": session.block_drop_rate if computed else None,
+        "block_budget": session.block_budget if computed else None,
         "agreement": session.agreement if session.HasField("agreement") else None,
         "frames_ok": session.frames_ok,
         "frames_dropped": session.frames_dropped,
@@ -104,24 +108,44 @@ def session_row(session: pb.Session) -> dict[str, Any]:
     }
 
 
+# Of the table: field, heading, how it is written. Headings of two lines keep it within 80 columns.
+_NUMBERS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("fps", "fps", lambda value: f"{value:.1f}"),
+    ("latency_p50", "p50\nms", lambda value: f"{value * 1e3:.0f}"),
+    ("latency_p99", "p99\nms", lambda value: f"{value * 1e3:.0f}"),
+    ("block_drop_rate", "block\ndrop", lambda value: f"{value:.0%}"),
+    ("block_budget", "\nbudget", lambda value: f"{value:.0%}"),
+    ("agreement", "agree-\nment", lambda value: f"{value:.1%}"),
+    ("frames_ok", "frames\nok", str),
+    ("frames_dropped", "\ndropped", str),
+    ("frames_invalid", "in-\nvalid", str),
+)
+_SAME = {"model": None, "state": "active"}  # shown where sessions differ from it, or in it
+_OPTIONAL = {"agreement"}  # shown where it is known of any
+
+
 def screen(server: str, sessions: list[pb.Session]) -> Group:
     """The title and one row per session, the busiest first."""
-    names = ("session", "camera", "model", "fps", "p50 ms", "p99 ms", "dropped blocks", "budget", "agreement")
-    table = Table(*names, "ok", "dropped", "invalid")
-    for session in sorted(sessions, key=lambda s: -s.fps):
-        row = session_row(session)
-        agreement = "" if row["agreement"] is None else f"{row['agreement']:.1%}"
-        table.add_row(
-            row["session"],
-            Text(row["camera"]),  # the client's words: no markup
-            row["model"],
-            f"{row['fps']:.1f}",
-            f"{row['latency_p50'] * 1e3:.0f}",
-            f"{row['latency_p99'] * 1e3:.0f}",
-            f"{row['block_drop_rate']:.0%}",
-            f"{row['block_budget']:.0%}",
-            agreement,
-            *(str(row[f"frames_{status}"]) for status in ("ok", "dropped", "invalid")),
-        )
+    # Whole frames/s, so that rows do not change places all the time; those alike stay in the server's order.
+    rows = [session_row(session) for session in sorted(sessions, key=lambda s: -round(s.fps))]
+    words = ["session", "camera", *(name for name, usual in _SAME.items() if _differ(rows, name, usual))]
+    numbers = [n for n in _NUMBERS if n[0] not in _OPTIONAL or any(row[n[0]] is not None for row in rows)]
+    table = Table(box=None, padding=(0, 1, 0, 0), expand=True, header_style="bold")
+    for name in words:
+        share = 1 if name in ("camera", "model") else None  # of the room that the others leave
+        table.add_column(f"\n{name}", no_wrap=True, ratio=share, min_width=5)
+    for _, heading, _ in numbers:
+        table.add_column(heading if "\n" in heading else f"\n{heading}", justify="right", no_wrap=True)
+    for row in rows:
+        cells = ("-" if row[name] is None else write(row[name]) for name, _, write in numbers)
+        table.add_row(*(Text(row[name]) for name in words), *cells)  # the client's words: no markup
     total = sum(session.fps for session in sessions)
-    return Group(Text(f"{server}: {len(sessions)} sessions, {total:.1f} frames/s"), table)
+    model = f", {rows[0]['model']}" if rows and "model" not in words else ""
+    title = f"{server}: {len(sessions)} session{'s' * (len(sessions) != 1)}, {total:.1f} frames/s{model}"
+    return Group(Text(title), *([table] if rows else []))
+
+
+def _differ(rows: list[dict[str, Any]], name: str, usual: str | None) -> bool:
+    """Whether what the rows have there is worth a column."""
+    found = {row[name] for row in rows}
+    return len(found) > 1 or (usual is not None and bool(found - {usual}))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -20,8 +21,11 @@ from tilestream.api.live_sessions import LiveSessions
 from tilestream.api.servicer import SegmentationServicer
 from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.config import Settings
+from tilestream.engine import ENGINE_MODULE, EngineOptions, create_engine
+from tilestream.engine_process import EngineProcess, ProcessEngine, preload
 from tilestream.messages import Engine, EngineError
-from tilestream.scheduling.engine_loop import EngineLoop
+from tilestream.scheduling.engine_group import EngineGroup
+from tilestream.scheduling.engine_loop import EngineInfo
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
 from tilestream.sessions.registry import SessionRegistry
@@ -34,7 +38,8 @@ from tilestream.v1 import segmentation_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-SERVICE = pb.DESCRIPTOR.services_by_name["SegmentationService"].full_name
+_DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SegmentationService"]
+SERVICE = _DESCRIPTOR.full_name
 _POLL = 0.02  # seconds between looks at what is left while shutting down
 _LAST_STEP = 0.2  # seconds for a step that runs when the grace period is over
 _LAST_ANSWERS = 1.0  # seconds for statuses that are on their way when the grace period is over
@@ -47,10 +52,10 @@ class StartError(Exception):
 class Server:
     """A running server. All methods are called on its event loop.
 
-    ``make_engine`` is called in the engine's own thread.
+    Each of ``make_engines`` is called in the thread of that engine.
     """
 
-    def __init__(self, settings: Settings, make_engine: Callable[[], Engine]) -> None:
+    def __init__(self, settings: Settings, *make_engines: Callable[[], Engine]) -> None:
         self.settings = settings
         self.port = 0
         self.metrics = Metrics()
@@ -62,16 +67,16 @@ class Server:
         self._router = OutcomeRouter(self.metrics)
         self.engine_died = asyncio.Event()
         self._event_loop = asyncio.get_running_loop()
-        self._engine_loop = EngineLoop(
-            make_engine,
-            Scheduler(_limits(settings)),
+        self._engines = EngineGroup(
+            make_engines,
+            lambda: Scheduler(_limits(settings)),
             self._router.on_step,
             self._on_engine_death,
         )
         self._media_pool = ThreadPoolExecutor(settings.media_threads, thread_name_prefix="media")
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
-            interceptors=[MetricsInterceptor(SERVICE, self.metrics), ErrorInterceptor(SERVICE)],
+            interceptors=[MetricsInterceptor(_DESCRIPTOR, self.metrics.calls), ErrorInterceptor(SERVICE)],
             options=_channel_options(settings),
             # Sessions, and some room for questions and for streams that have not sent their config.
             maximum_concurrent_rpcs=2 * settings.max_sessions + 64,
@@ -86,14 +91,16 @@ class Server:
             except TracingError as error:
                 raise StartError(str(error)) from error
         try:
-            engine = await asyncio.wrap_future(self._engine_loop.start())
+            started = await asyncio.gather(*map(asyncio.wrap_future, self._engines.start()))
         except EngineError as error:
+            await asyncio.to_thread(self._engines.stop)
             raise StartError(str(error)) from error
+        engine = _together(started)
         self.metrics.server_started(__version__, engine.device, engine.precision, settings.max_sessions)
         services = Services(
             settings,
             engine,
-            self._engine_loop,
+            self._engines,
             self._router,
             self.registry,
             self._media_pool,
@@ -151,7 +158,7 @@ class Server:
         if len(self.registry):
             log.warning("grace period is over", extra={"sessions": len(self.registry)})
         await self._grpc.stop(min(_LAST_ANSWERS, max(0.1, self.lifecycle.remaining())))
-        await asyncio.to_thread(self._engine_loop.stop, max(_LAST_STEP, self.lifecycle.remaining()))
+        await asyncio.to_thread(self._engines.stop, max(_LAST_STEP, self.lifecycle.remaining()))
         self._media_pool.shutdown(wait=False, cancel_futures=True)
         if self.settings.metrics_port:
             await asyncio.to_thread(self._metrics_server.shutdown)
@@ -164,7 +171,7 @@ class Server:
             await self._health.set(name, status)
 
     def _refuses_sessions(self) -> bool:
-        return self._engine_loop.load().level >= Level.REFUSING
+        return self._engines.load().level >= Level.REFUSING
 
     def _on_engine_death(self) -> None:
         self._event_loop.call_soon_threadsafe(self.engine_died.set)
@@ -174,14 +181,15 @@ class Server:
         self.metrics.session_closed(cause.value)
 
 
-def run_server(settings: Settings, make_engine: Callable[[], Engine] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; the process's exit status."""
-    setup_logging(settings.log_format, settings.log_level, limit=settings.log_limit)
-    return asyncio.run(_run(settings, make_engine or (lambda: _torch_engine(settings))))
+def run_server(settings: Settings, *make_engines: Callable[[], Engine]) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit status. Without ``make_engines``: the settings'."""
+    begin = partial(setup_logging, settings.log_format, settings.log_level, limit=settings.log_limit)
+    begin()
+    return asyncio.run(_run(settings, make_engines or make_torch_engines(settings, begin)))
 
 
-async def _run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
-    server = Server(settings, make_engine)
+async def _run(settings: Settings, make_engines: Sequence[Callable[[], Engine]]) -> int:
+    server = Server(settings, *make_engines)
     signals: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number.name)
@@ -211,22 +219,35 @@ async def _run(settings: Settings, make_engine: Callable[[], Engine]) -> int:
     return 0
 
 
-def _torch_engine(settings: Settings) -> Engine:
-    """The engine in this process. Imports torch."""
-    from tilestream.engine import create_engine
-    from tilestream.engine.options import EngineOptions
-
-    return create_engine(
-        EngineOptions(
-            gate=settings.gate,
-            bin_size=settings.bin_size,
-            store_bytes=settings.feature_memory,
-            models=settings.models,
-            device=settings.device,
-            precision=settings.precision,
-            threads=settings.threads,
-        )
+def make_torch_engines(settings: Settings, begin: Callable[[], None]) -> list[Callable[[], Engine]]:
+    """What makes the engines that the settings ask for. ``begin``: called first in processes of their own."""
+    options = EngineOptions(
+        gate=settings.gate,
+        bin_size=settings.bin_size,
+        store_bytes=settings.feature_memory,
+        models=settings.models,
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads,
     )
+    if not settings.engines:
+        return [partial(create_engine, options)]
+    preload([ENGINE_MODULE])
+    shares = [options.share(number, settings.engines) for number in range(settings.engines)]
+    return [
+        partial(
+            ProcessEngine,
+            EngineProcess(partial(create_engine, share), begin, settings.engine_timeout),
+            standby=settings.engine_standby,
+        )
+        for share in shares
+    ]
+
+
+def _together(engines: Sequence[EngineInfo]) -> EngineInfo:
+    """What several engines of the same models offer."""
+    devices = ",".join(dict.fromkeys(engine.device for engine in engines))
+    return EngineInfo(engines[0].models, devices, engines[0].precision)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -1,6 +1,7 @@
 """The server as a process: its exit status, its signals, its port file."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -70,6 +71,34 @@ async def test_a_signal_ends_the_process_with_0(tmp_path, number):
     assert not [x for x in log if x["level"] == "error"]
     closed = [x["cause"] for x in log if x["message"] == "session closed"]
     assert closed == ["shutdown"]
+
+
+async def test_the_log_names_sessions_and_shows_nothing_of_frames(tmp_path):
+    secret = b"number plate WX 4711"
+    comment = b"\xff\xfe" + (len(secret) + 2).to_bytes(2, "big") + secret
+    good = jpeg()[:2] + comment + jpeg()[2:]
+    bad = (secret, good[:-40], good[:2] + comment + b"\xff\xd9", secret * 1000)
+    async with process(tmp_path, "--log-level", "debug", "--log-limit", "3") as (child, _, client):
+        ids = []
+        for _ in range(5):
+            stream = await client.open(camera_id="front")
+            ids.append(stream.started.session_id)
+            for i, data in enumerate((good, *bad)):
+                await stream.frame(i, data)
+                expected = pb.FRAME_STATUS_INVALID if i else pb.FRAME_STATUS_OK
+                assert (await stream.result()).status == expected
+            await stream.done()
+            await stream.rest()
+        child.send_signal(signal.SIGTERM)
+        assert await child.wait() == 0
+    text = (tmp_path / "log").read_text()
+    for form in (secret.decode(), base64.b64encode(secret)[:-4].decode(), secret.hex()):
+        assert form not in text
+    opened = [line["session"] for line in log_of(tmp_path) if line["message"] == "session opened"]
+    assert opened == ids[:3]  # the limit of one kind of line
+    closed = [line for line in log_of(tmp_path) if line["message"] == "session closed"]
+    assert [line["session"] for line in closed] == ids[:3]
+    assert all(line["level"] and line["time"] and line["logger"] for line in log_of(tmp_path))
 
 
 def test_a_port_that_is_taken(capfd):

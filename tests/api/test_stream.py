@@ -179,7 +179,7 @@ async def test_the_next_frame_is_decoded_while_one_is_computed():
         stream = await r.open()
         await stream.frame(0, jpeg(0))
         await stream.frame(1, jpeg(1))
-        waiting = r.server._engine_loop._scheduler.waiting
+        waiting = r.server._engines._loops[0]._scheduler.waiting
         while not (r.engine.stepping.is_set() and waiting()):  # frame 1 is ready while 0 is in the engine
             await asyncio.sleep(0.01)
         assert len(r.engine.plans) == 1

@@ -33,10 +33,10 @@ def masks(address: str, jpegs: list[bytes]) -> list[np.ndarray]:
     return [result.labels for result in results]
 
 
-@pytest.mark.parametrize("gate", ["every_k", "budget"])
-def test_masks_do_not_depend_on_who_else_streams(tmp_path, gate):
+@pytest.mark.parametrize(("gate", "engines"), [("every_k", 0), ("budget", 2)])
+def test_masks_do_not_depend_on_who_else_streams(tmp_path, gate, engines):
     clips = [clip(seed) for seed in range(SESSIONS)]
-    flags = ("--models", "swiftnet_resnet18", "--gate", gate, *PINNED)
+    flags = ("--models", "swiftnet_resnet18", "--gate", gate, "--engines", str(engines), *PINNED)
     with served(tmp_path, *flags) as (_, port), ThreadPoolExecutor(SESSIONS) as pool:
         address = f"127.0.0.1:{port}"
         together = list(pool.map(lambda jpegs: masks(address, jpegs), clips))

@@ -117,6 +117,7 @@ def test_the_loop_makes_a_wrong_gate_compute_about_as_often_as_a_right_one(monke
 def test_gates_without_an_opinion_change_nothing():
     class Silent:
         needs_cells = False
+        reuses_features = True
 
         def decide(self, frame: GateInput) -> GateDecision:
             assert frame.risk_scale == 1.0

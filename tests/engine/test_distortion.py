@@ -1,5 +1,6 @@
 """What a bin is known to be before it is computed."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilestream.engine.distortion import NOISE_FLOOR, OCCLUDED_AGE, STRONG_RESIDUAL, DistortionTracker
-from tilestream.engine.motion import DisMotion, Motion, NoMotion, thumbnail
+from tilestream.engine.motion import DisMotion, Motion, NoMotion, thumbnail, warp
 from tilestream.training.synthetic import SyntheticStreet
 
 ARRAYS = ("distortion", "current", "peak", "age", "motion", "occluded")
@@ -49,6 +50,29 @@ def test_a_still_scene_only_grows_older():
         for name in ("distortion", "current", "peak", "motion", "occluded"):
             assert not getattr(signals, name).any()
         assert not signals.scene_cut
+
+
+def test_a_frame_that_shows_the_same_adds_age_only():
+    state = tracker()
+    moved = motion_of(np.full((64, 96, 2), 2.0))
+    before = state.advance(GREY, brighter(GREY, slice(0, 16), slice(16, 48), 40), moved)
+    shown = motion_of(np.zeros((64, 96, 2)))
+    after = state.advance(GREY, GREY, replace(shown, still=True))
+    assert np.array_equal(after.distortion, before.distortion) and before.distortion.any()
+    assert np.array_equal(after.peak, before.peak)
+    assert np.allclose(after.age, before.age + 1)
+    assert not after.current.any() and not after.motion.any() and not after.scene_cut
+    maps, _ = state.maps()
+    assert maps[..., 0].mean() == pytest.approx(before.distortion.mean(), rel=1e-5)
+
+
+def test_a_residual_that_is_known_is_not_found_again():
+    current = brighter(GREY, slice(20, 40), slice(8, 50), 30)
+    motion = motion_of(np.random.default_rng(0).normal(0, 2, (64, 96, 2)))
+    expected = tracker().advance(GREY, current, motion)
+    known = replace(motion, residual=cv2.absdiff(current, warp(GREY, motion)))
+    found = tracker().advance(GREY, current, known)
+    assert all(np.array_equal(getattr(found, name), getattr(expected, name)) for name in ARRAYS)
 
 
 def test_arrays_are_float32_of_the_bins():

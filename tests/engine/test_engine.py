@@ -114,7 +114,9 @@ def test_two_models_of_one_name_are_refused(tmp_path):
 
 def test_the_report_counts_tiles_pages_and_evictions(tmp_path):
     weights = write_weights(tmp_path / "one.safetensors")
-    options = EngineOptions((str(weights),), device="cpu", precision="fp32", store_bytes=3 << 20)
+    options = EngineOptions(
+        (str(weights),), device="cpu", precision="fp32", store_bytes=3 << 20, gate="budget"
+    )
     engine = create_engine(options)
     assert engine.report().store_bytes == 0 < engine.report().store_limit_bytes <= 3 << 20
     capacity = engine.report().store_limit_pages // len(engine._models["one"].store.pools)

@@ -132,6 +132,8 @@ def test_the_session_that_was_used_longest_ago():
 
 def test_constants_stand_behind_the_pages():
     store = make_store()
+    assert not store.maps  # no memory before the first session
+    store.touch("a")
     for node in PROGRAM.kept:
         row = store.zero_row(node.stride)
         assert row == len(store.maps[node.name]) - 2

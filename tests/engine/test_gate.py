@@ -1,6 +1,7 @@
 """Gates: what they compute, how much of it, and in what order."""
 
 import dataclasses
+import math
 from math import floor
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_a_scene_cut_is_a_key_frame(name, frame):
 
 def key_frames(gate, budget, count):
     """How many of ``count`` frames after a key frame are key frames."""
-    keys, since, credit = 0, 1, budget - 1.0
+    keys, since, credit = 0, 1, 0.0
     for _ in range(count):
         known = dataclasses.replace(
             frame_of(signals_of(np.zeros((1, 2))), budget, since), credit=credit + budget
@@ -105,14 +106,20 @@ def test_every_k_spends_its_budget(budget):
     assert abs(key_frames(EveryKGate(), budget, 400) - 400 * budget) <= 1.5
 
 
-@pytest.mark.parametrize(("budget", "k"), [(1.0, 1), (0.8, 1), (0.75, 1), (0.5, 2), (0.25, 4), (0.01, 100)])
+@pytest.mark.parametrize(("budget", "k"), [(1.0, 1), (0.8, 2), (0.75, 2), (0.5, 2), (0.25, 4), (0.01, 100)])
 def test_every_k_for_known_budgets(budget, k):
     assert key_frames(EveryKGate(), budget, k - 1) == 0
     assert key_frames(EveryKGate(), budget, k) == 1
 
 
-def test_every_k_catches_up_when_the_budget_grows():
-    assert EveryKGate().decide(frame_of(signals_of([[1.0, 2.0]]), 0.5, 7)).key_frame
+@given(st.floats(0.02, 0.98), st.floats(0, 1, exclude_max=True))
+def test_every_k_begins_where_its_session_does(budget, phase):
+    """So that sessions that begin together do not compute whole frames together."""
+    gate, frame = EveryKGate(), frame_of(signals_of([[1.0, 2.0]]), budget)
+    due = (
+        gate.decide(dataclasses.replace(frame, credit=phase + n * budget)).key_frame for n in range(1, 100)
+    )
+    assert 1 + list(due).index(True) == max(1, math.ceil((1.0 - phase) / budget - 1e-5))
 
 
 @pytest.mark.parametrize("k", [0, -1])

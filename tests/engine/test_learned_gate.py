@@ -112,6 +112,23 @@ def test_the_scale_moves_the_threshold_and_is_not_in_the_risk_that_is_told(sprea
         assert decision.risk.mean() == pytest.approx(risk)
 
 
+def test_a_standing_car_costs_nothing_and_a_driving_one_does():
+    module = network("split")
+    with torch.no_grad():
+        classes = module(torch.zeros(1, 3, 64, 64)).shape[1]
+    gate = LearnedGate(risk_net(0, classes), 16, quiet=1e-6)
+    segment = StreamingSegmenter(module, 16, 0.5, gate=gate)
+    scene = photo(64 + 40, 64, 0)
+    random = np.random.default_rng(0)
+    standing = [
+        np.clip(scene[:, :64] + random.normal(0, 1.5, (64, 64, 1)), 0, 255).astype(np.uint8)
+        for _ in range(20)
+    ]
+    assert sum(segment(image)[1].key_frame for image in standing) == 1
+    driving = [np.ascontiguousarray(scene[:, left : left + 64]) for left in range(2, 42, 2)]
+    assert sum(segment(image)[1].key_frame for image in driving) >= 8
+
+
 @pytest.mark.parametrize("spread", [False, True])
 @pytest.mark.parametrize("budget", [0.1, 0.25, 0.4])
 def test_the_budget_is_kept_over_a_clip(spread, budget):

@@ -91,6 +91,41 @@ def test_no_pyramid_is_too_deep_for_a_small_thumbnail(finest_scale, shape):
     assert motion.flow.shape == (*shape, 2) and np.isfinite(motion.flow).all()
 
 
+@pytest.mark.parametrize("patch_means", [False, True])
+@pytest.mark.parametrize("step", [-25, 25])
+def test_a_change_of_exposure_is_no_motion(step, patch_means):
+    previous, current = moved_pair(3, -2)
+    current = np.clip(current.astype(int) + step, 0, 255).astype(np.uint8)
+    motion = DisMotion(patch_means=patch_means).estimate(previous, current, 2)
+    error = np.linalg.norm(motion.flow - np.float32([3, -2]), axis=2)[16:-16, 16:-16]
+    assert np.median(error) < 0.25
+    assert np.mean(error < 0.5) > 0.95
+
+
+@given(st.integers(0, 5), st.integers(1, 60), st.integers(1, 60))
+@settings(max_examples=20)
+def test_noise_is_no_motion(seed, height, width):
+    rng = np.random.default_rng(seed)
+    scene = texture(height, width, seed)
+    pair = [np.clip(scene + rng.normal(0, 1.3, scene.shape), 0, 255).astype(np.uint8) for _ in range(2)]
+    motion = DisMotion().estimate(*pair, 2)
+    assert motion.still and not motion.flow.any() and not motion.occluded.any()
+
+
+def test_a_small_thing_that_moves_is_not_noise():
+    previous, current = (np.full((120, 160), 90, dtype=np.uint8) for _ in range(2))
+    previous[50:54, 60:64] = current[50:54, 63:67] = 150
+    motion = DisMotion().estimate(previous, current, 2)
+    assert not motion.still and motion.flow.any()
+
+
+def test_the_residual_is_what_the_flow_leaves():
+    previous, current = moved_pair(4, 1)
+    current[40:80, 60:100] = 255 - current[40:80, 60:100]
+    motion = DisMotion().estimate(previous, current, 2)
+    assert np.array_equal(motion.residual, cv2.absdiff(current, warp(previous, motion)))
+
+
 def test_one_estimator_serves_changing_sizes():
     estimator = DisMotion()
     pair = moved_pair(3, -2)

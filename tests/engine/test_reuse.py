@@ -19,6 +19,7 @@ from support.reuse_engines import (
     make_engine,
     module_logits,
     network,
+    same,
     step,
     worst_difference,
 )
@@ -45,10 +46,6 @@ class Wandering:
 
 
 WANDERING = Wandering()
-
-
-def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
-    return all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def some_units(tiled, image: np.ndarray, seed: int, share: float = 0.4) -> np.ndarray:

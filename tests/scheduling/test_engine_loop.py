@@ -17,9 +17,13 @@ class Rig:
         self.engine = engine
         self.reports: queue.Queue = queue.Queue()
         self.loop = EngineLoop(
-            lambda: engine, Scheduler(Limits(max_batch, max_step_seconds=LONG)), self.reports.put
+            lambda: engine, Scheduler(Limits(max_batch, max_step_seconds=LONG)), self.reported
         )
         self.info = self.loop.start().result(LONG)
+
+    def reported(self, report) -> None:
+        if report.outcomes:
+            self.reports.put(report)
 
     def open(self, session: str) -> None:
         self.loop.open(SessionSpec(session, "fake"), 1.0).result(LONG)

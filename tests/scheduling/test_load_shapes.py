@@ -8,6 +8,7 @@ import pytest
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits
 from tilestream.scheduling.simulation import Simulation, VirtualCamera, VirtualEngine
+from tilestream.sessions.session import phase_of
 
 SPREAD = VirtualEngine(whole=0.12, part=0.15, frame=0.015, spread=True, outlier_every=10**9)
 LUMPY = VirtualEngine(whole=0.12, part=0.15, frame=0.015, outlier_every=10**9)
@@ -121,3 +122,18 @@ def test_an_idle_night_is_calm():
 def test_the_same_seed_gives_the_same_record():
     first, second = (play(1.5, seconds=10.0)[1].answered for _ in range(2))
     assert first == second
+
+
+def test_whole_frames_of_cameras_that_begin_together_are_spread_by_their_names():
+    engine = VirtualEngine(whole=0.27, frame=0.026, noise=0.0, outlier_every=10**9)
+    pinned = Limits(min_budget=1.0)
+
+    def longest(phases):
+        """The latest answer after all have begun, of cameras that compute every fifth frame."""
+        cameras = [VirtualCamera(0.5, budget=0.2, phase=phase, waits=True) for phase in phases]
+        answers = Simulation(cameras, engine, pinned).run(60.0).between(10.0, 60.0)
+        assert np.mean([answer.share for answer in answers]) == pytest.approx(0.2, abs=0.03)
+        return max(answer.latency for answer in answers)
+
+    names = [phase_of(f"camera-{index}") for index in range(40)]
+    assert longest(names) < 0.5 * longest([0.0] * 40)

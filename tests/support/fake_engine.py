@@ -44,6 +44,7 @@ class FakeEngine:
         self.key_interval = 1  # of the frames between, a quarter of the units is computed
         self.seconds = 0.0  # that a step takes per frame whose budget is 1; units follow the budget
         self.closed = False
+        self.tended = 0
         self.stepping = threading.Event()
 
     def models(self):
@@ -110,6 +111,9 @@ class FakeEngine:
     def release(self, session_id: str) -> None:
         self.threads.add(threading.get_ident())
         self.open_sessions.pop(session_id, None)
+
+    def tend(self) -> None:
+        self.tended += 1
 
     def close(self) -> None:
         self.closed = True

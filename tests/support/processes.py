@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,13 @@ START_SECONDS = 240  # torch takes its time on a busy machine
 def environment() -> dict[str, str]:
     """This process's, so that the child imports what this one does."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def free_port() -> int:
+    """A port that nobody listens on, most likely not in a moment either."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

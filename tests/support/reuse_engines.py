@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from support.networks import lively
 from support.toy_networks import TOYS, toy
 from tilestream.engine.frame_request import FrameAnswer, FrameRequest
+from tilestream.engine.gate import Gate
 from tilestream.engine.motion import Motion, MotionEstimator, NoMotion
 from tilestream.engine.program import TileProgram
 from tilestream.engine.reuse import ReuseEngine, ReuseOptions
@@ -35,12 +36,13 @@ def make_engine(
     dtype: torch.dtype = torch.float32,
     store_bytes: int = 64 << 20,
     dense_above: float = NEVER,
+    gate: Gate | None = None,
     **options,
 ) -> ReuseEngine:
     size = bin_size_ or (bin_size(module) if isinstance(module, str) else 16)
     module = network(module) if isinstance(module, str) else module
     chosen = ReuseOptions(bin_size=size, store_bytes=store_bytes, dense_above=dense_above, **options)
-    return ReuseEngine(module, CPU, dtype, module.mean, module.std, chosen, motion=motion or NoMotion())
+    return ReuseEngine(module, CPU, dtype, module.mean, module.std, chosen, gate, motion or NoMotion())
 
 
 def step(engine: ReuseEngine, session_id: str, image: np.ndarray, **request) -> FrameAnswer:
@@ -94,6 +96,10 @@ def kept_maps(engine: ReuseEngine, session_id: str) -> dict[str, np.ndarray]:
         values = engine.store.maps[node.name].index_select(0, rows.ravel()).float()
         found[node.name] = values.view(*rows.shape, -1).permute(2, 0, 1).numpy().copy()
     return found
+
+
+def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
+    return all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def worst_difference(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import threading
 from pathlib import Path
 
 import grpc
@@ -10,8 +11,12 @@ import pytest
 
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
-from support.server import running
+from support.server import config, refused, running
+from tilestream.media.errors import InvalidReason
 from tilestream.messages import EngineReport, FrameStats
+from tilestream.sessions.frames import DropReason
+from tilestream.sessions.registry import NotAdmitted
+from tilestream.sessions.session import CloseCause
 from tilestream.telemetry.metrics import Metrics
 from tilestream.v1 import segmentation_pb2 as pb
 
@@ -21,6 +26,9 @@ STREAM = {
     "grpc_service": "tilestream.v1.SegmentationService",
     "grpc_method": "StreamSegment",
 }
+
+
+SERVICE_METHODS = pb.DESCRIPTOR.services_by_name["SegmentationService"].methods_by_name
 
 
 def total(metrics: Metrics, name: str, **labels: str) -> float:
@@ -45,6 +53,42 @@ def test_no_label_names_a_session():
     names = {name for c in metrics.registry._collector_to_names for name in getattr(c, "_labelnames", ())}
     assert names.isdisjoint({"session", "session_id", "camera", "camera_id", "peer"})
     assert {"reason", "kind", "stage", "cause", "stride"} <= names
+
+
+def test_the_first_event_of_any_kind_is_an_increase():
+    """Series with known labels begin at 0, and these labels are all that there are."""
+    metrics = Metrics()
+    for name, label, kinds in (
+        ("tilestream_frames_dropped_total", "reason", DropReason),
+        ("tilestream_frames_invalid_total", "reason", InvalidReason),
+        ("tilestream_sessions_closed_total", "cause", CloseCause),
+    ):
+        assert values_of(metrics, name, label) == {kind.value: 0 for kind in kinds}
+    reasons = {kind.reason for kind in NotAdmitted.__subclasses__()} | {"engine"}
+    assert values_of(metrics, "tilestream_sessions_refused_total", "reason") == dict.fromkeys(reasons, 0)
+    stages = {name.removesuffix("_us") for name in pb.StageTimes.DESCRIPTOR.fields_by_name}
+    found = values_of(metrics, "tilestream_stage_seconds_count", "stage")
+    assert found == dict.fromkeys(stages - {"total", "engine"}, 0)
+
+
+def values_of(metrics: Metrics, name: str, label: str) -> dict[str, float]:
+    return {
+        sample.labels[label]: sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+async def test_calls_begin_at_zero_with_every_code():
+    async with running() as r:
+        value = r.server.metrics.registry.get_sample_value
+        for method in SERVICE_METHODS:
+            kind = "bidi_stream" if method == "StreamSegment" else "unary"
+            labels = {**STREAM, "grpc_method": method, "grpc_type": kind}
+            assert value("grpc_server_started_total", labels) == 0
+            for code in grpc.StatusCode:
+                assert value("grpc_server_handled_total", {**labels, "grpc_code": code.name}) == 0
 
 
 def test_rates_of_the_last_seconds():
@@ -94,6 +138,23 @@ def test_what_the_engine_reports():
     assert value("tilestream_evictions_total") == 8
 
 
+def test_several_engines_are_added_up_and_the_busiest_one_is_told_of():
+    metrics = Metrics()
+    value = metrics.registry.get_sample_value
+    metrics.step_done(1, 0.1, EngineReport(evictions=3, store_bytes=10, store_pages=1), engine=0)
+    metrics.step_done(1, 0.1, EngineReport(evictions=2, store_bytes=5, store_pages=2), engine=1)
+    metrics.step_done(1, 0.1, EngineReport(evictions=4, store_bytes=7, store_pages=1), engine=0)
+    metrics.engine_reported(EngineReport(evictions=0, store_bytes=1, restarts=1), engine=1)
+    assert value("tilestream_evictions_total") == 6 and value("tilestream_engine_restarts_total") == 1
+    assert value("tilestream_feature_store_bytes") == 8 and value("tilestream_feature_store_pages") == 1
+    assert value("tilestream_step_seconds_count") == 3  # a report without a step is not one
+    metrics.load(1, 0.5, 1.2, engine=0)
+    metrics.load(0, 1.0, 0.4, engine=1)
+    assert value("tilestream_overload_level") == 1 and value("tilestream_budget_scale_ratio") == 0.5
+    metrics.load(0, 0.9, 0.3, engine=0)
+    assert value("tilestream_overload_level") == 0 and value("tilestream_demand_ratio") == 0.4
+
+
 def test_a_device_that_does_not_tell_has_no_series():
     metrics = Metrics()
     metrics.step_done(1, 0.05, EngineReport())
@@ -121,6 +182,43 @@ async def test_counters_add_up_to_what_clients_saw():
         check(r.server.metrics, results, sent=7 + 5)
 
 
+async def test_every_accepted_frame_is_accounted_for_when_clients_vanish():
+    gate = threading.Event()
+    async with running(FakeEngine(gate), resume_ttl=0) as r:
+        stream = await r.open(frames_in_flight=3, queue_policy=pb.QUEUE_POLICY_WAIT)
+        for i in range(3):
+            await stream.frame(i, jpeg())
+        metrics = r.server.metrics
+        while total(metrics, "tilestream_frames_received_total") < 3:
+            await asyncio.sleep(0.01)
+        assert total(metrics, "tilestream_frames_unanswered_total") == 0
+        stream.call.cancel()
+        while len(r.server.registry):
+            await asyncio.sleep(0.01)
+        assert total(metrics, "tilestream_frames_unanswered_total") == 3
+        gate.set()
+        after = await r.open()
+        await after.frame(0, jpeg())
+        await after.result()
+        while not total(metrics, "tilestream_frames_completed_total"):
+            await asyncio.sleep(0.01)
+        assert total(metrics, "tilestream_frames_completed_total") == 1
+        assert total(metrics, "tilestream_frames_unanswered_total") == 3
+
+
+async def test_refusals_by_reason():
+    engine = FakeEngine()
+    engine.refuse_open = True
+    async with running(engine, max_sessions=1) as r:
+        stream = await refused(r, config())
+        assert await stream.call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        engine.refuse_open = False
+        await r.open()
+        await refused(r, config())
+        found = values_of(r.server.metrics, "tilestream_sessions_refused_total", "reason")
+        assert found == {"engine": 1, "full": 1, "overloaded": 0, "shutdown": 0}
+
+
 async def drive(r, frames: int):
     """A session; every fifth frame is no JPEG. Returns what came back."""
     stream = await r.open(include_confidence=True)
@@ -145,6 +243,7 @@ def check(metrics: Metrics, results: list[pb.FrameResult], sent: int) -> None:
     assert total(metrics, "tilestream_frames_completed_total", kind="partial") == len(ok) - len(keys)
     assert total(metrics, "tilestream_frames_invalid_total", reason="not_jpeg") == 2
     assert total(metrics, "tilestream_frames_dropped_total") == 0
+    assert total(metrics, "tilestream_frames_unanswered_total") == 0
     assert total(metrics, "tilestream_block_units_computed_total") == sum(x.reuse.units_computed for x in ok)
     assert total(metrics, "tilestream_block_units_dropped_total") == sum(x.reuse.units_dropped for x in ok)
     assert total(metrics, "tilestream_mask_bytes_total") == sum(

@@ -1,14 +1,19 @@
 """A span per frame, under the client's own, and what tells the server that it cannot trace."""
 
 import logging
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from support.frames import jpeg
+from support.processes import environment
 from support.server import Stream, running
 from tilestream.telemetry.tracing import FrameTracer, TracingError, make_tracer
 from tilestream.v1 import segmentation_pb2 as pb
@@ -52,6 +57,55 @@ async def test_one_span_per_frame_under_the_clients_own(monkeypatch):
 async def test_without_a_context_a_frame_is_a_trace_of_its_own(monkeypatch, metadata):
     spans, _, _ = await traced(monkeypatch, *metadata)
     assert [span.parent for span in spans] == [None, None]
+
+
+async def test_a_span_has_every_stage_that_the_result_has(monkeypatch):
+    (good, bad), _, (first, _) = await traced(monkeypatch)
+    stages = {
+        name.removeprefix("tilestream.stage.").removesuffix("_seconds"): value
+        for name, value in good.attributes.items()
+        if name.startswith("tilestream.stage.")
+    }
+    assert set(stages) == {"queue", "decode", "backbone", "encode"}  # of those, the fake engine has one
+    for name, seconds in stages.items():
+        assert seconds * 1e6 == pytest.approx(getattr(first.times, f"{name}_us"), abs=1)
+    assert not any("backbone" in name for name in bad.attributes)
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """An OTLP collector."""
+
+    def __init__(self):
+        self.spans = []
+
+    def Export(self, request, context):
+        self.spans += [s for r in request.resource_spans for scope in r.scope_spans for s in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+async def test_spans_reach_a_collector():
+    collector = Collector()
+    otlp = grpc.server(ThreadPoolExecutor(1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, otlp)
+    port = otlp.add_insecure_port("127.0.0.1:0")
+    otlp.start()
+    async with running(trace_endpoint=f"http://127.0.0.1:{port}") as r:
+        stream = Stream(r.stub.StreamSegment(metadata=(("traceparent", f"00-{TRACE}-{PARENT}-01"),)))
+        await stream.send(config=pb.SessionConfig())
+        for i in range(5):
+            await stream.frame(i, jpeg())
+        await stream.done()
+        await stream.rest()
+    otlp.stop(None)  # the server has sent what it had when it stopped
+    assert [span.name for span in collector.spans] == ["tilestream.frame"] * 5
+    assert {(s.trace_id.hex(), s.parent_span_id.hex()) for s in collector.spans} == {(TRACE, PARENT)}
+
+
+async def test_there_are_no_traces_unless_they_are_asked_for():
+    async with running() as r:
+        assert r.server.tracer is None
+    code = "import sys, tilestream.server; sys.exit('opentelemetry.sdk' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0
 
 
 def test_what_is_missing_is_said(monkeypatch):

@@ -6,15 +6,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 
-from tilestream.telemetry.metrics import CallMetrics, Metrics
+from tilestream.telemetry.calls import CallCounters, CallMetrics
 
 
 class MetricsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Goes before the one that maps errors, so that it sees the status. ``service``: full name of ours."""
+    """Goes before the one that maps errors, so that it sees the status. ``service``: ours."""
 
-    def __init__(self, service: str, metrics: Metrics) -> None:
-        self._service, self._metrics = service, metrics
+    def __init__(self, service: ServiceDescriptor, counters: CallCounters) -> None:
+        self._service, self._counters = service.full_name, counters
+        codes = [code.name for code in grpc.StatusCode]
+        for method in service.methods:
+            kind = "bidi_stream" if method.client_streaming else "unary"
+            counters.expect(kind, self._service, method.name, codes)
 
     async def intercept_service(
         self,
@@ -32,7 +37,7 @@ class MetricsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def _unary(self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[..., Any]:
         async def counted(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            call = self._metrics.call_started("unary", self._service, method)
+            call = self._counters.begun("unary", self._service, method)
             call.received.inc()
             response = await _ended(behaviour(request, context), context, call)
             call.sent.inc()
@@ -42,7 +47,7 @@ class MetricsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def _stream(self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[..., Any]:
         async def counted(requests: Any, context: grpc.aio.ServicerContext) -> Any:
-            call = self._metrics.call_started("bidi_stream", self._service, method)
+            call = self._counters.begun("bidi_stream", self._service, method)
             return await _ended(behaviour(requests, _CountingContext(context, call)), context, call)
 
         return counted

@@ -19,7 +19,7 @@ from tilestream.api.services import Services
 from tilestream.messages import SessionSpec
 from tilestream.sessions.registry import TooManySessions
 from tilestream.sessions.sent_answers import SentAnswers
-from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState
+from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState, phase_of
 from tilestream.v1 import segmentation_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -83,10 +83,14 @@ class LiveSessions:
         log.info("session opened", extra={"session": session.session_id, "camera": options.camera_id})
         live = LiveSession(session, services, identity)
         spec = SessionSpec(
-            session.session_id, options.model.name, options.include_confidence, options.include_bins
+            session.session_id,
+            options.model.name,
+            options.include_confidence,
+            options.include_bins,
+            phase_of(options.camera_id),
         )
         try:
-            await asyncio.wrap_future(services.engine_loop.open(spec, options.weight))
+            await asyncio.wrap_future(services.engines.open(spec, options.weight))
         except BaseException as problem:
             gone = isinstance(problem, asyncio.CancelledError)
             self._close(live, CloseCause.DISCONNECTED if gone else CloseCause.ERROR)
@@ -155,7 +159,7 @@ class LiveSessions:
         self._stop_waiting(live)
         self._by_token.pop(_digest(live.token), None)
         live.pipeline.close()
-        self._services.engine_loop.release(live.session.session_id)
+        self._services.engines.release(live.session.session_id)
         self._services.registry.close(live.session, cause)
 
 

@@ -74,15 +74,18 @@ class FramePipeline:
     def close(self) -> None:
         """Stop all work of this session; what still comes for it is ignored. Idempotent."""
         self._services.router.remove(self._session.session_id)
+        self._services.metrics.frames_unanswered(len(self.inbox))
         for ticket in self.inbox.unanswered():
             ticket.drop(DropReason.SHUTDOWN)
+        while len(self.inbox):
+            self.inbox.pop()
 
     def _on_answer(self) -> None:
         if self.on_answer is not None:
             self.on_answer()
 
     def _withdraw(self, ticket: Ticket) -> bool:
-        if not self._services.engine_loop.withdraw(self._session.session_id, ticket.frame_id):
+        if not self._services.engines.withdraw(self._session.session_id, ticket.frame_id):
             return False
         self._computing.pop(ticket.frame_id, None)
         return True
@@ -129,7 +132,7 @@ class FramePipeline:
             ticket.submitted,
             droppable=self.inbox.policy is not QueuePolicy.WAIT,
         )
-        if not self._services.engine_loop.offer(ready):
+        if not self._services.engines.offer(ready):
             del self._computing[ticket.frame_id]
             ticket.drop(DropReason.ENGINE_ERROR, "the engine does not know this session")
 

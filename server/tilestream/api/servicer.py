@@ -17,6 +17,7 @@ from tilestream.api.live_sessions import LiveSession, LiveSessions
 from tilestream.api.services import Services
 from tilestream.api.session_stream import LOST, End, SessionStream
 from tilestream.api.validation import FRAME_CODECS, read_config
+from tilestream.messages import EngineError
 from tilestream.sessions.registry import NotAdmitted, ServerDraining
 from tilestream.sessions.session import CloseCause, SessionState
 from tilestream.telemetry.logs import log_session
@@ -67,8 +68,8 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             if live is not None:
                 return live, True
             return await sessions.open(options, caller), False
-        except NotAdmitted:
-            services.metrics.session_refused()
+        except (NotAdmitted, EngineError) as problem:
+            services.metrics.session_refused(problem.reason if isinstance(problem, NotAdmitted) else "engine")
             raise
 
     async def _first_config(self, context: grpc.aio.ServicerContext) -> pb.SessionConfig:

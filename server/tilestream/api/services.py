@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from tilestream.config import Settings
 from tilestream.messages import FrameOutcome
-from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
+from tilestream.scheduling.engine_group import EngineGroup
+from tilestream.scheduling.engine_loop import EngineInfo, StepReport
 from tilestream.sessions.registry import SessionRegistry
 from tilestream.telemetry.metrics import Metrics
 from tilestream.telemetry.tracing import FrameTracer
@@ -45,7 +46,7 @@ class Lifecycle:
 
 
 class OutcomeRouter:
-    """Brings what the engine's thread computed to the sessions, on the event loop."""
+    """Brings what the engines' threads computed to the sessions, on the event loop."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -61,13 +62,16 @@ class OutcomeRouter:
         self._receivers.pop(session_id, None)
 
     def on_step(self, report: StepReport) -> None:
-        """Called by the engine's thread after a step."""
+        """Called by an engine's thread after a step."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
             self._loop.call_soon_threadsafe(self._deliver, report)
 
     def _deliver(self, report: StepReport) -> None:
-        self._metrics.step_done(len(report.outcomes), report.seconds, report.engine)
-        self._metrics.load(report.load.level, report.load.scale, report.load.demand)
+        if report.outcomes:
+            self._metrics.step_done(len(report.outcomes), report.seconds, report.engine, report.loop)
+        elif report.engine is not None:
+            self._metrics.engine_reported(report.engine, report.loop)
+        self._metrics.load(report.load.level, report.load.scale, report.load.demand, report.loop)
         for outcome in (*report.shed, *report.outcomes):
             receive = self._receivers.get(outcome.session_id)
             if receive is not None:
@@ -83,7 +87,7 @@ class Services:
 
     settings: Settings
     engine: EngineInfo
-    engine_loop: EngineLoop
+    engines: EngineGroup
     router: OutcomeRouter
     registry: SessionRegistry
     media_pool: Executor

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from tilestream.engine.streaming import StreamingSegmenter
     from tilestream.messages import Engine
 
-__all__ = ["EngineOptions", "LoweringError", "StreamingSegmenter", "create_engine", "lower"]
+__all__ = ["ENGINE_MODULE", "EngineOptions", "LoweringError", "StreamingSegmenter", "create_engine", "lower"]
+
+ENGINE_MODULE = "tilestream.engine.warm"
+"""To be imported where engines' processes are forked from: most of what :func:`create_engine` waits for."""
 
 _LAZY = {"StreamingSegmenter": "streaming", "lower": "lowering", "LoweringError": "program"}
 

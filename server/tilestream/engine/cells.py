@@ -47,9 +47,14 @@ class CellMaps:
         border = np.zeros(few.shape, dtype=np.uint8)
         border[:, 1:] = few[:, 1:] != few[:, :-1]
         border[1:] |= few[1:] != few[:-1]
-        planes = [border, *(few == index for index in range(self._classes))]
-        stack = np.stack(planes, axis=2).astype(np.float32)
-        self._labels = stack.reshape(rows, side, columns, side, -1).mean(axis=(1, 3))
+        borders = border.reshape(rows, side, columns, side).sum(axis=(1, 3), dtype=np.float32)
+        classes = 1 + self._classes  # the last one is for labels of no class
+        place = np.arange(rows).repeat(side)[:, None] * columns + np.arange(columns).repeat(side)
+        found = np.bincount(
+            (place * classes + np.minimum(few, self._classes)).ravel(), minlength=rows * columns * classes
+        )
+        shares = found.reshape(rows, columns, classes)[..., :-1]
+        self._labels = np.dstack([borders, shares]).astype(np.float32) / np.float32(side * side)
 
     def features(
         self, tracker: DistortionTracker, motion: Motion, luma: UInt8Array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Any
 
@@ -29,6 +30,16 @@ def choose_device(name: str) -> torch.device:
             f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices were found"
         )
     return device
+
+
+def divide(device: torch.device, threads: int, part: tuple[int, int]) -> tuple[torch.device, int]:
+    """The device and the CPU threads (0: as many as there are cores) of engine i of n, see EngineOptions."""
+    number, count = part
+    if device.type == "cuda" and device.index is None and count > 1:
+        device = torch.device("cuda", number % torch.cuda.device_count())
+    if not threads and count > 1:
+        threads = max(1, len(os.sched_getaffinity(0)) // count)
+    return device, threads
 
 
 def choose_precision(name: Precision, device: torch.device) -> tuple[str, torch.dtype]:

@@ -109,8 +109,16 @@ class DistortionTracker:
         Raises ValueError where that or ``motion`` does not fit.
         """
         self._check(previous, current, motion)
+        if motion.still:
+            self._maps = np.zeros((*self._state.shape[:2], 5), dtype=np.float32)
+            self._state[..., 1] += 1
+            self._maps[..., 0], self._maps[..., 2] = self._state[..., 0], self._state[..., 1]
+            return self._signals(scene_cut=False)
         height, width = self._state.shape[:2]
-        raw = self._cells(np.asarray(cv2.absdiff(current, warp(previous, motion)), dtype=np.uint8))
+        residual = motion.residual
+        if residual is None:
+            residual = np.asarray(cv2.absdiff(current, warp(previous, motion)), dtype=np.uint8)
+        raw = self._cells(residual)
         occluded = self._cells(motion.occluded.view(np.uint8))
         flow = motion.at_stride(self._scale * self._cell, height, width)
         added = np.maximum(
@@ -122,15 +130,18 @@ class DistortionTracker:
         self._state = np.stack([distortion, age], axis=2)
         speed = cv2.magnitude(flow[..., 0].copy(), flow[..., 1].copy()) * (self._scale * self._cell)
         self._maps = np.stack([distortion, added, age, speed, occluded], axis=2)
+        return self._signals(_is_cut(raw, occluded, current))
+
+    def _signals(self, scene_cut: bool) -> BinSignals:
         means = self._pooled(self._maps, 1, self._bin_cover)
         return BinSignals(
             distortion=means[..., 0],
             current=means[..., 1],
-            peak=self._peaks(distortion),
+            peak=self._peaks(self._maps[..., 0]),
             age=means[..., 2],
             motion=means[..., 3],
             occluded=means[..., 4],
-            scene_cut=_is_cut(raw, occluded, current),
+            scene_cut=scene_cut,
         )
 
     def maps(self) -> tuple[Float32Array, int]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_device, choose_precision, divide
 from tilestream.engine.frame_request import FrameAnswer, FrameRequest
 from tilestream.engine.gate import Gate
 from tilestream.engine.health import DeviceGauge, engine_report
@@ -40,9 +40,9 @@ class TorchEngine:
     """A reuse engine per model, and which session uses which. Implements ``messages.Engine``."""
 
     def __init__(self, options: EngineOptions, clock: Callable[[], float] = time.monotonic) -> None:
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        self.device = choose_device(options.device)
+        self.device, threads = divide(choose_device(options.device), options.threads, options.part)
+        if threads:
+            torch.set_num_threads(threads)
         self.precision, self._dtype = choose_precision(options.precision, self.device)
         self._info: dict[str, ModelInfo] = {}
         self._models: dict[str, ReuseEngine] = {}
@@ -95,6 +95,9 @@ class TorchEngine:
         if spec is not None:
             self._models[spec.model].release(session_id)
 
+    def tend(self) -> None:
+        """What computes in this process cannot break without it."""
+
     def close(self) -> None:
         self._sessions.clear()
         self._models.clear()
@@ -126,6 +129,7 @@ class TorchEngine:
                 budget=job.budget,
                 want_confidence=self._sessions[job.session_id].want_confidence,
                 retain=job.budget < 1.0,
+                phase=self._sessions[job.session_id].phase,
             )
             for job in jobs
         ]

@@ -83,7 +83,7 @@ class FeatureStore:
     def __init__(
         self, program: TileProgram, max_bytes: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self.program, self.device = program, device
+        self.program, self.device, self._dtype = program, device, dtype
         channels = dict.fromkeys(program.strides, 0)
         for node in program.kept:
             channels[node.stride] += node.channels
@@ -93,15 +93,18 @@ class FeatureStore:
         self.pools = {s: PagePool(capacity, size) for s, size in self._page_bytes.items()}
         self.maps: dict[str, Tensor] = {}  # by row, [rows, C]
         self.pages: dict[str, Tensor] = {}  # the same memory by page, [pages, T * T * C]
-        for node in program.kept:
-            capacity, per_page = self.pools[node.stride].capacity, program.tile(node.stride) ** 2
-            rows = capacity * per_page
-            tensor = torch.empty(rows + 2, node.channels, device=device, dtype=dtype)
-            tensor[rows], tensor[rows + 1] = 0.0, torch.finfo(dtype).min
-            self.maps[node.name] = tensor
-            self.pages[node.name] = tensor[:rows].view(capacity, per_page * node.channels)
         self._owners: OrderedDict[str, int] = OrderedDict()  # by last use, the oldest first
         self._next_owner = 0
+
+    def _take_memory(self) -> None:
+        """Only when the first session comes: an engine that stands by leaves the device's memory alone."""
+        for node in self.program.kept:
+            capacity, per_page = self.pools[node.stride].capacity, self.program.tile(node.stride) ** 2
+            rows = capacity * per_page
+            tensor = torch.empty(rows + 2, node.channels, device=self.device, dtype=self._dtype)
+            tensor[rows], tensor[rows + 1] = 0.0, torch.finfo(self._dtype).min
+            self.maps[node.name] = tensor
+            self.pages[node.name] = tensor[:rows].view(capacity, per_page * node.channels)
 
     def zero_row(self, stride: int) -> int:
         """The row that is zero in every map of a stride; the next one is the lowest value."""
@@ -109,6 +112,8 @@ class FeatureStore:
 
     def touch(self, session_id: str) -> int:
         """Note that a session is in use now; returns its number as an owner of pages."""
+        if not self.maps:
+            self._take_memory()
         if session_id not in self._owners:
             self._owners[session_id] = self._next_owner
             self._next_owner += 1

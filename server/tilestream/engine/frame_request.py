@@ -19,9 +19,10 @@ from tilestream.messages import BinAccount, Float32Array, FrameStats, UInt8Array
 class FrameRequest:
     """One frame of one session. ``image``: uint8 [H, W, 3] RGB.
 
-    ``keep``: forces what is computed: all, nothing, bool [bins_h, bins_w] or [units, bins_h, bins_w].
+    ``keep``: forces what is computed: all, nothing, bool [bins_h, bins_w] or [units, bins_h, bins_w]. Where
+    the engine's gate reuses no features, anything but nothing means all.
     ``retain``: False for a frame that no later one will reuse: it is computed in full, and the session's
-    features are dropped, which saves the time to look after them.
+    features are dropped, which saves the time to look after them. ``phase``: see ``SessionSpec``.
     """
 
     session_id: str
@@ -31,6 +32,7 @@ class FrameRequest:
     keep: bool | Mask | None = None
     want_confidence: bool = False
     retain: bool = True
+    phase: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,11 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
     zeros = np.zeros(state.bins, dtype=np.float32)
     distortion = signals.distortion if signals is not None and compared else zeros
     age = signals.age if signals is not None and compared else zeros
-    masks = stage_masks(program, keep)
+    counts = _bins_by_stage(program, keep)
     labels = state.labels.plane(0)
-    if frame.moved is not None and signals is not None:  # the last stage makes the labels
-        frame.agreement = compare(frame.moved, labels, masks[-1], signals.age, program.bin_size)
+    if frame.moved is not None and signals is not None:
+        made = stage_masks(program, keep)[-1]  # the last stage makes the labels
+        frame.agreement = compare(frame.moved, labels, made, signals.age, program.bin_size)
     agreement = frame.agreement
     stats = FrameStats(
         key_frame=frame.key,
@@ -81,7 +84,7 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
         units_total=keep.size,
         mean_distortion=float(distortion.mean()),
         budget=frame.request.budget,
-        macs=sum(s.macs * int(mask.sum()) for s, mask in zip(program.stages, masks, strict=True)),
+        macs=sum(stage.macs * count for stage, count in zip(program.stages, counts, strict=True)),
         stage_seconds=frame.seconds,
         units_by_stride=_units_by_stride(program, keep),
         agreement=None if agreement is None else agreement.share,
@@ -101,13 +104,21 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
     return FrameAnswer(labels, stats, account, confidence)
 
 
+def _bins_by_stage(program: TileProgram, keep: Mask) -> list[int]:
+    """In how many bins each stage is run."""
+    if keep.all() or not keep.any():
+        return [int(keep[0].sum())] * len(program.stages)
+    return [int(mask.sum()) for mask in stage_masks(program, keep)]
+
+
 def _units_by_stride(program: TileProgram, keep: Mask) -> dict[int, tuple[int, int]]:
     """Block units computed and all of them, by the stride of the units' outputs."""
     counts: dict[int, tuple[int, int]] = {}
-    for unit, mask in zip(program.units, keep, strict=True):
+    kept = keep.sum(axis=(1, 2)).tolist()
+    for unit, bins in zip(program.units, kept, strict=True):
         stride = program.nodes[unit.name].stride
         computed, total = counts.get(stride, (0, 0))
-        counts[stride] = computed + int(np.count_nonzero(mask)), total + mask.size
+        counts[stride] = computed + bins, total + keep[0].size
     return counts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import floor
 from typing import Protocol
 
 import numpy as np
@@ -81,9 +81,12 @@ class Gate(Protocol):
     """Decides frame by frame. Keeps nothing between frames, so that one gate serves all sessions.
 
     ``needs_cells``: whether it wants ``GateInput.cells``, which cost 1.5 ms per frame.
+    ``reuses_features``: False if it only ever keeps all bins or none. Then labels are all that is reused, and
+    sessions have no features.
     """
 
     needs_cells: bool
+    reuses_features: bool
 
     def decide(self, frame: GateInput) -> GateDecision:
         """What to compute of ``frame``. A scene cut is a key frame. The same input, the same answer."""
@@ -92,12 +95,12 @@ class Gate(Protocol):
 class EveryKGate:
     """A key frame every ``k`` frames and nothing in between: what every other gate has to beat.
 
-    With ``k`` None it follows the budget: the distance between two key frames is 1 / budget, and where that
-    is no whole number it alternates between the two beside it, so that the session's credit stays within
-    half a frame.
+    With ``k`` None it follows the budget: a key frame whenever the session's credit pays for one. Their
+    distance is 1 / budget, and where that is no whole number it alternates between the two beside it.
     """
 
     needs_cells = False
+    reuses_features = False
 
     def __init__(self, k: int | None = None) -> None:
         if k is not None and k < 1:
@@ -108,13 +111,9 @@ class EveryKGate:
         """All or nothing."""
         if frame.signals.scene_cut:
             return _key_frame(frame)
-        if self._k is not None:
-            due = frame.frames_since_key >= self._k
-        else:
-            due = frame.budget > 0 and frame.frames_since_key >= _interval(frame)
-        return (
-            _key_frame(frame) if due else _decision(frame, np.zeros_like(frame.signals.age, dtype=np.bool_))
-        )
+        due = pays_for_whole(frame) if self._k is None else frame.frames_since_key >= self._k
+        nothing = np.zeros_like(frame.signals.age, dtype=np.bool_)
+        return _key_frame(frame) if due else _decision(frame, nothing)
 
 
 class ThresholdGate:
@@ -124,6 +123,7 @@ class ThresholdGate:
     """
 
     needs_cells = False
+    reuses_features = True
 
     def __init__(
         self, threshold: float = THRESHOLD, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT
@@ -152,6 +152,7 @@ class BudgetGate:
     """
 
     needs_cells = False
+    reuses_features = True
 
     def __init__(
         self, age_weight: float = AGE_WEIGHT, peak_weight: float = PEAK_WEIGHT, max_age: float = MAX_AGE
@@ -207,12 +208,9 @@ def make_gate(
     raise ValueError(f"no gate is called {name!r}; there are {', '.join(GATES)}")
 
 
-def _interval(frame: GateInput) -> int:
-    """Frames between two key frames: 1 / budget, rounded down where credit has been saved up, or up."""
-    exact = 1.0 / frame.budget
-    if abs(exact - round(exact)) < 1e-6 * exact:
-        return max(1, round(exact))
-    return max(1, floor(exact) if frame.credit >= 0.5 else ceil(exact))
+def pays_for_whole(frame: GateInput) -> bool:
+    """Whether the session has saved up for a frame in full."""
+    return frame.budget > 0 and frame.credit >= 1.0 - 1e-6  # a third three times is a little less than 1
 
 
 def _affordable(budget: float, bins: int) -> int:

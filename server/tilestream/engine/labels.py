@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.engine.motion import displace
+from tilestream.engine.motion import chained, displace
 from tilestream.messages import Float32Array, UInt8Array
 
 
@@ -24,9 +24,7 @@ class LabelMap:
         shape = (self._rows * bin_size, self._columns * bin_size)
         self._planes = [np.zeros(shape, dtype=np.uint8) for _ in range(planes)]
         self._moved: list[UInt8Array] | None = None  # the planes as they are seen now, if they were moved
-        self._displacement: Float32Array | None = None  # from now to the planes, in pixels on the flow's grid
-        grid_y, grid_x = np.mgrid[:height, :width].astype(np.float32)
-        self._grid = np.dstack([grid_x, grid_y])
+        self._displacement: Float32Array | None = None  # from now to the planes, in the flow's pixels
 
     @property
     def planes(self) -> int:
@@ -62,28 +60,12 @@ class LabelMap:
         """
         if not flow.any():
             return
-        total = flow * np.float32(scale)
-        if self._displacement is not None:
-            total = total + displace(self._displacement, flow)
-        self._displacement = total
-        fine = total
+        self._displacement = fine = chained(flow, self._displacement)
         if scale > 1:
             size = (flow.shape[1] * scale, flow.shape[0] * scale)
-            fine = np.asarray(cv2.resize(total, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-        source = self._grid + fine[: self._height, : self._width]
-        self._moved = [
-            np.asarray(
-                cv2.remap(  # type: ignore[call-overload]
-                    np.ascontiguousarray(self._inner(index)),
-                    source,
-                    None,
-                    cv2.INTER_NEAREST,
-                    borderMode=cv2.BORDER_REPLICATE,
-                ),
-                dtype=np.uint8,
-            )
-            for index in range(self.planes)
-        ]
+            fine = cv2.resize(fine * np.float32(scale), size, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        fine = fine[: self._height, : self._width]
+        self._moved = [displace(self._inner(index), fine, cv2.INTER_NEAREST) for index in range(self.planes)]
 
     def _inner(self, index: int) -> UInt8Array:
         return self._planes[index][: self._height, : self._width]

@@ -6,7 +6,15 @@ import numpy as np
 
 from tilestream.engine.cells import CELL
 from tilestream.engine.distortion import BinSignals
-from tilestream.engine.gate import BoolArray, Gate, GateDecision, GateInput, first_bins, make_gate
+from tilestream.engine.gate import (
+    BoolArray,
+    Gate,
+    GateDecision,
+    GateInput,
+    first_bins,
+    make_gate,
+    pays_for_whole,
+)
 from tilestream.engine.gate_weights import load_gate
 from tilestream.engine.risk import RiskNet
 from tilestream.messages import Float32Array
@@ -16,7 +24,6 @@ LEARNED = ("learned", "learned_spread")
 
 QUIET = 0.004
 """Share of wrong pixels up to which a frame is as good as computed: below it nothing is."""
-
 
 CHECK_AFTER = 64.0
 """Frames, four seconds at 15 Hz, after which even a quiet scene is computed, as far as the credit goes: for
@@ -46,6 +53,7 @@ class RiskGate:
 
     def __init__(self, *, spread: bool = False, quiet: float = QUIET) -> None:
         self._spread, self._quiet = spread, quiet
+        self.reuses_features = spread
 
     def risk(self, frame: GateInput) -> Float32Array:
         """Expected share of wrong pixels of every bin, float32 [bins_h, bins_w]."""
@@ -62,7 +70,7 @@ class RiskGate:
         if frame.budget <= 0 or (risk.mean() < self._quiet and not unchecked):
             return _decision(frame, keep, expected)
         if not self._spread:
-            keep[...] = frame.credit >= 1.0 - 1e-6
+            keep[...] = pays_for_whole(frame)
             return _decision(frame, keep, expected)
         affordable = int(np.floor(max(frame.credit, 0.0) * keep.size + 1e-6))
         overdue = frame.signals.age > MAX_AGE
@@ -84,8 +92,11 @@ class LearnedGate(RiskGate):
         """As the base class says; 0 in still bins. Cells outside of the frame do not count."""
         if frame.cells is None:
             raise ValueError("the learned gate needs the frame's cells")
-        found = self._network.risk(frame.cells)
         bins = frame.signals.age.shape
+        still = _still(frame.signals)
+        if still.all():
+            return np.zeros(bins, dtype=np.float32)
+        found = self._network.risk(frame.cells)
         inside = np.zeros((bins[0] * self._side, bins[1] * self._side), dtype=np.float32)
         padded = inside.copy()
         inside[: found.shape[0], : found.shape[1]] = 1
@@ -93,7 +104,7 @@ class LearnedGate(RiskGate):
         blocks = (bins[0], self._side, bins[1], self._side)
         total = padded.reshape(blocks).sum(axis=(1, 3))
         risk = total / inside.reshape(blocks).sum(axis=(1, 3))
-        return np.where(_still(frame.signals), np.float32(0), risk).astype(np.float32)
+        return np.where(still, np.float32(0), risk).astype(np.float32)
 
 
 def _still(signals: BinSignals) -> BoolArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -16,7 +16,8 @@ class EngineOptions:
     ``device``: "auto", "cpu", "cuda" or "cuda:N". ``precision``: "auto" is bf16 where the device has
     instructions for it, else fp32. ``threads``: of the CPU, 0 = one per core. ``bin_size``: pixels, a
     power of two. ``gate``: what decides which bins are computed. ``store_bytes``: memory for the features
-    of all sessions, divided among the models.
+    of all sessions, divided among the models. ``part``: (i, n), this is engine i of n; each takes its share
+    of the CPU's cores, or another GPU where ``device`` does not name one.
     """
 
     models: tuple[str, ...] = ()
@@ -26,3 +27,8 @@ class EngineOptions:
     bin_size: int = 64
     gate: GateName = "every_k"
     store_bytes: int = 1 << 30
+    part: tuple[int, int] = (0, 1)
+
+    def share(self, number: int, count: int) -> EngineOptions:
+        """The options of engine ``number`` of ``count``. Memory is divided as well."""
+        return replace(self, part=(number, count), store_bytes=self.store_bytes // count)

@@ -35,11 +35,6 @@ class PartialFrame:
     masks: list[Mask]
     touched: Mask
 
-    @property
-    def stage_count(self) -> int:
-        """Stages that are run somewhere."""
-        return sum(bool(mask.any()) for mask in self.masks)
-
 
 @dataclass(frozen=True, slots=True)
 class PartialResult:

@@ -63,12 +63,18 @@ class ReuseEngine:
         motion: MotionEstimator | None = None,
     ) -> None:
         self.options = options or ReuseOptions()
-        self.gate, self._motion = gate or BudgetGate(), motion or DisMotion()
+        self.gate = gate or BudgetGate()
+        self._keeps = self.gate.reuses_features
+        # where bins are chosen, by what motion leaves, it has to be the better one
+        for_bins = DisMotion(patch_stride=4, patch_means=True)
+        self._motion = motion or (for_bins if self._keeps else DisMotion())
         self.program = lower(module, self.options.bin_size)
         normalize = Normalizer(mean, std, device, dtype)
-        self.dense = DenseExecutor(module, device, dtype, self.program, normalize, keep=True)
-        self.store = FeatureStore(self.program, self.options.store_bytes, device, dtype)
-        self._partial = PartialStep(TileExecutor(self.program, device, dtype), self.store, normalize)
+        self.dense = DenseExecutor(module, device, dtype, self.program, normalize, keep=self._keeps)
+        self.store = FeatureStore(self.program, self.options.store_bytes * self._keeps, device, dtype)
+        self._partial: PartialStep | None = None
+        if self._keeps:
+            self._partial = PartialStep(TileExecutor(self.program, device, dtype), self.store, normalize)
         self._sessions: dict[str, SessionState] = {}
         self.evictions = 0  # to make room for others
 
@@ -102,9 +108,9 @@ class ReuseEngine:
         readback = Readback()
         for group in by_size.values():
             self._run_key_frames(group, busy, readback)
-        partial = [frame for frame in frames if not frame.key]
-        if partial:
-            self._run_partial_frames(partial, readback)
+        partial = [frame for frame in frames if not frame.key and frame.keep.any()]
+        if partial and self._partial is not None:
+            self._run_partial_frames(self._partial, partial, readback)
         started = time.perf_counter()
         readback.fetch()
         waited = time.perf_counter() - started  # where the device works on its own, for all that it did
@@ -129,10 +135,12 @@ class ReuseEngine:
         forced = None if request.keep is None else forced_units(request.keep, everything)
         started = time.perf_counter()
         previous, state.luma = state.luma, thumbnail(request.image, state.scale)
-        if request.key or not state.maps or previous is None:
+        if request.key or not state.ready or previous is None:
             return FrameInFlight(request, state, True, everything)
         motion = self._motion.estimate(previous, state.luma, state.scale)
         signals = state.tracker.advance(previous, state.luma, motion)
+        if motion.still:
+            state.luma = previous
         middle = time.perf_counter()
         state.frames_since_key += 1
         risk = None
@@ -151,7 +159,7 @@ class ReuseEngine:
             )
             decision = self.gate.decide(known)
             keep, key, risk = decision.keep, decision.key_frame, decision.risk
-        if key or keep.mean() >= self.options.dense_above:
+        if key or keep.mean() >= self.options.dense_above or (keep.any() and not self._keeps):
             keep, key = everything, True
         seconds = {"motion": middle - started, "gate": time.perf_counter() - middle}
         return FrameInFlight(request, state, key, keep, motion, signals, seconds, risk=risk)
@@ -163,19 +171,20 @@ class ReuseEngine:
         state = self._sessions.get(request.session_id)
         if state is None or state.size != (height, width) or state.labels.planes < planes:
             self.release(request.session_id)
-            state = SessionState(self.program, height, width, planes)
+            state = SessionState(self.program, height, width, planes, request.phase)
             self._sessions[request.session_id] = state
         state.owner = self.store.touch(request.session_id)
         return state
 
     def _prepare(self, frame: FrameInFlight, busy: set[str]) -> bool:
-        """Move a session's references and take pages for what will be computed. False: there is no room."""
+        """Move what a session has and take pages for what will be computed. False: there is no room."""
         started = time.perf_counter()
         assert frame.motion is not None
-        pages = self._allocate(frame.state.owner, int(frame.keep.any(axis=0).sum()), busy)
-        if pages is None:
-            return False  # as a key frame it needs no room beside its old pages
-        frame.state.new_pages = pages
+        if frame.keep.any():
+            pages = self._allocate(frame.state.owner, int(frame.keep.any(axis=0).sum()), busy)
+            if pages is None:
+                return False  # as a key frame it needs no room beside its old pages
+            frame.state.new_pages = pages
         frame.state.move(frame.motion)
         frame.seconds["tables"] = time.perf_counter() - started
         return True
@@ -211,7 +220,8 @@ class ReuseEngine:
         state = frame.state
         state.frames_since_key = 0
         state.tracker.reset()
-        if not frame.request.retain:
+        state.ready = frame.request.retain
+        if not state.ready or not self._keeps:
             return
         for pool in self.store.pools.values():
             pool.free_all(state.owner)
@@ -223,16 +233,15 @@ class ReuseEngine:
         for node in self.program.kept:
             self.store.write_whole(node, result.kept[node.name][index], pages[node.stride], state.bins)
 
-    def _run_partial_frames(self, frames: list[FrameInFlight], readback: Readback) -> None:
+    def _run_partial_frames(
+        self, partial: PartialStep, frames: list[FrameInFlight], readback: Readback
+    ) -> None:
         started = time.perf_counter()
-        parts = [self._partial.frame(f.state, f.request.image, f.keep) for f in frames]
-        tables = 0.0
-        if any(part.stage_count for part in parts):
-            result = self._partial.run(parts, any(frame.state.labels.planes > 1 for frame in frames))
-            tables = result.table_seconds
-            for frame in frames:
-                frame.moved = frame.state.labels.plane(0)
-            readback.add(result.planes, lambda *planes: _place_labels(frames, result.tiles, planes))
+        parts = [partial.frame(f.state, f.request.image, f.keep) for f in frames]
+        result = partial.run(parts, any(frame.state.labels.planes > 1 for frame in frames))
+        for frame in frames:
+            frame.moved = frame.state.labels.plane(0)
+        readback.add(result.planes, lambda *planes: _place_labels(frames, result.tiles, planes))
         middle = time.perf_counter()
         for frame, part in zip(frames, parts, strict=True):
             frame.state.tracker.computed(part.touched)
@@ -240,7 +249,7 @@ class ReuseEngine:
         done = time.perf_counter()
         for frame in frames:
             frame.seconds["backbone"] = middle - started
-            frame.seconds["tables"] += tables + done - middle
+            frame.seconds["tables"] += result.table_seconds + done - middle
 
 
 def _labels_without(frame: FrameInFlight) -> UInt8Array | None:

@@ -11,7 +11,7 @@ from tilestream.engine.device import upload
 from tilestream.engine.distortion import DistortionTracker
 from tilestream.engine.feature_store import FeatureStore
 from tilestream.engine.labels import LabelMap
-from tilestream.engine.motion import Motion, thumbnail_scale
+from tilestream.engine.motion import Motion, chained, thumbnail_scale
 from tilestream.engine.program import TileProgram
 from tilestream.engine.row_map import RowMap
 from tilestream.messages import UInt8Array
@@ -23,12 +23,16 @@ MAX_CREDIT = 1.0
 
 
 class SessionState:
-    """One session. ``maps``: by stride, where its features lie; empty while it has none.
+    """One session. ``planes``: 1 for labels, 2 for labels and confidence.
 
-    ``planes``: 1 for labels, 2 for labels and confidence.
+    ``ready``: whether the labels, and the features if it keeps any, are those of an earlier frame.
+    ``credit``: key frames' worth of budget saved up, ``phase`` at first; the first frame, which has nothing
+    to reuse, is not charged.
     """
 
-    def __init__(self, program: TileProgram, height: int, width: int, planes: int) -> None:
+    def __init__(
+        self, program: TileProgram, height: int, width: int, planes: int, phase: float = 0.0
+    ) -> None:
         self._program = program
         self.size = (height, width)
         self.bins = program.bins(height, width)
@@ -38,41 +42,60 @@ class SessionState:
         self.luma: UInt8Array | None = None
         self.cells = CellMaps(height, width, program.nodes[program.output].channels)
         self.frames_since_key = 0
-        self.credit = 0.0
+        self.credit = phase
+        self._charged = False
         self.calibration = RiskCalibration()
         self.owner = -1
-        self.maps: dict[int, RowMap] = {}
+        self.ready = False
+        self._maps: dict[int, RowMap] = {}
+        self._put_off: Motion | None = None  # what the references have not followed yet
         self.new_pages: dict[int, Pages] = {}
 
     def spend(self, budget: float, share: float) -> None:
         """Account for a frame that was allowed ``budget`` and computed ``share`` of its units."""
-        self.credit = min(max(self.credit + budget - share, -MAX_CREDIT), MAX_CREDIT)
+        if self._charged:
+            self.credit = min(max(self.credit + budget - share, -MAX_CREDIT), MAX_CREDIT)
+        self._charged = True
 
     @property
     def tiles(self) -> int:
         """Tiles of every map."""
         return self.bins[0] * self.bins[1]
 
+    @property
+    def maps(self) -> dict[int, RowMap]:
+        """By stride, where the features lie now; empty while there are none.
+
+        Motion is followed when this is asked for, and then in one go: frames of which nothing is computed
+        ask for no feature.
+        """
+        if self._put_off is not None:
+            motion, self._put_off = self._put_off, None
+            for stride, rows in self._maps.items():
+                rows.move(motion.at_stride(stride, rows.height, rows.width))
+        return self._maps
+
     def lose_features(self) -> None:
         """The features are gone: the next frame has to be a key frame."""
-        self.maps, self.luma = {}, None
+        self._maps, self._put_off, self.luma, self.ready = {}, None, None, False
 
     def start(self, pages: dict[int, Pages], zero_rows: dict[int, int]) -> None:
         """A key frame lies in these pages, tile by tile in raster order."""
         height, width = self._program.padded(*self.size)
         every_y, every_x = (index.ravel() for index in np.indices(self.bins))
-        self.maps = {}
+        self._maps, self._put_off = {}, None
         for stride, own in pages.items():
-            self.maps[stride] = RowMap(height // stride, width // stride, zero_rows[stride])
-            self.maps[stride].place(self._program.tile(stride), every_y, every_x, own)
+            self._maps[stride] = RowMap(height // stride, width // stride, zero_rows[stride])
+            self._maps[stride].place(self._program.tile(stride), every_y, every_x, own)
 
     def move(self, motion: Motion) -> None:
-        """Let all references and labels follow the motion."""
+        """Let labels follow the motion, and references as soon as they are asked for."""
         if not motion.flow.any():
             return
-        for stride, rows in self.maps.items():
-            rows.move(motion.at_stride(stride, rows.height, rows.width))
         self.labels.move(motion.flow, motion.scale)
+        if self._maps:
+            earlier = None if self._put_off is None else self._put_off.flow
+            self._put_off = Motion(chained(motion.flow, earlier), motion.occluded, motion.scale)
 
     def place(self, stride: int, y: Pages, x: Pages) -> None:
         """The tiles at rows ``y`` and columns ``x`` are computed anew, into the pages taken for them."""

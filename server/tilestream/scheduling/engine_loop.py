@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from tilestream.messages import (
     Engine,
     EngineError,
+    EngineLost,
     EngineReport,
     FrameOutcome,
     ModelInfo,
@@ -29,6 +30,7 @@ from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
 
 log = logging.getLogger(__name__)
 
+_TEND = 0.2  # seconds between looks after an engine that has nothing to do
 _SHED = "the server cannot keep up; a later frame of this session was computed instead"
 
 
@@ -43,10 +45,12 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step brought: an outcome per job of the plan, and how long it took.
+    """What one step brought: an outcome per job of the plan, and how long it took; or, without any outcome,
+    how the engine is doing now.
 
     ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole. ``shed``: outcomes of
-    frames that were dropped instead. ``load``: what is being done about the load.
+    frames that were dropped instead. ``load``: what is being done about the load. ``loop``: whose step it
+    was, where there are several engines.
     """
 
     outcomes: tuple[FrameOutcome, ...]
@@ -55,6 +59,7 @@ class StepReport:
     engine: EngineReport | None = None
     shed: tuple[FrameOutcome, ...] = ()
     load: LoadReport = field(default_factory=LoadReport)
+    loop: int = 0
 
 
 class EngineLoop:
@@ -62,6 +67,7 @@ class EngineLoop:
 
     ``make_engine`` runs in that thread, and so does ``on_death``, if the loop itself fails. ``on_step`` is
     called in it after every step and must return at once (hand the report to an event loop, say).
+    ``number`` is in the reports.
     """
 
     def __init__(
@@ -70,16 +76,19 @@ class EngineLoop:
         scheduler: Scheduler,
         on_step: Callable[[StepReport], None],
         on_death: Callable[[], None] = lambda: None,
+        number: int = 0,
     ) -> None:
         self._make_engine = make_engine
         self._scheduler = scheduler
         self._on_step = on_step
         self._on_death = on_death
+        self._number = number
+        self._restarts = 0
         self._commands: deque[tuple[Callable[[Engine], None], Future[None]]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._ready: Future[EngineInfo] = Future()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"engine{number}", daemon=True)
 
     def start(self) -> Future[EngineInfo]:
         """Make the engine and begin; the future has what it offers, or what went wrong."""
@@ -101,7 +110,7 @@ class EngineLoop:
         def command(engine: Engine) -> None:
             engine.open(spec)
             with self._wake:
-                self._scheduler.add(spec.session_id, weight, spec.model)
+                self._scheduler.add(spec.session_id, weight, spec.model, spec.phase)
 
         return self._call(command)
 
@@ -175,8 +184,9 @@ class EngineLoop:
     def _turn(self, engine: Engine) -> bool:
         """Wait for work and do it. False when it is time to stop."""
         with self._wake:
-            while not (self._stopping or self._commands or self._scheduler.waiting()):
-                self._wake.wait()
+            if self._idle():
+                self._wake.wait(_TEND)
+            idle = self._idle()
             commands = list(self._commands)
             self._commands.clear()
             if self._stopping:
@@ -185,8 +195,30 @@ class EngineLoop:
             plan = StepPlan(()) if commands else self._scheduler.schedule(time.monotonic())
         for command, future in commands:
             self._execute(engine, command, future)
+        if idle:
+            engine.tend()
         if plan.jobs:
             self._on_step(self._step(engine, plan))
+        elif commands or self._note_restarts(engine.report()):
+            self._on_step(self._state(engine))
+        return True
+
+    def _state(self, engine: Engine) -> StepReport:
+        """How the engine is doing, without a step."""
+        with self._wake:
+            load = self._scheduler.load(time.monotonic())
+        return StepReport((), 0.0, engine=engine.report(), load=load, loop=self._number)
+
+    def _idle(self) -> bool:
+        return not (self._stopping or self._commands or self._scheduler.waiting())
+
+    def _note_restarts(self, report: EngineReport) -> bool:
+        """After a restart of the engine no session has features. Whether there was one."""
+        if report.restarts == self._restarts:
+            return False
+        self._restarts = report.restarts
+        with self._wake:
+            self._scheduler.begin_anew()
         return True
 
     @staticmethod
@@ -195,6 +227,9 @@ class EngineLoop:
             return
         try:
             command(engine)
+        except EngineLost as error:
+            future.set_exception(error)
+            raise
         except Exception as error:
             future.set_exception(error)
         else:
@@ -209,6 +244,9 @@ class EngineLoop:
         try:
             found = {(o.session_id, o.frame_id): o for o in engine.step(plan)}
             report = engine.report()
+            self._note_restarts(report)
+        except EngineLost:
+            raise
         except EngineError as problem:
             error = str(problem)
         except Exception:
@@ -224,7 +262,7 @@ class EngineLoop:
             self._scheduler.done(outcomes, end - begin, end)
             load = self._scheduler.load(end)
         shed = tuple(FrameOutcome(*frame, None, None, error=_SHED, shed=True) for frame in plan.shed)
-        return StepReport(outcomes, end - begin, begin, report, shed, load)
+        return StepReport(outcomes, end - begin, begin, report, shed, load, self._number)
 
 
 def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:

@@ -40,7 +40,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """``scale``: of all budgets, 0..1. ``demand``: 1 = all of the engine's time. ``wait``: seconds, p95."""
+    """``scale``: of all budgets, 0..1. ``demand``: 1 = all of the engine's time. ``wait``: seconds, p98."""
 
     level: Level = Level.NORMAL
     scale: float = 1.0
@@ -136,11 +136,11 @@ class OverloadControl:
 
     def _wait(self) -> float:
         waits = sorted(wait for period in self._periods for wait in period.waits)
-        return waits[min(len(waits) - 1, int(0.95 * len(waits)))] if waits else 0.0
+        return waits[min(len(waits) - 1, int(0.98 * len(waits)))] if waits else 0.0
 
     def _target(self) -> float:
         """Seconds that frames may wait: what the step itself leaves of the service level, with some room."""
-        return max(0.25 * self.service_level, 0.6 * self.service_level - self._step())
+        return max(0.25 * self.service_level, 0.5 * self.service_level - self._step())
 
     def _step(self) -> float:
         """Mean seconds of a step."""

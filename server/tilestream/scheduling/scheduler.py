@@ -20,7 +20,6 @@ from tilestream.messages import FrameJob, FrameKind, FrameOutcome, StepPlan, UIn
 from tilestream.scheduling.cost_model import CostModel, Work
 from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, OverloadControl
 
-_DUE = 0.5  # key frames' worth of credit at which a session's next frame is expected to be whole
 _WHOLE = 0.97  # from this share of units on, a frame was computed as a whole
 _AHEAD = 1.0  # service levels that a session may be ahead of the others' service
 
@@ -64,13 +63,14 @@ class Limits:
 class _Queue:
     """A session as the scheduler sees it. ``service``: seconds / weight that it had, on the virtual clock.
 
-    ``credit``: key frames' worth of budget saved up. ``whole``: whether its
+    ``credit``: key frames' worth of budget saved up, ``phase`` at the beginning. ``whole``: whether its
     frames are computed as a whole or not at all.
     """
 
     number: int  # breaks ties by age
     weight: float
     group: str
+    phase: float
     service: float = 0.0
     fresh: bool = True  # its next frame has to be a key frame
     credit: float = 0.0
@@ -85,7 +85,7 @@ class _Queue:
             return Work(self.group, megapixels, True, 1.0)
         if not self.whole:
             return Work(self.group, megapixels, False, budget)
-        return Work(self.group, megapixels, True, 1.0 if self.credit + budget >= _DUE else 0.0)
+        return Work(self.group, megapixels, True, 1.0 if self.credit + budget >= 1.0 - 1e-6 else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +115,16 @@ class Scheduler:
         self._key_credit = 0.0  # seconds; below 0 new sessions have had more than their half
         self._added = 0
 
-    def add(self, session_id: str, weight: float = 1.0, group: str = "") -> None:
+    def add(self, session_id: str, weight: float = 1.0, group: str = "", phase: float = 0.0) -> None:
         """Know a session. ``weight``: its share relative to the others, above 0.
 
-        ``group``: sessions whose frames cost the same per pixel, say those of one model.
+        ``group``: sessions whose frames cost the same per pixel, say those of one model. ``phase``: see
+        ``SessionSpec``.
         """
         if weight <= 0:
             raise ValueError(f"weight: {weight}; allowed: above 0")
         self._added += 1
-        self._queues[session_id] = _Queue(self._added, weight, group, self._virtual_now)
+        self._queues[session_id] = _Queue(self._added, weight, group, phase, self._virtual_now)
 
     def remove(self, session_id: str) -> None:
         """Forget a session and its frames. Idempotent."""
@@ -155,6 +156,11 @@ class Scheduler:
         if not kept:
             del self._ready[session_id]
         return found
+
+    def begin_anew(self) -> None:
+        """The engine has lost all features: every session's next frame has to be computed in full."""
+        for queue in self._queues.values():
+            queue.fresh = True
 
     def waiting(self) -> int:
         """Frames that wait for their turn."""
@@ -257,9 +263,11 @@ class Scheduler:
             return None
         share = stats.units_computed / stats.units_total
         whole = stats.key_frame or share >= _WHOLE
-        queue.fresh = False
         queue.whole = whole or share == 0.0
-        queue.credit = min(max(queue.credit + running.budget - share, -1.0), 1.0)
+        if queue.fresh:  # not charged
+            queue.fresh, queue.credit = False, queue.phase
+        else:
+            queue.credit = min(max(queue.credit + running.budget - share, -1.0), 1.0)
         height, width = running.frame.image.shape[:2]
         return Work(queue.group, height * width / 1e6, whole, share)
 

@@ -23,6 +23,7 @@ class VirtualCamera:
 
     ``waits``: its queue policy is WAIT, otherwise its oldest waiting frame is dropped for a new one.
     ``rate``: what its frames per second are multiplied with at a time (night and day, bursts, stalls at 0).
+    ``phase``: see ``SessionSpec``.
     """
 
     fps: float
@@ -33,6 +34,7 @@ class VirtualCamera:
     frames_in_flight: int = 2
     waits: bool = False
     rate: Callable[[float], float] = lambda now: 1.0
+    phase: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class Simulation:
             return
         camera = self._cameras[index]
         self._sessions[index] = _Session(camera)
-        self.scheduler.add(str(index), camera.weight)
+        self.scheduler.add(str(index), camera.weight, phase=camera.phase)
         phase = 0.0 if camera.fps == float("inf") else self._chance.random() / camera.fps
         self._at(now + phase, "frame", index)
 
@@ -216,10 +218,11 @@ class Simulation:
         elif self._engine.spread:
             share = job.budget
         else:
-            share = 1.0 if session.credit + job.budget >= 0.5 else 0.0
-        if session is not None:
+            share = 1.0 if session.credit + job.budget >= 1.0 - 1e-6 else 0.0
+        if session is not None and session.fresh:
+            session.fresh, session.credit = False, session.camera.phase
+        elif session is not None:
             session.credit = max(-1.0, min(session.credit + job.budget - share, 1.0))
-            session.fresh = False
         return share
 
     def _done(self, now: float, _: int) -> None:

@@ -10,7 +10,9 @@ from tilestream.sessions.session import CloseCause, Session, SessionOptions, Ses
 
 
 class NotAdmitted(Exception):  # noqa: N818 (the name says it)
-    """A session that cannot be had now. ``retry_seconds``: when to ask again."""
+    """A session that cannot be had now. ``retry_seconds``: when to ask again. ``reason``: one word for it."""
+
+    reason: str
 
     def __init__(self, message: str, retry_seconds: float) -> None:
         super().__init__(message)
@@ -20,13 +22,19 @@ class NotAdmitted(Exception):  # noqa: N818 (the name says it)
 class TooManySessions(NotAdmitted):
     """All places are taken."""
 
+    reason = "full"
+
 
 class ServerOverloaded(NotAdmitted):
     """The server cannot keep up with the sessions that it has."""
 
+    reason = "overloaded"
+
 
 class ServerDraining(NotAdmitted):
     """The server shuts down."""
+
+    reason = "shutdown"
 
 
 class SessionRegistry:

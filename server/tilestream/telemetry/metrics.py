@@ -1,4 +1,6 @@
-"""Every metric of the server. Base units, no label per session or camera; docs/metrics.md explains them.
+"""Every metric of the server; ``calls`` has those of gRPC calls.
+
+Base units, no label per session or camera; docs/metrics.md explains them.
 
 All methods but :meth:`Metrics.serve` are called on the event loop, in the frontend: what the engine
 knows arrives as plain data, so it is the same whether the engine is in this process or not.
@@ -9,8 +11,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -19,17 +22,31 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     start_http_server,
 )
 
 from tilestream.messages import EngineReport, FrameStats
+from tilestream.telemetry.calls import CallCounters
+from tilestream.telemetry.engine_totals import EngineTotals
+
+disable_created_metrics()  # a series beside every other one that says when it began: nobody asks for them
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.05, 0.066, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64)
 _TILES = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096)
 _LUMA_STEPS = (0.5, 1, 2, 4, 8, 16, 32)
 _WINDOW = 5.0  # seconds that the gauges of rates look back
-_RPC = ("grpc_type", "grpc_service", "grpc_method")
+# Label values that are known: their series are there from the start, at 0. A series that begins with its
+# first event has no increase then, and an alert on its rate would miss that one.
+_KINDS = ("key", "partial")
+_DROPS = ("queue_full", "superseded", "overload", "engine_error", "shutdown")
+_FAULTS = ("empty", "too_many_bytes", "too_many_pixels", "not_jpeg", "truncated", "corrupt", "unsupported")
+_STAGES = ("queue", "decode", "motion", "gate", "backbone", "head", "encode")
+_CAUSES = ("finished", "client_error", "disconnected", "idle", "max_age", "shutdown", "error")
+_REFUSALS = ("full", "overloaded", "shutdown", "engine")
+
+_Metric = TypeVar("_Metric", Counter, Histogram)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +61,20 @@ class _Sample:
     pixels_changed: float
 
 
+class _Series(dict[str, _Metric]):
+    """The series of a metric with one label, by its value: looking one up there takes as long as counting."""
+
+    def __init__(self, metric: _Metric, values: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._metric: _Metric = metric
+        for value in values:
+            self[value] = metric.labels(value)
+
+    def __missing__(self, value: str) -> _Metric:
+        series = self[value] = self._metric.labels(value)
+        return series
+
+
 class Metrics:
     """The server's metrics in a registry of their own."""
 
@@ -52,16 +83,20 @@ class Metrics:
         self._clock = clock
         self._begin = clock()
         self._recent: deque[_Sample] = deque(maxlen=10_000)
-        self._evictions_seen = 0
+        self._engines = EngineTotals()
+        self._loads: dict[int, tuple[int, float, float]] = {}
         ProcessCollector(registry=self.registry)
         self._define_frames()
         self._define_reuse()
         self._define_sessions()
         self._define_engine()
-        self._define_calls()
+        self.calls = CallCounters(self.registry)
 
-    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-        return Counter(f"tilestream_{name}", text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"tilestream_{name}", text, registry=self.registry)
+
+    def _counters(self, name: str, text: str, label: str, values: Sequence[str] = ()) -> _Series[Counter]:
+        return _Series(Counter(f"tilestream_{name}", text, [label], registry=self.registry), values)
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(f"tilestream_{name}", text, labels, registry=self.registry)
@@ -73,24 +108,23 @@ class Metrics:
 
     def _define_frames(self) -> None:
         self._received = self._counter("frames_received", "Frames accepted from clients.")
-        self._completed = self._counter("frames_completed", "Frames answered with a mask.", ["kind"])
-        self._dropped = self._counter("frames_dropped", "Frames answered DROPPED.", ["reason"])
-        self._invalid = self._counter("frames_invalid", "Frames answered INVALID.", ["reason"])
+        self._completed = self._counters("frames_completed", "Frames answered with a mask.", "kind", _KINDS)
+        self._dropped = self._counters("frames_dropped", "Frames answered DROPPED.", "reason", _DROPS)
+        self._invalid = self._counters("frames_invalid", "Frames answered INVALID.", "reason", _FAULTS)
+        self._unanswered = self._counter("frames_unanswered", "Frames whose session ended before an answer.")
         self._jpeg_bytes = self._counter("jpeg_bytes", "Encoded frames accepted, bytes.")
         self._mask_bytes = self._counter("mask_bytes", "Encoded masks and confidence maps sent, bytes.")
         self._latency = self._histogram(
             "frame_latency_seconds", "From a frame's arrival to its answer, frames with a mask.", _SECONDS
         )
-        self._stages = self._histogram(
-            "stage_seconds", "Time per stage, frames with a mask.", _SECONDS, ["stage"]
-        )
+        stages = self._histogram("stage_seconds", "Time per stage, frames with a mask.", _SECONDS, ["stage"])
+        self._stages = _Series(stages, _STAGES)
         fps = self._gauge("fps", "Frames answered with a mask per second, last 5 seconds.")
         fps.set_function(self.fps)
 
     def _define_reuse(self) -> None:
-        labels = ["stride"]
-        self._units_computed = self._counter("block_units_computed", "Block units computed.", labels)
-        self._units_dropped = self._counter("block_units_dropped", "Block units dropped.", labels)
+        self._units_computed = self._counters("block_units_computed", "Block units computed.", "stride")
+        self._units_dropped = self._counters("block_units_dropped", "Block units dropped.", "stride")
         drop_rate = self._gauge("block_drop_rate_ratio", "Dropped block units of all, last 5 seconds.")
         drop_rate.set_function(self.block_drop_rate)
         budget = self._gauge("block_budget_ratio", "Mean budget of the frames of the last 5 seconds.")
@@ -111,10 +145,10 @@ class Metrics:
         self._sessions = self._gauge("sessions", "Sessions open.")
         self._sessions_limit = self._gauge("sessions_limit", "Most sessions at a time.")
         self._sessions_opened = self._counter("sessions_opened", "Sessions opened.")
-        self._sessions_closed = self._counter("sessions_closed", "Sessions closed.", ["cause"])
+        self._sessions_closed = self._counters("sessions_closed", "Sessions closed.", "cause", _CAUSES)
         self._sessions_suspended = self._gauge("sessions_suspended", "Open sessions without a stream.")
         self._sessions_resumed = self._counter("sessions_resumed", "Lost sessions that went on.")
-        self._sessions_refused = self._counter("sessions_refused", "Sessions refused.")
+        self._sessions_refused = self._counters("sessions_refused", "Sessions refused.", "reason", _REFUSALS)
 
     def _define_engine(self) -> None:
         self._step_seconds = self._histogram("step_seconds", "Time of an engine step.", _SECONDS)
@@ -129,6 +163,7 @@ class Metrics:
         self._budget_scale = self._gauge("budget_scale_ratio", "What budgets are multiplied with, 0..1.")
         self._demand = self._gauge("demand_ratio", "Engine time that the offered frames would take, 1 = all.")
         self._evictions = self._counter("evictions", "Sessions whose features were evicted.")
+        self._restarts = self._counter("engine_restarts", "Engine processes that died and were replaced.")
         self._store_bytes = self._gauge("feature_store_bytes", "Features held, bytes.")
         self._store_limit = self._gauge("feature_store_limit_bytes", "Room for features, bytes.")
         self._store_pages = self._gauge("feature_store_pages", "Pages held.")
@@ -140,17 +175,6 @@ class Metrics:
         )
         self._device_busy = self._gauge("device_utilisation_ratio", "Device busy, 0..1.", on_device)
         self._build = self._gauge("build_info", "Always 1.", ["version", "device", "precision"])
-
-    def _define_calls(self) -> None:
-        registry = self.registry
-        self._rpc_started = Counter("grpc_server_started", "Calls started.", _RPC, registry=registry)
-        self._rpc_handled = Counter(
-            "grpc_server_handled", "Calls ended.", [*_RPC, "grpc_code"], registry=registry
-        )
-        self._rpc_received = Counter(
-            "grpc_server_msg_received", "Messages received.", _RPC, registry=registry
-        )
-        self._rpc_sent = Counter("grpc_server_msg_sent", "Messages sent.", _RPC, registry=registry)
 
     def frame_received(self, jpeg_bytes: int) -> None:
         """A frame was accepted."""
@@ -168,16 +192,16 @@ class Metrics:
     ) -> None:
         """A frame got its answer, which was sent; ``latency`` and ``stages`` in seconds."""
         if status == "dropped":
-            self._dropped.labels(reason).inc()
+            self._dropped[reason].inc()
         elif status == "invalid":
-            self._invalid.labels(reason).inc()
+            self._invalid[reason].inc()
         if stats is None:
             return
-        self._completed.labels("key" if stats.key_frame else "partial").inc()
+        self._completed["key" if stats.key_frame else "partial"].inc()
         self._mask_bytes.inc(mask_bytes)
         self._latency.observe(latency)
         for stage, seconds in stages.items():
-            self._stages.labels(stage).observe(seconds)
+            self._stages[stage].observe(seconds)
         compared, changed = stats.agreement_pixels, stats.agreement_pixels * (1.0 - (stats.agreement or 0.0))
         self._compared.inc(compared)
         self._changed.inc(changed)
@@ -185,26 +209,32 @@ class Metrics:
             _Sample(self._clock(), stats.units_computed, stats.units_total, stats.budget, compared, changed)
         )
         for stride, (computed, total) in stats.units_by_stride.items():
-            self._units_computed.labels(str(stride)).inc(computed)
-            self._units_dropped.labels(str(stride)).inc(total - computed)
+            self._units_computed[str(stride)].inc(computed)
+            self._units_dropped[str(stride)].inc(total - computed)
         if not stats.key_frame:
             self._distortion.observe(stats.mean_distortion)
 
-    def step_done(self, sessions: int, seconds: float, report: EngineReport | None) -> None:
-        """The engine computed a step; ``report`` is None where it did not get that far."""
+    def frames_unanswered(self, count: int) -> None:
+        """A session ended with so many frames whose answer was not sent."""
+        self._unanswered.inc(count)
+
+    def step_done(self, sessions: int, seconds: float, report: EngineReport | None, engine: int = 0) -> None:
+        """An engine computed a step; ``report`` is None where it did not get that far."""
         self._step_sessions.observe(sessions)
         self._step_seconds.observe(seconds)
-        if report is None:
-            return
-        self._step_tiles.observe(report.tiles)
-        # The engine counts from its own start: a smaller number is that of a new one.
-        new = report.evictions - self._evictions_seen
-        self._evictions.inc(new if new >= 0 else report.evictions)
-        self._evictions_seen = report.evictions
-        self._store_bytes.set(report.store_bytes)
-        self._store_limit.set(report.store_limit_bytes)
-        self._store_pages.set(report.store_pages)
-        self._store_page_limit.set(report.store_limit_pages)
+        if report is not None:
+            self._step_tiles.observe(report.tiles)
+            self.engine_reported(report, engine)
+
+    def engine_reported(self, report: EngineReport, engine: int = 0) -> None:
+        """How an engine is doing."""
+        evictions, restarts = self._engines.update(engine, report)
+        self._evictions.inc(evictions)
+        self._restarts.inc(restarts)
+        self._store_bytes.set(self._engines.sum("store_bytes"))
+        self._store_limit.set(self._engines.sum("store_limit_bytes"))
+        self._store_pages.set(self._engines.sum("store_pages"))
+        self._store_page_limit.set(self._engines.sum("store_limit_pages"))
         for gauge, value in (
             (self._device_memory, report.device_memory_bytes),
             (self._device_limit, report.device_memory_limit_bytes),
@@ -213,11 +243,13 @@ class Metrics:
             if value is not None:
                 gauge.labels(report.device).set(value)
 
-    def load(self, level: int, scale: float, demand: float) -> None:
-        """What the scheduler does about the load."""
-        self._load_level.set(level)
-        self._budget_scale.set(scale)
-        self._demand.set(demand)
+    def load(self, level: int, scale: float, demand: float, engine: int = 0) -> None:
+        """What a scheduler does about its engine's load; the metrics tell of the busiest engine."""
+        self._loads[engine] = (level, scale, demand)
+        levels, scales, demands = zip(*self._loads.values(), strict=True)
+        self._load_level.set(max(levels))
+        self._budget_scale.set(min(scales))
+        self._demand.set(max(demands))
 
     def frame_scheduled(self, lag: float) -> None:
         """A frame was computed whose step began ``lag`` seconds after it was handed over."""
@@ -230,7 +262,7 @@ class Metrics:
 
     def session_closed(self, cause: str) -> None:
         """A session that was open is not any more."""
-        self._sessions_closed.labels(cause).inc()
+        self._sessions_closed[cause].inc()
         self._sessions.dec()
 
     def sessions_suspended(self, count: int) -> None:
@@ -241,24 +273,14 @@ class Metrics:
         """A session whose stream was lost goes on over another one."""
         self._sessions_resumed.inc()
 
-    def session_refused(self) -> None:
+    def session_refused(self, reason: str) -> None:
         """A session could not be had."""
-        self._sessions_refused.inc()
+        self._sessions_refused[reason].inc()
 
     def server_started(self, version: str, device: str, precision: str, max_sessions: int) -> None:
         """What serves."""
         self._build.labels(version, device, precision).set(1)
         self._sessions_limit.set(max_sessions)
-
-    def call_started(self, kind: str, service: str, method: str) -> CallMetrics:
-        """A call of the service began; what happens to it is told to the result."""
-        labels = (kind, service, method)
-        self._rpc_started.labels(*labels).inc()
-        return CallMetrics(
-            self._rpc_received.labels(*labels),
-            self._rpc_sent.labels(*labels),
-            lambda code: self._rpc_handled.labels(*labels, code).inc(),
-        )
 
     def fps(self) -> float:
         """Frames answered OK per second over the last seconds."""
@@ -289,12 +311,3 @@ class Metrics:
         """Answer Prometheus on ``http://host:port/metrics`` from a thread; ``shutdown()`` ends it."""
         server, _ = start_http_server(port, addr=host, registry=self.registry)
         return server
-
-
-@dataclass(frozen=True, slots=True)
-class CallMetrics:
-    """The counters of one call."""
-
-    received: Counter
-    sent: Counter
-    handled: Callable[[str], None]  # with the name of the status code

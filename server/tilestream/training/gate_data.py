@@ -40,6 +40,7 @@ class RestlessGate:
     """Computes nothing, some bins, or everything, at random; keeps what it was shown last."""
 
     needs_cells = True
+    reuses_features = True
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)

@@ -24,6 +24,7 @@ class RandomGate:
     """Any bins, as many as the budget pays for."""
 
     needs_cells = False
+    reuses_features = True
 
     def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)

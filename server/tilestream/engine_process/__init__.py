@@ -1,0 +1,11 @@
+"""An engine in a process of its own: the same interface, its frames and masks through shared memory.
+
+No torch and no gRPC: what the process computes with is made by a function that it is handed.
+"""
+
+from __future__ import annotations
+
+from tilestream.engine_process.handle import EngineProcess, preload
+from tilestream.engine_process.process_engine import ProcessEngine
+
+__all__ = ["EngineProcess", "ProcessEngine", "preload"]

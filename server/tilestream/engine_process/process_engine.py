@@ -1,0 +1,171 @@
+"""An engine in a process of its own that is replaced when it dies, as soon as it does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from tilestream.engine_process.handle import EngineDied, EngineProcess, ProcessHandle
+from tilestream.engine_process.wire import StepReply, place_jobs, take_outcome
+from tilestream.messages import (
+    EngineError,
+    EngineLost,
+    EngineReport,
+    FrameOutcome,
+    ModelInfo,
+    SessionSpec,
+    StepPlan,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_DEATHS, DEATH_WINDOW = 5, 60.0  # more deaths within so many seconds: it will not get better
+STANDBY_AFTER = 3.0  # seconds after a process took over; loading another one at once would slow it down
+_FIRST_DELAY = 0.5  # seconds before another try where an engine could not even start; doubles
+
+
+class ProcessEngine:
+    """Implements ``messages.Engine``. Where the process dies its sessions begin anew in another one.
+
+    A step whose process dies is run once more in the new one; if that dies too, its frames fail. With
+    ``standby`` another process is kept that has loaded everything and takes over within milliseconds.
+    """
+
+    def __init__(
+        self, how: EngineProcess, *, standby: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Starts the process and waits until it is ready. Raises what ``make_engine`` raises."""
+        self._how, self._wants_standby, self._clock = how, standby, clock
+        self._specs: dict[str, SessionSpec] = {}
+        self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+        self._report = EngineReport()
+        self._restarts = 0
+        self._standby: ProcessHandle | None = None
+        self._active = self._begin(ProcessHandle(how))
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self._active.wait().device
+
+    @property
+    def precision(self) -> str:
+        """Its working precision."""
+        return self._active.wait().precision
+
+    @property
+    def process_id(self) -> int:
+        """Of the process that computes now."""
+        return self._active.process_id
+
+    @property
+    def standby_id(self) -> int | None:
+        """Of the process that would take over, if there is one."""
+        return None if self._standby is None else self._standby.process_id
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        return self._active.wait().models
+
+    def open(self, spec: SessionSpec) -> None:
+        self._insist("open", spec)
+        self._specs[spec.session_id] = spec
+
+    def step(self, plan: StepPlan) -> list[FrameOutcome]:
+        self._keep_standby()
+        if not plan.jobs:
+            return []
+        try:
+            return self._step(plan)
+        except EngineDied as death:
+            self._replace(death)
+        try:
+            return self._step(plan)
+        except EngineDied as death:
+            self._replace(death)
+            raise EngineError("the engine died twice while it computed this frame and others") from death
+
+    def report(self) -> EngineReport:
+        return replace(self._report, restarts=self._restarts)
+
+    def release(self, session_id: str) -> None:
+        if self._specs.pop(session_id, None) is not None:
+            self._insist("release", session_id)
+
+    def tend(self) -> None:
+        if not self._active.alive():
+            self._replace(EngineDied("it ended by itself"))
+        if self._standby is not None and not self._standby.alive():
+            self._standby.end()
+            self._standby = None
+        self._keep_standby()
+
+    def close(self) -> None:
+        self._wants_standby = False
+        if self._standby is not None:
+            self._standby.end()
+        self._active.close()
+
+    def _step(self, plan: StepPlan) -> list[FrameOutcome]:
+        arena = self._active.arena
+        places = place_jobs(plan.jobs, arena)
+        reply: StepReply = self._active.ask("step", places)
+        self._report = reply.report
+        return [
+            take_outcome(placed, place, arena) for placed, place in zip(reply.outcomes, places, strict=True)
+        ]
+
+    def _insist(self, verb: str, argument: object) -> None:
+        """Ask; if the process is dead or dies of it, ask the next one."""
+        while True:
+            try:
+                self._report = self._active.ask(verb, argument)
+            except EngineDied as death:
+                self._replace(death)
+            else:
+                return
+
+    def _begin(self, process: ProcessHandle) -> ProcessHandle:
+        """Wait for it and open all sessions in it. Raises EngineError or RuntimeError where that fails."""
+        try:
+            self._report = process.wait().report
+            for spec in self._specs.values():
+                process.ask("open", spec)
+        except EngineDied as death:
+            process.end()
+            raise EngineError(f"the engine's process did not start: {death}") from death
+        except BaseException:
+            process.end()
+            raise
+        self._began = self._clock()
+        log.info("engine process started", extra={"pid": process.process_id})
+        return process
+
+    def _keep_standby(self) -> None:
+        """Have a process ready to take over, if it is time to."""
+        if self._wants_standby and self._standby is None and self._clock() - self._began >= STANDBY_AFTER:
+            self._standby = ProcessHandle(self._how)
+
+    def _replace(self, death: EngineDied) -> None:
+        """Put another process in the place of one that died. Raises EngineLost where that is hopeless."""
+        began, delay = self._clock(), _FIRST_DELAY
+        log.error("an engine process died: %s", death, extra={"pid": self._active.process_id})
+        self._active.end()
+        while True:
+            self._deaths.append(self._clock())
+            if len(self._deaths) == MAX_DEATHS and self._deaths[-1] - self._deaths[0] < DEATH_WINDOW:
+                raise EngineLost(f"engine processes died {MAX_DEATHS} times within {DEATH_WINDOW:g} s")
+            heir, self._standby = self._standby or ProcessHandle(self._how), None
+            try:
+                self._active = self._begin(heir)
+            except (EngineError, RuntimeError) as error:
+                log.error("an engine process could not take over: %s", error)
+                time.sleep(delay)
+                delay *= 2.0
+            else:
+                break
+        self._restarts += 1
+        seconds = round(self._clock() - began, 3)
+        log.warning("an engine process took over", extra={"sessions": len(self._specs), "seconds": seconds})

@@ -1,0 +1,106 @@
+"""What goes through the pipe between a server and the process of an engine: small pickled tuples and these.
+
+A request is (verb, argument), its reply (:class:`Reply`, value). Both processes run the same code, so there
+are no versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from tilestream.engine_process.arena import Arena, aligned
+from tilestream.messages import EngineReport, FrameJob, FrameKind, FrameOutcome, ModelInfo
+
+
+class Reply(Enum):
+    """How a request ended."""
+
+    OK = "ok"
+    ERROR = "error"  # an EngineError; the value is its text, fit for a client
+    FAULT = "fault"  # anything else; the value is a short text, the trace is in the log
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDescription:
+    """The first thing that a process says."""
+
+    models: tuple[ModelInfo, ...]
+    device: str
+    precision: str
+    report: EngineReport
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedJob:
+    """A frame whose pixels lie in the arena. Its planes (labels, confidence) are to be put beside them."""
+
+    session_id: str
+    frame_id: int
+    kind: FrameKind
+    budget: float
+    shape: tuple[int, ...]  # of the image: H, W, 3
+    image_at: int  # byte offsets
+    planes_at: int
+
+    def job(self, arena: Arena) -> FrameJob:
+        """The frame, its image a view of the arena."""
+        image = arena.array(self.image_at, self.shape)
+        return FrameJob(self.session_id, self.frame_id, image, self.kind, self.budget)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOutcome:
+    """An outcome; ``planes`` of 0..2 planes [H, W] lie where its job said: labels, then confidence."""
+
+    outcome: FrameOutcome
+    planes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepReply:
+    """What a step brought."""
+
+    outcomes: tuple[PlacedOutcome, ...]
+    report: EngineReport
+
+
+def place_jobs(jobs: Iterable[FrameJob], arena: Arena) -> tuple[PlacedJob, ...]:
+    """Copy the images of a step into the arena and set room for its planes aside."""
+    placed, at = [], 0
+    for job in jobs:
+        planes_at = aligned(at + job.image.nbytes)
+        placed.append(
+            PlacedJob(job.session_id, job.frame_id, job.kind, job.budget, job.image.shape, at, planes_at)
+        )
+        at = aligned(planes_at + 2 * _plane_bytes(placed[-1]))
+    arena.reserve(at)
+    for job, place in zip(jobs, placed, strict=True):
+        arena.array(place.image_at, place.shape)[...] = job.image
+    return tuple(placed)
+
+
+def place_outcome(outcome: FrameOutcome, place: PlacedJob, arena: Arena) -> PlacedOutcome:
+    """Put the planes of an outcome where its job wants them."""
+    planes = [plane for plane in (outcome.labels, outcome.confidence) if plane is not None]
+    if outcome.labels is None or any(plane.shape != place.shape[:2] for plane in planes):
+        error = outcome.error or "the engine gave labels of another size than the frame's"
+        return PlacedOutcome(replace(outcome, labels=None, confidence=None, error=error))
+    for index, plane in enumerate(planes):
+        arena.array(place.planes_at + index * _plane_bytes(place), place.shape[:2])[...] = plane
+    return PlacedOutcome(replace(outcome, labels=None, confidence=None), len(planes))
+
+
+def take_outcome(placed: PlacedOutcome, place: PlacedJob, arena: Arena) -> FrameOutcome:
+    """The outcome with copies of its planes: the arena is the next step's."""
+    planes = [
+        arena.array(place.planes_at + index * _plane_bytes(place), place.shape[:2]).copy()
+        for index in range(placed.planes)
+    ]
+    labels, confidence = (*planes, None, None)[:2]
+    return replace(placed.outcome, labels=labels, confidence=confidence)
+
+
+def _plane_bytes(place: PlacedJob) -> int:
+    return place.shape[0] * place.shape[1]

@@ -1,0 +1,78 @@
+"""Several engines, each with a thread, a scheduler and sessions of its own; one is the common case."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from tilestream.messages import Engine, SessionSpec
+from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
+from tilestream.scheduling.overload import LoadReport
+from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
+
+
+class EngineGroup:
+    """Places sessions on engines; a session stays where its features are. From any thread.
+
+    The callbacks are those of :class:`EngineLoop`, called in any of the engines' threads.
+    """
+
+    def __init__(
+        self,
+        make_engines: Sequence[Callable[[], Engine]],
+        make_scheduler: Callable[[], Scheduler],
+        on_step: Callable[[StepReport], None],
+        on_death: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._loops = [
+            EngineLoop(make, make_scheduler(), on_step, on_death, number)
+            for number, make in enumerate(make_engines)
+        ]
+        self._lock = threading.Lock()
+        self._places: dict[str, EngineLoop] = {}
+
+    def start(self) -> list[Future[EngineInfo]]:
+        """Make the engines and begin; each future has what its engine offers, or what went wrong."""
+        return [loop.start() for loop in self._loops]
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Finish the steps that run, close the engines. False if one took longer than ``timeout`` seconds."""
+        stopping = [threading.Thread(target=loop.stop, args=(timeout,)) for loop in self._loops]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+        return all(loop.stop(0.0) for loop in self._loops)
+
+    def open(self, spec: SessionSpec, weight: float) -> Future[None]:
+        """Prepare a session on the engine with the fewest; see :meth:`EngineLoop.open`."""
+        with self._lock:
+            placed = list(self._places.values())
+            loop = min(self._loops, key=placed.count)
+            self._places[spec.session_id] = loop
+        return loop.open(spec, weight)
+
+    def release(self, session_id: str) -> Future[None]:
+        """Forget a session. Idempotent; see :meth:`EngineLoop.release`."""
+        with self._lock:
+            loop = self._places.pop(session_id, None)
+        if loop is None:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+        return loop.release(session_id)
+
+    def offer(self, frame: ReadyFrame) -> bool:
+        """A decoded frame is ready. False: its session is gone."""
+        loop = self._places.get(frame.session_id)
+        return loop is not None and loop.offer(frame)
+
+    def withdraw(self, session_id: str, frame_id: int) -> bool:
+        """Take a frame back before it is computed. False if it is too late for that."""
+        loop = self._places.get(session_id)
+        return loop is not None and loop.withdraw(session_id, frame_id)
+
+    def load(self) -> LoadReport:
+        """Of the engine with the least to do about its load."""
+        return min((loop.load() for loop in self._loops), key=lambda load: (load.level, load.demand))

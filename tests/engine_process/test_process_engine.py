@@ -1,0 +1,182 @@
+"""An engine in its own process does what one in this process does, and outlives its process."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.fake_engine import FakeEngine
+from support.fragile_engine import DIES, FAULTS, HANGS, FragileEngine, born_dead, unwilling
+from tilestream.engine_process import EngineProcess, ProcessEngine
+from tilestream.engine_process.process_engine import MAX_DEATHS, STANDBY_AFTER
+from tilestream.messages import EngineError, EngineLost, FrameJob, SessionSpec, StepPlan
+
+SPECS = [SessionSpec("plain", "fake"), SessionSpec("rich", "other", want_confidence=True, want_bins=True)]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def job(session="plain", frame_id=0, size=(20, 30), value=60):
+    return FrameJob(session, frame_id, np.full((*size, 3), value, np.uint8), budget=0.5)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    engine = ProcessEngine(EngineProcess(FragileEngine), standby=False)
+    for spec in SPECS:
+        engine.open(spec)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def engine():
+    made = ProcessEngine(EngineProcess(FragileEngine, answer_seconds=1.0), standby=False)
+    made.open(SPECS[0])
+    yield made
+    made.close()
+
+
+frames = st.tuples(st.integers(1, 90), st.integers(1, 130), st.integers(0, 2**32 - 1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(frames, max_size=2))
+def test_outcomes_are_those_of_an_engine_in_this_process(shared, sizes):
+    plan = StepPlan(
+        tuple(
+            FrameJob(spec.session_id, 7, np.random.default_rng(seed).integers(0, 250, (h, w, 3), np.uint8))
+            for spec, (h, w, seed) in zip(SPECS, sizes, strict=False)
+        )
+    )
+    near = FakeEngine()
+    for spec in SPECS:
+        near.open(spec)
+    for found, expected in zip(shared.step(plan), near.step(plan), strict=True):
+        assert (found.session_id, found.frame_id, found.stats) == (
+            expected.session_id,
+            expected.frame_id,
+            expected.stats,
+        )
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_array_equal(found.confidence, expected.confidence)
+        assert (found.bins is None) == (expected.bins is None)
+    assert shared.models() == near.models() and shared.device == "fake" and shared.precision == "fp32"
+    assert shared.report().store_bytes == 1000
+
+
+def test_labels_are_the_callers_own(shared):
+    first = shared.step(StepPlan((job(value=20),)))[0].labels
+    shared.step(StepPlan((job(value=80),)))
+    assert (first == 1).all() and first.flags.writeable
+
+
+def test_what_it_refuses_is_told_as_here(engine):
+    with pytest.raises(EngineError, match="no memory for another session"):
+        engine.open(SessionSpec("x", "none"))
+    with pytest.raises(RuntimeError) as caught:
+        engine.step(StepPlan((job(value=FAULTS),)))
+    assert "secret" not in str(caught.value) and engine.report().restarts == 0
+    engine.release("plain")
+    engine.release("plain")
+    with pytest.raises(RuntimeError):  # the fake engine does not know it any more
+        engine.step(StepPlan((job(),)))
+
+
+def test_a_killed_process_is_replaced_and_knows_the_sessions(engine):
+    old = engine.process_id
+    os.kill(old, signal.SIGKILL)
+    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert engine.report().restarts == 1 and engine.process_id != old
+    os.kill(engine.process_id, signal.SIGKILL)
+    while engine.report().restarts == 1:  # also where nothing is computed
+        engine.tend()
+    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+
+
+@pytest.mark.parametrize("poison", [DIES, HANGS])
+def test_frames_that_kill_it_twice_fail_and_the_others_go_on(engine, poison):
+    with pytest.raises(EngineError, match="died twice"):
+        engine.step(StepPlan((job(value=poison),)))
+    assert engine.report().restarts == 2
+    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+
+
+def test_it_gives_up_where_nothing_helps(engine):
+    with pytest.raises(EngineLost, match=f"died {MAX_DEATHS} times"):
+        for _ in range(MAX_DEATHS):
+            with pytest.raises(EngineError):
+                engine.step(StepPlan((job(value=DIES),)))
+
+
+def test_deaths_that_are_far_apart_are_no_reason_to_give_up():
+    clock = Clock()
+    engine = ProcessEngine(EngineProcess(FragileEngine), standby=False, clock=clock)
+    for _ in range(MAX_DEATHS + 1):
+        clock.now += 100
+        os.kill(engine.process_id, signal.SIGKILL)
+        engine.open(SPECS[0])
+    engine.close()
+
+
+def test_one_that_cannot_start_says_why():
+    with pytest.raises(EngineError, match="no such device"):
+        ProcessEngine(EngineProcess(unwilling))
+    with pytest.raises(EngineError, match="did not start"):
+        ProcessEngine(EngineProcess(born_dead))
+
+
+def test_a_process_that_stands_by_takes_over():
+    clock = Clock()
+    engine = ProcessEngine(EngineProcess(partial(FragileEngine, 0.001)), clock=clock)
+    engine.open(SPECS[0])
+    assert engine.standby_id is None  # not while the first one has just begun
+    clock.now += STANDBY_AFTER
+    engine.step(StepPlan((job(),)))
+    standby = engine.standby_id
+    assert standby
+    os.kill(engine.process_id, signal.SIGKILL)
+    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert engine.process_id == standby and engine.standby_id is None
+    clock.now += STANDBY_AFTER
+    engine.tend()
+    os.kill(engine.standby_id, signal.SIGKILL)
+    dead = engine.standby_id
+    while engine.standby_id == dead:
+        engine.tend()
+    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    engine.close()
+
+
+def test_nothing_is_left_of_it():
+    def descriptors():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    ProcessEngine(EngineProcess(FragileEngine), standby=False).close()  # starts the server of processes
+    before = descriptors()
+    for _ in range(3):
+        engine = ProcessEngine(EngineProcess(FragileEngine))
+        engine.open(SPECS[0])
+        engine.step(StepPlan((job(),)))
+        pid = engine.process_id
+        os.kill(pid, signal.SIGKILL)
+        engine.step(StepPlan((job(),)))
+        second = engine.process_id
+        engine.close()
+        engine.close()
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{one}").exists() for one in (pid, second)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert descriptors() == before

@@ -1,0 +1,45 @@
+"""The fake engine, for a process of its own: what a frame's first pixel says may kill or stop it."""
+
+import os
+import signal
+import time
+
+from support.fake_engine import FakeEngine
+
+DIES, HANGS, FAULTS = 251, 252, 253  # red of the first pixel
+
+
+class FragileEngine(FakeEngine):
+    """``seconds``: per frame of budget 1."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def step(self, plan):
+        for job in plan.jobs:
+            first = job.image[0, 0, 0]
+            if first == DIES:
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif first == HANGS:
+                time.sleep(60)
+            elif first == FAULTS:
+                raise ValueError("secret")
+        return super().step(plan)
+
+    def open(self, spec):
+        if spec.model == "none":
+            self.refuse_open = True
+        super().open(spec)
+        self.refuse_open = False
+
+
+def unwilling():
+    """An engine that cannot be made."""
+    from tilestream.messages import EngineError
+
+    raise EngineError("no such device")
+
+
+def born_dead():
+    os._exit(3)
