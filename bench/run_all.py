@@ -122,7 +122,8 @@ def _points(record: dict[str, Any]) -> list[str]:
     dense = record["dense"]
     lines = [f"dense: mIoU {dense['miou']:.4f}, {dense['ms']:.1f} ms", ""]
     if record.get("monitor"):
-        lines += [f"rank correlations with the points lost: {record['monitor']}", ""]
+        monitor = {key: value for key, value in record["monitor"].items() if key != "by_method"}
+        lines += [f"rank correlations with the points lost: {monitor}", ""]
     columns = ["method", "budget", "MACs", "points lost", "agreement", "reuse agreement", "est. wrong"]
     columns += ["speed-up", "p50 ms", "p99 ms"]
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]

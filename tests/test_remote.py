@@ -37,7 +37,7 @@ async def test_top_shows_the_sessions():
             assert (await stream.result()).reuse.agreement == 0.75
         (row,) = json.loads((await command("top", "--json", "--server", address)).output)["sessions"]
         assert row["agreement"] == 0.75
-        shown = (await command("top", "--once", "--server", address)).output
+        shown = (await command("top", "--once", "--server", address, columns=120)).output
         assert "75.0%" in shown
         assert stream.started.session_id in shown and "[red]front" in shown and "1 session," in shown
 

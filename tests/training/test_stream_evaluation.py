@@ -95,7 +95,8 @@ def test_the_command_writes_what_is_promised(tmp_path):
     result = CliRunner().invoke(app, [*command, "--precision", "fp32", "--json", str(file)])
     assert result.exit_code == 0, result.output
     record = json.loads(file.read_text())
-    assert record["standstill"] == "2x1" and record["monitor"]["points"] == 1
+    assert record["standstill"] == "2x1"
+    assert record["monitor"]["points"] == 1 and set(record["monitor"]["by_method"]) == {"every_k"}
     assert cv2.imread(str(plot)) is not None
     assert {"miou", "ms"} <= set(record["dense"])
     wanted = "method budget miou miou_loss units_kept macs_ratio ms speedup_vs_dense speedup_vs_openvino_bf16"

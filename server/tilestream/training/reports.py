@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isnan
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -71,22 +72,30 @@ def print_clips(title: str, points: Sequence[ClipPoint]) -> None:
     Console().print(table)
 
 
-def monitor_correlations(points: Sequence[StreamPoint]) -> dict[str, float | int | None]:
-    """How well what the engine knows without labels orders the points by their true loss, rank correlations.
+def monitor_correlations(points: Sequence[StreamPoint]) -> dict[str, Any]:
+    """How well what the engine knows without labels orders points by their true loss: rank correlations.
 
-    ``agreement_with_dense`` needs the dense labels: it is what the others can be compared with.
+    Over all points, and ``by_method`` over the budgets of each. ``agreement_with_dense``, which needs the
+    dense labels, and ``units_kept``, which needs nothing, are what the others can be compared with.
     """
     known = [point for point in points if point.reuse_wrong is not None]
-    losses = [point.miou_loss for point in known]
-    found: dict[str, float | int | None] = {"points": len(known)}
-    for name, values in (
-        ("reuse_agreement", [-(point.reuse_agreement or 0.0) for point in known]),
-        ("reuse_wrong", [point.reuse_wrong or 0.0 for point in known]),
-        ("agreement_with_dense", [-point.agreement for point in known]),
-    ):
-        correlation = rank_correlation(values, losses)
-        found[name] = None if isnan(correlation) else correlation
-    return found
+    methods = dict.fromkeys(point.method for point in known)
+    return {
+        "points": len(known),
+        **_correlations(known),
+        "by_method": {name: _correlations([p for p in known if p.method == name]) for name in methods},
+    }
+
+
+def _correlations(points: Sequence[StreamPoint]) -> dict[str, float | None]:
+    losses = [point.miou_loss for point in points]
+    found = {
+        "reuse_agreement": rank_correlation([-(p.reuse_agreement or 0.0) for p in points], losses),
+        "reuse_wrong": rank_correlation([p.reuse_wrong or 0.0 for p in points], losses),
+        "agreement_with_dense": rank_correlation([-p.agreement for p in points], losses),
+        "units_kept": rank_correlation([-p.units_kept for p in points], losses),
+    }
+    return {name: None if isnan(value) else round(value, 3) for name, value in found.items()}
 
 
 def parse_shares(text: str) -> list[float]:

@@ -36,9 +36,9 @@ class StreamPoint:
     ``agreement``: share of pixels labelled as by the dense network. ``temporal_consistency``: share of the
     visible pixels whose label is that of where they were in the previous frame. ``miou_by_age``: by frames
     since the pixel's bin was computed, from that age up to the next. ``speedup_vs_dense``: of the whole clip;
-    dense and method took turns frame by frame. ``reuse_agreement`` and ``reuse_wrong``: what the engine knows
-    without labels, see :class:`Monitor`; None without reuse. ``risk_scale``: what the session's closed loop
-    ended with.
+    dense and method took turns frame by frame, as dense and OpenVINO did. ``reuse_agreement`` and
+    ``reuse_wrong``: what the engine knows without labels, see :class:`Monitor`; None without reuse.
+    ``risk_scale``: what the session's closed loop ended with.
     """
 
     method: str
@@ -121,7 +121,7 @@ class StreamEvaluation:
         own, dense = sum(tally.seconds[skipped:]), sum(tally.dense_seconds[skipped:])
         frames = len(tally.seconds[skipped:])
         p50, p99 = np.percentile(tally.seconds[skipped:], (50, 99)) * 1e3
-        rival = self.dense.openvino_bf16_ms
+        rival = None if (other := self.dense.openvino_bf16_ms) is None else other / self.dense.ms
         return StreamPoint(
             method,
             budget,
@@ -131,7 +131,7 @@ class StreamEvaluation:
             macs,
             1e3 * own / frames,
             dense / own,
-            None if rival is None else rival / (1e3 * own / frames),
+            None if rival is None else rival * dense / own,
             agreement,
             float(np.mean(tally.consistent)),
             {_age_name(age): tally.by_age[age].miou() for age in sorted(tally.by_age)},
