@@ -64,6 +64,10 @@ class Seen(Tally):
     sending_seconds: float = 0.0
     answers: list[float] = field(default_factory=list)  # when those with a mask came, Unix seconds
 
+    def speed(self, end: float, seconds: float) -> float:
+        """Frames with a mask per second, in the ``seconds`` before ``end``."""
+        return sum(end - seconds < answer <= end for answer in self.answers) / seconds
+
     def add(self, result: Result, latency: float | None = None) -> None:
         super(Seen, self).add(result, latency)
         if result.ok:
@@ -98,15 +102,17 @@ def totals(seen: Seen) -> list[Row]:
     ]
 
 
-def rates(seen: Seen, end: float, length: int) -> list[Row]:
+def rates(url: str, seen: Seen, end: float, length: int) -> list[Row]:
     """Frames/s over the ``length`` seconds before ``end``."""
-    speed = sum(end - length < answer <= end for answer in seen.answers) / length
+    speed = seen.speed(end, length)
+    averaged = sum(seen.speed(end - second, 5.0) for second in range(length)) / length
     counter, gauge = "tilestream_frames_completed_total", "tilestream_fps"
+    samples = ask(url, f"sum(count_over_time({gauge}[{length}s]))", end)
     ends = "rate() sees the first and the last scrape of the window only"
-    means = "every sample is the mean of the 5 s before it"
+    means = f"means of 5 s each, on both sides; {samples:.0f} of {length} scrapes succeeded"
     return [
         Row("frames/s", f"sum(rate({counter}[{length}s]))", speed, ends),
-        Row("frames/s, gauge", f"sum(avg_over_time({gauge}[{length}s]))", speed, means),
+        Row("frames/s, gauge", f"sum(avg_over_time({gauge}[{length}s]))", averaged, means),
     ]
 
 
@@ -143,7 +149,7 @@ def compared(url: str, seen: Seen, seconds: float) -> list[Row]:
     """All rows, with what Prometheus says."""
     end = seen.answers[-1]
     found = [replace(row, prometheus=ask(url, row.expression)) for row in (*totals(seen), *latencies(seen))]
-    while_running = rates(seen, end, max(10, int(seconds) - 5))
+    while_running = rates(url, seen, end, max(10, int(seconds) - 5))
     return [*found, *(replace(row, prometheus=ask(url, row.expression, end)) for row in while_running)]
 
 
