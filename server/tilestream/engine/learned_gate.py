@@ -45,15 +45,18 @@ class RiskGate:
         """Expected share of wrong pixels of every bin, float32 [bins_h, bins_w]."""
         raise NotImplementedError
 
+    def unchanged(self, frame: GateInput) -> BoolArray:
+        """Bool [bins_h, bins_w]: of these bins the network would say the same, so that there is no risk."""
+        return np.zeros(frame.signals.age.shape, dtype=np.bool_)
+
     def decide(self, frame: GateInput) -> GateDecision:
         """Never more than the session's credit pays for."""
         keep = np.zeros(frame.signals.age.shape, dtype=np.bool_)
         if frame.signals.scene_cut:
             return _decision(frame, ~keep)
-        unchanged = (frame.signals.age <= min(frame.still_frames, STILL_AGE)) & (frame.still_frames > 0)
+        unchanged = self.unchanged(frame)
         if unchanged.all():
             return _decision(frame, keep)
-        # Of the same picture the network would say the same; what noise makes it say is no more right.
         risk = np.where(unchanged, np.float32(0), self.risk(frame))
         if frame.budget <= 0 or risk.mean() < self._quiet:
             return _decision(frame, keep)
@@ -75,6 +78,11 @@ class LearnedGate(RiskGate):
     ) -> None:
         super().__init__(spread=spread, quiet=quiet)
         self._network, self._side = network.eval(), bin_size // CELL
+
+    def unchanged(self, frame: GateInput) -> BoolArray:
+        """What was computed from the same picture: what noise makes the network say is no more right."""
+        age = frame.signals.age
+        return np.asarray((age <= min(frame.still_frames, STILL_AGE)) & (frame.still_frames > 0))
 
     def risk(self, frame: GateInput) -> Float32Array:
         """As the base class says; cells outside of the frame do not count."""
