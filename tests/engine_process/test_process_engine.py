@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from support.fake_engine import FakeEngine
 from support.fragile_engine import DIES, FAULTS, HANGS, FragileEngine, born_dead, unwilling
+from support.processes import environment
 from tilestream.engine_process import EngineProcess, ProcessEngine
 from tilestream.engine_process.process_engine import MAX_DEATHS, STANDBY_AFTER
 from tilestream.messages import EngineError, EngineLost, FrameJob, SessionSpec, StepPlan
@@ -180,3 +183,26 @@ def test_nothing_is_left_of_it():
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert descriptors() == before
+
+
+def test_a_server_that_ends_at_once_takes_its_engines_along():
+    program = """
+import threading
+from functools import partial
+import numpy as np
+from support.fragile_engine import HANGS, FragileEngine
+from tilestream.engine_process import EngineProcess, ProcessEngine
+from tilestream.messages import FrameJob, SessionSpec, StepPlan
+if __name__ == "__main__":
+    engine = ProcessEngine(EngineProcess(FragileEngine), standby=False)
+    engine.open(SessionSpec("a", "fake"))
+    image = np.full((8, 8, 3), HANGS, np.uint8)
+    threading.Thread(target=engine.step, args=(StepPlan((FrameJob("a", 0, image),)),), daemon=True).start()
+    print(engine.process_id)
+"""
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=55
+    )
+    assert done.returncode == 0 and not Path(f"/proc/{int(done.stdout)}").exists()
+    assert time.monotonic() - begin < 50  # the step takes 60

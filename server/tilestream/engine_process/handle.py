@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
+import multiprocessing.util  # its own exit handler has to be there before ours, which then comes first
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import reduction
@@ -25,6 +28,16 @@ _context = multiprocessing.get_context("forkserver")
 def preload(modules: Sequence[str]) -> None:
     """Modules that every engine process begins with; to be called before the first one is started."""
     _context.set_forkserver_preload(list(modules))
+
+
+_running: weakref.WeakSet[ProcessHandle] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A server that ends without closing its engines: multiprocessing would ask them to and wait for ever."""
+    for handle in list(_running):
+        handle.kill()
 
 
 class EngineDied(Exception):  # noqa: N818 (the name says it)
@@ -63,6 +76,7 @@ class ProcessHandle:
         self.process_id: int = self._process.pid or 0
         self.arena = Arena()
         self._ended = False
+        _running.add(self)
         with contextlib.suppress(OSError):  # it is dead already: whoever waits for it will hear that
             reduction.send_handle(self._connection, self.arena.file, self.process_id)
 
@@ -93,6 +107,11 @@ class ProcessHandle:
             except OSError:
                 pass  # it is gone already
             self.end()
+
+    def kill(self) -> None:
+        """End it at once, whatever another thread is doing with it."""
+        if not self._ended:
+            self._process.kill()
 
     def end(self) -> None:
         """See to it that nothing is left of it. Idempotent."""
