@@ -20,6 +20,7 @@ import numpy as np
 from bench.turns import write_result
 from tilestream.scheduling.scheduler import Limits
 from tilestream.scheduling.simulation import Record, Simulation, VirtualCamera, VirtualEngine
+from tilestream.sessions.session import phase_of
 
 WIDTH, HEIGHT, MARGIN = 900, 190, 60  # of one curve, pixels
 PANELS = (
@@ -46,11 +47,12 @@ def cameras(arguments: argparse.Namespace, kind: str) -> list[VirtualCamera]:
     """So many cameras, joining over the first tenth of the run."""
     chance = random.Random(1)
     found = []
-    for _ in range(arguments.cameras):
+    for index in range(arguments.cameras):
         start = chance.uniform(0.0, 0.1 * arguments.seconds)
         fps = chance.choice((0.5, 1.0, 1.5)) * arguments.fps
         rate = shape(kind, arguments.seconds, chance)
-        found.append(VirtualCamera(fps, (start, math.inf), waits=chance.random() < 0.3, rate=rate))
+        waits, phase = chance.random() < 0.3, phase_of(f"camera-{index}")
+        found.append(VirtualCamera(fps, (start, math.inf), waits=waits, rate=rate, phase=phase))
     return found
 
 
