@@ -50,4 +50,4 @@ def test_the_account_adds_up(fates, lost):
         assert report["fps"] == report["frames_ok"] / 2
         assert each.block_drop_rate == (0.75 if report["frames_ok"] else 0)
         assert each.agreement == (0.5 if report["frames_ok"] else None)
-        assert len(each.latencies) == report["frames_ok"]
+        assert len(each.latencies) == len(each.server) == report["frames_ok"]

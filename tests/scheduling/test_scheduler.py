@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilestream.messages import FrameOutcome, FrameStats
+from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.scheduler import Limits, ReadyFrame, Scheduler
 
 IMAGE = np.broadcast_to(np.uint8(0), (360, 480, 3))
@@ -185,7 +186,7 @@ def test_shares_are_of_time_and_not_of_frames():
 
 
 def test_a_step_has_as_many_frames_as_its_time_allows():
-    scheduler = Scheduler(Limits(64, max_step_seconds=0.11))
+    scheduler = Scheduler(Limits(64, max_step_seconds=0.11, min_budget=1.0))
     now = 0.0
     for number in range(60):  # two frames of 50 ms fit, three do not
         for name in "abcd":
@@ -207,7 +208,7 @@ def test_one_frame_is_taken_however_long_it_is():
 
 
 def test_new_sessions_get_half_of_the_time_at_most_while_others_wait():
-    scheduler = Scheduler(Limits(max_step_seconds=0.06))
+    scheduler = Scheduler(Limits(max_step_seconds=0.06, min_budget=1.0))
     scheduler.add("old", 1.0)
     scheduler.offer(frame("old", 0))
     computed(scheduler, scheduler.schedule(0.0), 0.05, 0.05)
@@ -247,3 +248,27 @@ def test_a_session_may_go_while_its_frame_is_computed():
     scheduler.remove("a")
     computed(scheduler, plan, 0.1, 0.1)
     assert scheduler.waiting() == 0
+
+
+def test_frames_of_which_nothing_will_be_computed_share_a_step_with_a_whole_one():
+    """A whole frame takes 50 ms here, one of which nothing is computed 5."""
+    scheduler = Scheduler(Limits(max_step_seconds=0.1))
+    for _ in range(50):
+        scheduler.costs.learn([Work("", 0.1728, True, 1.0)], 0.051)
+        scheduler.costs.learn([Work("", 0.1728, False, 0.0)], 0.006)
+    names = [f"s{index}" for index in range(9)]
+    for name in names:
+        scheduler.add(name, phase=0.5 if name in ("s0", "s1") else 0.0)
+        scheduler.offer(frame(name, 0))
+    while scheduler.waiting():  # first frames, all of them whole
+        plan = scheduler.schedule(0.0)
+        assert len(plan.jobs) == 1
+        computed(scheduler, plan, 0.051, 0.0)
+    sizes = []
+    for number in (1, 2):
+        for name in names:
+            scheduler.offer(replace(frame(name, number), budget=0.25))
+        plan = scheduler.schedule(0.0)
+        sizes.append(len(plan.jobs))
+        computed(scheduler, plan, 0.06, 0.0, 0.0)
+    assert sizes == [9, 8]  # at the second, s0 and s1 are due: one of them waits for the next step

@@ -103,6 +103,7 @@ class LoadReport:
             "block_drop_rate": round(self.tally.block_drop_rate, 4),
             "agreement": None if self.tally.agreement is None else round(self.tally.agreement, 4),
             "key_frames": self.tally.key_frames,
+            "server_ms": self.tally.server.milliseconds(),
             "fairness_jain": round(self.fairness, 4),
             "reconnects": self.reconnects,
             "sessions": self.sessions,

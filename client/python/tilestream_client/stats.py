@@ -63,6 +63,7 @@ class Tally:
     units_compared: int = 0  # computed in frames with a reuse agreement
     units_agreed: float = 0.0  # these, times that agreement
     latencies: Latencies = field(default_factory=Latencies)
+    server: Latencies = field(default_factory=Latencies)  # from arrival to answer there
 
     @property
     def unanswered(self) -> int:
@@ -88,13 +89,17 @@ class Tally:
         else:
             self.ok += 1
             self.latencies.add(result.latency if latency is None else latency)
+            self.server.add(result.times.total)
             self._add_reuse(result)
 
     def merge(self, other: Tally) -> None:
         """Count all of another tally's too."""
-        for name in (each.name for each in fields(self) if each.name != "latencies"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.latencies.merge(other.latencies)
+        for name in (each.name for each in fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(mine, Latencies):
+                mine.merge(theirs)
+            else:
+                setattr(self, name, mine + theirs)
 
     def report(self, seconds: float) -> dict[str, Any]:
         """The part that every summary has in common; ``seconds`` is how long it took."""

@@ -85,7 +85,8 @@ class _Queue:
             return Work(self.group, megapixels, True, 1.0)
         if not self.whole:
             return Work(self.group, megapixels, False, budget)
-        return Work(self.group, megapixels, True, 1.0 if self.credit + budget >= 1.0 - 1e-6 else 0.0)
+        due = self.credit + budget >= 1.0 - 1e-6
+        return Work(self.group, megapixels, due, float(due))
 
 
 @dataclass(frozen=True, slots=True)
