@@ -55,6 +55,7 @@ def _body(record: dict[str, Any]) -> list[str]:
         "clips": _clips,
         "motion": _motion,
         "standing": _standing,
+        "runs": _runs,
     }
     for key, table in tables.items():
         if key in record:
@@ -116,6 +117,21 @@ def _standing(record: dict[str, Any]) -> list[str]:
     return lines + [
         f"| {' | '.join(str(value) for value in found.values())} |" for found in record["standing"]
     ]
+
+
+def _runs(record: dict[str, Any]) -> list[str]:
+    """One line per run; ``runs`` is a list of them, or a dictionary by name. Lists in a run are left out."""
+    named = record["runs"]
+    runs = [{"": name, **run} for name, run in named.items()] if isinstance(named, dict) else named
+    columns = [key for key, value in runs[0].items() if not isinstance(value, list)]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for run in runs:
+        cells = (run.get(key) for key in columns)
+        shown = (
+            " / ".join(map(str, cell.values())) if isinstance(cell, dict) else str(cell) for cell in cells
+        )
+        lines.append(f"| {' | '.join(shown)} |")
+    return lines
 
 
 def _points(record: dict[str, Any]) -> list[str]:
