@@ -190,7 +190,10 @@ class Engine(Protocol):
         """Prepare state for a session. Raises :class:`EngineError` if that cannot be had."""
 
     def step(self, plan: StepPlan) -> list[FrameOutcome]:
-        """Compute a plan: one outcome per job, in the order of the jobs. Does not raise for one bad job."""
+        """Compute a plan: one outcome per job, in the order of the jobs. Does not raise for one bad job.
+
+        Raises :class:`EngineError` where all of its frames are lost, :class:`EngineLost` where all is.
+        """
 
     def report(self) -> EngineReport:
         """How it is doing after the latest step. Cheap."""

@@ -42,6 +42,7 @@ _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SegmentationService"]
 SERVICE = _DESCRIPTOR.full_name
 _POLL = 0.02  # seconds between looks at what is left while shutting down
 _LAST_STEP = 0.2  # seconds for a step that runs when the grace period is over
+_STOP_STARTED = 10.0  # seconds for engines to end where the server could not start
 _LAST_ANSWERS = 1.0  # seconds for statuses that are on their way when the grace period is over
 
 
@@ -83,7 +84,17 @@ class Server:
         )
 
     async def start(self) -> None:
-        """Load the models and listen. Raises :class:`StartError`."""
+        """Load the models and listen. Raises :class:`StartError`, and leaves nothing behind then."""
+        try:
+            await self._start()
+        except StartError:
+            await asyncio.to_thread(self._engines.stop, _STOP_STARTED)
+            self._media_pool.shutdown(wait=False)
+            if self.tracer is not None:
+                await asyncio.to_thread(self.tracer.close)
+            raise
+
+    async def _start(self) -> None:
         settings = self.settings
         if settings.trace_endpoint:
             try:
@@ -93,8 +104,10 @@ class Server:
         try:
             started = await asyncio.gather(*map(asyncio.wrap_future, self._engines.start()))
         except EngineError as error:
-            await asyncio.to_thread(self._engines.stop)
             raise StartError(str(error)) from error
+        except Exception as error:
+            log.exception("an engine failed while it was made")
+            raise StartError("an engine failed while it was made; the lines above say how") from error
         engine = _together(started)
         self.metrics.server_started(__version__, engine.device, engine.precision, settings.max_sessions)
         services = Services(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.proxy import proxied
 from support.server import Running, Stream, running, status_details
+from tilestream.sessions.frames import DropReason, Status, Ticket
 from tilestream.sessions.session import SessionState
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc as rpc
@@ -294,3 +296,19 @@ async def test_resumes_are_counted():
         assert value("tilestream_sessions_suspended") == 0
         assert value("tilestream_sessions_resumed_total") == 1
         assert value("tilestream_sessions") == 1
+
+
+async def test_an_answer_that_arrived_though_its_sending_was_cut_short_is_counted_once():
+    async with running() as r:
+        lost = await r.open()
+        await lost.frame(0, jpeg(0))
+        await lost.result()
+        live = next(iter(r.server._live_sessions._by_token.values()))
+        ticket = Ticket(1, 0, time.monotonic())
+        await lose(r, lost)
+        assert live.pipeline.inbox.offer(ticket) and ticket.drop(DropReason.QUEUE_FULL)  # written, not popped
+        again = await resume(r, lost, last_result_id=1)
+        assert again.started.resumed and not len(live.pipeline.inbox)
+        value = r.server.metrics.registry.get_sample_value
+        assert value("tilestream_frames_dropped_total", {"reason": "queue_full"}) == 1
+        assert live.session.stats.answered[Status.DROPPED] == 1

@@ -275,6 +275,17 @@ def test_what_a_given_up_call_still_says_is_ignored():
     assert not world.exchange.finished and world.exchange.unanswered == (0,)
 
 
+def test_what_the_source_raised_does_not_wait_for_the_stream_to_come_back():
+    exchange = Exchange(pb.SessionConfig(), Clock(), Reconnect(60.0))
+    started = pb.SessionStarted(model=MODEL, resume_token=b"t")
+    exchange.receive(pb.StreamSegmentResponse(session_started=started))
+    exchange.source_ended(OSError("the camera is gone"))
+    exchange.ended(LOST, 0)
+    assert exchange.finished and exchange.seconds_to_retry() is None
+    with pytest.raises(OSError, match="camera is gone"):
+        exchange.take()
+
+
 # Over a socket
 
 

@@ -164,3 +164,20 @@ def test_whether_a_session_fits_at_all(tiles):
     store = make_store(tiles * SESSION_BYTES // 6)
     assert store.fits(32, 48) == (tiles == 6)
     assert store.fits(32, 32) == (tiles >= 4)
+
+
+def test_memory_that_does_not_suffice_is_asked_for_again(monkeypatch):
+    store, empty, calls = make_store(), torch.empty, []
+
+    def scarce(*sizes, **options):
+        calls.append(sizes)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("full")
+        return empty(*sizes, **options)
+
+    monkeypatch.setattr("tilestream.engine.feature_store.torch.empty", scarce)
+    with pytest.raises(torch.OutOfMemoryError):
+        store.touch("a")
+    assert not store.maps
+    store.touch("a")
+    assert set(store.maps) == set(store.pages) == {node.name for node in PROGRAM.kept}

@@ -8,7 +8,7 @@ from support.frames import photo
 from support.reuse_engines import Shift, kept_maps, make_engine, network, same, step
 from tilestream.engine.gate import BudgetGate, EveryKGate, Gate
 from tilestream.engine.learned_gate import RiskGate
-from tilestream.engine.motion import DisMotion, Motion
+from tilestream.engine.motion import DisMotion, Motion, thumbnail
 from tilestream.engine.reuse import ReuseEngine
 from tilestream.engine.streaming import StreamingSegmenter
 
@@ -170,6 +170,23 @@ def test_what_moves_too_slowly_to_be_seen_adds_up():
     assert moves < 24
     found = (labels.astype(int) - columns)[16:-16, 16:-24]
     assert np.abs(found - 6).mean() < 0.5
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_slow_motion_before_a_key_frame_does_not_move_what_it_computed(k):
+    """Frames that pass as still, one of them computed: what comes after it moves from there on."""
+    segment = segmenter(EveryKGate(k))
+    speed, columns = 0.15, np.broadcast_to(np.arange(160, dtype=np.uint8), (128, 160))
+    since = 0
+    for index in range(60):
+        labels, stats = segment(scene_at(index * speed))
+        if stats.key_frame:
+            segment.state.labels.replace(columns)
+            since = index
+            assert np.array_equal(segment.state.luma, thumbnail(scene_at(index * speed), segment.state.scale))
+        else:
+            found = (labels.astype(int) - columns)[16:-16, 16:-24].mean()
+            assert abs(found - speed * (index - since)) < 0.6
 
 
 def test_features_are_reused_beside_a_still_frame():

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.fake_engine import FakeEngine
-from support.fragile_engine import DIES, FAULTS, HANGS, FragileEngine, born_dead, unwilling
+from support.fragile_engine import DIES, FAULTS, HANGS, FragileEngine, born_dead, only_once, unwilling
 from support.processes import environment
 from tilestream.engine_process import EngineProcess, ProcessEngine
-from tilestream.engine_process.process_engine import MAX_DEATHS, STANDBY_AFTER
+from tilestream.engine_process.handle import ProcessHandle
+from tilestream.engine_process.process_engine import MAX_DEATHS, MAX_STARTS, STANDBY_AFTER
 from tilestream.messages import EngineError, EngineLost, FrameJob, SessionSpec, StepPlan
 
 SPECS = [SessionSpec("plain", "fake"), SessionSpec("rich", "other", want_confidence=True, want_bins=True)]
@@ -160,6 +161,75 @@ def test_a_process_that_stands_by_takes_over():
         engine.tend()
     assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
     engine.close()
+
+
+def test_it_gives_up_where_no_other_can_be_started_however_long_that_takes(tmp_path, monkeypatch):
+    clock, waits = Clock(), []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        clock.now += 1000.0
+
+    monkeypatch.setattr("tilestream.engine_process.process_engine.time.sleep", sleep)
+    engine = ProcessEngine(EngineProcess(partial(only_once, tmp_path / "m")), standby=False, clock=clock)
+    engine.open(SPECS[0])
+    os.kill(engine.process_id, signal.SIGKILL)
+    with pytest.raises(EngineLost, match=f"started, {MAX_STARTS} times in a row"):
+        engine.step(StepPlan((job(),)))
+    assert len(waits) == MAX_STARTS and max(waits) <= 5.0
+    engine.close()
+
+
+def test_a_standby_that_cannot_be_had_is_tried_ever_later(tmp_path, caplog):
+    clock = Clock()
+    engine = ProcessEngine(EngineProcess(partial(only_once, tmp_path / "m")), clock=clock)
+    begun = []
+    for _ in range(4):
+        while engine.standby_id is None:
+            clock.now += 1.0
+            engine.tend()
+        begun.append(clock.now)
+        while engine.standby_id is not None:
+            engine.tend()
+    gaps = np.diff(begun)
+    assert (gaps[1:] >= 1.5 * gaps[:-1]).all() and "no room for another one" in caplog.text
+    engine.close()
+
+
+def test_a_dead_standby_is_noticed_between_frames_and_never_promoted():
+    clock = Clock()
+    engine = ProcessEngine(EngineProcess(FragileEngine), clock=clock)
+    engine.open(SPECS[0])
+    clock.now += STANDBY_AFTER
+    engine.step(StepPlan((job(),)))
+    dead = engine.standby_id
+    os.kill(dead, signal.SIGKILL)
+    while engine.standby_id == dead:  # frames keep coming: nobody tends the engine
+        engine.step(StepPlan((job(),)))
+    clock.now += STANDBY_AFTER
+    engine.step(StepPlan((job(),)))
+    again = engine.standby_id
+    assert again not in (None, dead)
+    for process in (again, engine.process_id):
+        os.kill(process, signal.SIGKILL)
+    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert engine.process_id != again and engine.report().restarts == 1
+    engine.close()
+
+
+def test_no_process_to_be_had_is_a_failed_start(engine, monkeypatch):
+    monkeypatch.setattr("tilestream.engine_process.process_engine.time.sleep", lambda seconds: None)
+    refusals = iter([OSError("no descriptors"), EOFError()])
+
+    def refuse(how):
+        error = next(refusals, None)
+        if error is not None:
+            raise error
+        return ProcessHandle(how)
+
+    monkeypatch.setattr("tilestream.engine_process.process_engine.ProcessHandle", refuse)
+    os.kill(engine.process_id, signal.SIGKILL)
+    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
 
 
 def test_nothing_is_left_of_it():

@@ -1,4 +1,5 @@
 import queue
+import threading
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from support.fake_engine import FakeEngine
 from tilestream.messages import EngineError, EngineLost, SessionSpec
 from tilestream.scheduling.engine_group import EngineGroup
+from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
 
 LONG = 30.0
@@ -83,6 +85,33 @@ def test_an_engine_that_is_lost_is_told_of_once():
     assert engine.closed and group.group.stop(LONG)
     with pytest.raises(EngineError, match="stopping"):
         group.open("b")
+
+
+def test_nobody_is_put_on_an_engine_that_refuses(two, monkeypatch):
+    two.open("a", "b", "c")
+    crowded, refusing = two.group._loops
+    monkeypatch.setattr(refusing, "load", lambda: LoadReport(Level.REFUSING))
+    two.open("d")
+    assert set(two.engines[0].open_sessions) == {"a", "c", "d"} and crowded.load().level < Level.REFUSING
+
+
+def test_what_was_asked_together_with_what_lost_the_engine_is_refused():
+    gate = threading.Event()
+    group = Group(FakeEngine(gate))
+    group.open("a")
+    group.group.offer(frame("a"))
+    assert group.engines[0].stepping.wait(LONG)
+
+    def lose(spec):
+        raise EngineLost("it burns")
+
+    group.engines[0].open = lose
+    first, second = (group.group.open(SessionSpec(name, "fake"), 1.0) for name in "bc")
+    gate.set()
+    with pytest.raises(EngineLost):
+        first.result(LONG)
+    with pytest.raises(EngineError, match="stopping"):
+        second.result(LONG)
 
 
 def test_an_idle_engine_is_tended(two):

@@ -272,3 +272,21 @@ def test_frames_of_which_nothing_will_be_computed_share_a_step_with_a_whole_one(
         sizes.append(len(plan.jobs))
         computed(scheduler, plan, 0.06, 0.0, 0.0)
     assert sizes == [9, 8]  # at the second, s0 and s1 are due: one of them waits for the next step
+
+
+def test_sessions_do_not_pay_for_a_restart_of_the_engine():
+    scheduler = scheduler_with("hit", "spared", max_batch=1)
+    served, now = Counter(), 0.0
+    for number in range(40):
+        for name in ("hit", "spared"):
+            scheduler.offer(frame(name, number))
+        plan = scheduler.schedule(now)
+        (name,) = (job.session_id for job in plan.jobs)
+        restarted = name == "hit" and not served["hit"]
+        seconds = 3.0 if restarted else 0.05
+        outcomes = (FrameOutcome(name, plan.jobs[0].frame_id, None, FrameStats(True, 100, 100)),)
+        now += seconds
+        scheduler.done(outcomes, seconds, now, restarted=restarted)
+        served[name] += 1
+    assert served["hit"] == served["spared"] == 20
+    assert scheduler.costs.seconds([Work("", 0.1728, True, 1.0)]) == pytest.approx(0.05, rel=0.1)

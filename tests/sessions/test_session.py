@@ -7,7 +7,7 @@ from tilestream.media.masks import MaskFormat
 from tilestream.messages import FrameStats
 from tilestream.sessions.frames import Answer, DropReason, Status
 from tilestream.sessions.inbox import QueuePolicy
-from tilestream.sessions.registry import ServerDraining, SessionRegistry, TooManySessions
+from tilestream.sessions.registry import ServerDraining, ServerOverloaded, SessionRegistry, TooManySessions
 from tilestream.sessions.session import (
     TRANSITIONS,
     CloseCause,
@@ -134,3 +134,14 @@ def test_percentile():
     assert percentile([], 0.5) == 0.0
     assert percentile([3.0], 0.99) == 3.0
     assert percentile([1.0, 2.0, 3.0], 0.5) == 2.0
+
+
+def test_overload_is_told_before_fullness_so_that_nobody_gives_way_for_nothing():
+    overloaded = [False]
+    registry = SessionRegistry(1, 1.5, overloaded=lambda: overloaded[0])
+    registry.open(options())
+    with pytest.raises(TooManySessions):
+        registry.admit()
+    overloaded[0] = True
+    with pytest.raises(ServerOverloaded):
+        registry.admit()

@@ -34,6 +34,16 @@ class FragileEngine(FakeEngine):
         self.refuse_open = False
 
 
+def only_once(mark):
+    """An engine, the first time; ``mark``: a file that does not exist yet."""
+    from tilestream.messages import EngineError
+
+    if mark.exists():
+        raise EngineError("no room for another one")
+    mark.touch()
+    return FragileEngine()
+
+
 def unwilling():
     """An engine that cannot be made."""
     from tilestream.messages import EngineError

@@ -255,9 +255,8 @@ class Exchange:
         self._again = deque(one for one in self._unanswered if has is None or one.frame_id > has)
 
     def _is_complete(self) -> bool:
-        """Every frame of the source has its answer."""
-        over = self._source_over and self._source_error is None
-        return over and self._held is None and not self._unanswered
+        """Every frame that was read has its answer, and there are no more."""
+        return self._source_over and self._held is None and not self._unanswered
 
     def _settle(self, message: pb.FrameResult) -> None:
         if self.session is None or not self._open:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from tilestream.messages import EngineError
+from tilestream.messages import EngineError, EngineLost
 from tilestream.sessions.registry import ServerDraining, ServerOverloaded, TooManySessions
 from tilestream.sessions.session import FrameOrderError
 
@@ -80,6 +80,8 @@ def to_api_error(error: Exception) -> ApiError:
         return resource_exhausted(str(error), error.retry_seconds)
     if isinstance(error, FrameOrderError):
         return failed_precondition("FRAME_ORDER", str(error))
+    if isinstance(error, EngineLost):
+        return unavailable("the server's engine is gone; it is going to be started again", 1.0)
     if isinstance(error, EngineError):
         return resource_exhausted(f"the engine cannot open a session: {error}", 1.0)
     if isinstance(error, DecodeError):

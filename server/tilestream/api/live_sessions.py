@@ -11,12 +11,15 @@ import hashlib
 import hmac
 import logging
 import secrets
+import time
 from collections.abc import Callable
 
 from tilestream.api import errors
+from tilestream.api.convert import stage_seconds
 from tilestream.api.pipeline import FramePipeline
 from tilestream.api.services import Services
 from tilestream.messages import SessionSpec
+from tilestream.sessions.frames import Ticket
 from tilestream.sessions.registry import TooManySessions
 from tilestream.sessions.sent_answers import SentAnswers
 from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState, phase_of
@@ -39,6 +42,7 @@ class LiveSession:
 
     def __init__(self, session: Session, services: Services, identity: bytes) -> None:
         self.session = session
+        self._metrics = services.metrics
         self.identity = identity
         self.token = secrets.token_bytes(_TOKEN_BYTES)
         self.pipeline = FramePipeline(session, services)
@@ -54,6 +58,19 @@ class LiveSession:
         inbox = self.pipeline.inbox
         while (ticket := inbox.head()) is not None and ticket.frame_id <= frame_id:
             inbox.pop()
+            self.count(ticket, time.monotonic() - ticket.received)
+
+    def count(self, ticket: Ticket, total: float) -> None:
+        """A frame has its answer, ``total`` seconds after it came."""
+        answer = ticket.answer
+        if answer is None:
+            raise RuntimeError(f"frame {ticket.frame_id} has no answer yet")
+        self.session.stats.add(answer, total, time.monotonic())
+        reason = answer.reason.value if answer.reason is not None else ""
+        stages = stage_seconds(ticket, total)
+        self._metrics.frame_answered(
+            answer.status.value, reason, total, stages, answer.stats, answer.encoded_bytes
+        )
 
 
 class LiveSessions:

@@ -188,29 +188,23 @@ class SessionStream:
         answer = ticket.answer
         if answer is None:
             raise RuntimeError(f"frame {ticket.frame_id} has no answer yet")
-        now = time.monotonic()
-        total = now - ticket.received
+        total = time.monotonic() - ticket.received
         message = result_message(ticket, answer, total)
         await self._write(pb.StreamSegmentResponse(result=message))
         self._pipeline.inbox.pop()
         self._live.sent.add(ticket.frame_id, message, answer.encoded_bytes)
         self._room.set()
         self._last_answer = time.monotonic()
-        self._session.stats.add(answer, total, now)
-        reason = answer.reason.value if answer.reason is not None else ""
-        stages = stage_seconds(ticket, total)
-        self._services.metrics.frame_answered(
-            answer.status.value, reason, total, stages, answer.stats, answer.encoded_bytes
-        )
+        self._live.count(ticket, total)
         if self._tracer is not None:
             self._tracer.frame(
                 self._trace,
                 self._session.session_id,
                 ticket.frame_id,
                 answer.status.value,
-                reason,
+                answer.reason.value if answer.reason is not None else "",
                 total,
-                stages,
+                stage_seconds(ticket, total),
             )
 
     async def _write_heartbeat(self) -> None:

@@ -97,14 +97,20 @@ class FeatureStore:
         self._next_owner = 0
 
     def _take_memory(self) -> None:
-        """Only when the first session comes: an engine that stands by leaves the device's memory alone."""
+        """Only when the first session comes: an engine that stands by leaves the device's memory alone.
+
+        All of it or nothing: what does not fit is tried again by the next step.
+        """
+        maps, pages = {}, {}
         for node in self.program.kept:
             capacity, per_page = self.pools[node.stride].capacity, self.program.tile(node.stride) ** 2
             rows = capacity * per_page
             tensor = torch.empty(rows + 2, node.channels, device=self.device, dtype=self._dtype)
             tensor[rows], tensor[rows + 1] = 0.0, torch.finfo(self._dtype).min
-            self.maps[node.name] = tensor
-            self.pages[node.name] = tensor[:rows].view(capacity, per_page * node.channels)
+            maps[node.name] = tensor
+            pages[node.name] = tensor[:rows].view(capacity, per_page * node.channels)
+        self.maps.update(maps)
+        self.pages.update(pages)
 
     def zero_row(self, stride: int) -> int:
         """The row that is zero in every map of a stride; the next one is the lowest value."""

@@ -37,12 +37,12 @@ STILL_DISTORTION = 1.5
 adds 1.2 to 3 in every frame of 15 Hz, mean over the bins."""
 
 MAX_AGE = 16.0
-"""Frames after which a bin is computed whatever its risk: training has seen none that are older, and
-features that are moved for longer drift without anything telling."""
+"""Frames after which a bin comes first whatever its risk, in a frame of which anything is computed: training
+has seen none that are older, and features that are moved for longer drift without anything telling."""
 
 
 class RiskGate:
-    """Spends the budget on what would be wrong, and none of it on what would not.
+    """Spends the budget on what would be wrong, and none of it where a whole frame would be right.
 
     ``spread``: the riskiest bins of every frame, after those above :data:`MAX_AGE`, for an even latency.
     Without it whole frames, as soon as the budget has been saved up for one: more labels right for the

@@ -101,6 +101,7 @@ class ReuseEngine:
         for frame in frames:
             if not frame.key and not self._prepare(frame, busy):
                 frame.key, frame.keep = True, np.ones_like(frame.keep)
+                frame.state.luma = thumbnail(frame.request.image, frame.state.scale)
         by_size: dict[tuple[int, ...], list[FrameInFlight]] = defaultdict(list)
         for frame in frames:
             if frame.key:
@@ -135,6 +136,7 @@ class ReuseEngine:
         forced = None if request.keep is None else forced_units(request.keep, everything)
         started = time.perf_counter()
         previous, state.luma = state.luma, thumbnail(request.image, state.scale)
+        own = state.luma
         if request.key or not state.ready or previous is None:
             return FrameInFlight(request, state, True, everything)
         motion = self._motion.estimate(previous, state.luma, state.scale)
@@ -161,6 +163,8 @@ class ReuseEngine:
             keep, key, risk = decision.keep, decision.key_frame, decision.risk
         if key or keep.mean() >= self.options.dense_above or (keep.any() and not self._keeps):
             keep, key = everything, True
+        if key:
+            state.luma = own  # its labels lie as in this frame, not as in the one that stillness began with
         seconds = {"motion": middle - started, "gate": time.perf_counter() - middle}
         return FrameInFlight(request, state, key, keep, motion, signals, seconds, risk=risk)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import multiprocessing
 import multiprocessing.util  # its own exit handler has to be there before ours, which then comes first
 import weakref
@@ -16,6 +17,8 @@ from tilestream.engine_process import worker
 from tilestream.engine_process.arena import Arena
 from tilestream.engine_process.wire import EngineDescription, Reply
 from tilestream.messages import Engine, EngineError
+
+log = logging.getLogger(__name__)
 
 START_SECONDS = 300.0  # to load models, at the most
 CLOSE_SECONDS = 5.0
@@ -86,9 +89,22 @@ class ProcessHandle:
             self._description = self._answer(START_SECONDS)
         return self._description
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was made an end of, see :meth:`end`."""
+        return self._ended
+
     def alive(self) -> bool:
         """Whether it runs."""
         return not self._ended and self._process.is_alive()
+
+    def last_words(self) -> str:
+        """Why a process that stood by is dead."""
+        try:
+            self._answer(0.0)
+        except (EngineError, RuntimeError, EngineDied) as error:
+            return str(error)
+        return "it was ready, and ended by itself"
 
     def ask(self, verb: str, argument: object) -> Any:
         """Its answer. Raises EngineError, RuntimeError for a fault in the process, and EngineDied."""
@@ -121,8 +137,11 @@ class ProcessHandle:
         self._connection.close()
         self.arena.close()
         self._process.kill()
-        self._process.join()
-        self._process.close()
+        self._process.join(CLOSE_SECONDS)
+        if self._process.is_alive():  # a device driver may hold on to it
+            log.error("an engine process does not die; it is left alone", extra={"pid": self.process_id})
+        else:
+            self._process.close()
 
     def _answer(self, seconds: float) -> Any:
         try:

@@ -23,8 +23,11 @@ from tilestream.messages import (
 log = logging.getLogger(__name__)
 
 MAX_DEATHS, DEATH_WINDOW = 5, 60.0  # more deaths within so many seconds: it will not get better
+MAX_STARTS = 5  # in a row that fail: it will not get better either
 STANDBY_AFTER = 3.0  # seconds after a process took over; loading another one at once would slow it down
-_FIRST_DELAY = 0.5  # seconds before another try where an engine could not even start; doubles
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 5.0  # seconds before another try to start; doubles
+_LONGEST_STANDBY_DELAY = 300.0  # seconds before another try for one that stands by
+_CANNOT_START = (EngineError, RuntimeError, OSError, EOFError)  # the latter two: no process can be had
 
 
 class ProcessEngine:
@@ -44,6 +47,7 @@ class ProcessEngine:
         self._report = EngineReport()
         self._restarts = 0
         self._standby: ProcessHandle | None = None
+        self._standby_delay, self._standby_at = STANDBY_AFTER, float("inf")
         self._active = self._begin(ProcessHandle(how))
 
     @property
@@ -97,9 +101,6 @@ class ProcessEngine:
     def tend(self) -> None:
         if not self._active.alive():
             self._replace(EngineDied("it ended by itself"))
-        if self._standby is not None and not self._standby.alive():
-            self._standby.end()
-            self._standby = None
         self._keep_standby()
 
     def close(self) -> None:
@@ -109,6 +110,8 @@ class ProcessEngine:
         self._active.close()
 
     def _step(self, plan: StepPlan) -> list[FrameOutcome]:
+        if self._active.ended:
+            raise EngineDied("it is gone")
         arena = self._active.arena
         places = place_jobs(plan.jobs, arena)
         reply: StepReply = self._active.ask("step", places)
@@ -139,33 +142,57 @@ class ProcessEngine:
         except BaseException:
             process.end()
             raise
-        self._began = self._clock()
+        self._standby_delay = STANDBY_AFTER
+        self._standby_at = self._clock() + STANDBY_AFTER
         log.info("engine process started", extra={"pid": process.process_id})
         return process
 
     def _keep_standby(self) -> None:
-        """Have a process ready to take over, if it is time to."""
-        if self._wants_standby and self._standby is None and self._clock() - self._began >= STANDBY_AFTER:
-            self._standby = ProcessHandle(self._how)
+        """Have a process ready to take over, if it is time to. One that cannot be had is tried ever later."""
+        if self._standby is not None and not self._standby.alive():
+            self._put_standby_off(self._standby.last_words())
+            self._standby.end()
+            self._standby = None
+        if self._wants_standby and self._standby is None and self._clock() >= self._standby_at:
+            try:
+                self._standby = ProcessHandle(self._how)
+            except (OSError, EOFError) as error:
+                self._put_standby_off(str(error))
+
+    def _put_standby_off(self, why: str) -> None:
+        seconds = self._standby_delay
+        log.warning("no engine process stands by: %s", why, extra={"next_try_seconds": seconds})
+        self._standby_at = self._clock() + seconds
+        self._standby_delay = min(2.0 * seconds, _LONGEST_STANDBY_DELAY)
+
+    def _heir(self) -> ProcessHandle:
+        """The process that stands by, if it still does, or a new one."""
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            if standby.alive():
+                return standby
+            standby.end()
+        return ProcessHandle(self._how)
 
     def _replace(self, death: EngineDied) -> None:
         """Put another process in the place of one that died. Raises EngineLost where that is hopeless."""
         began, delay = self._clock(), _FIRST_DELAY
         log.error("an engine process died: %s", death, extra={"pid": self._active.process_id})
         self._active.end()
-        while True:
-            self._deaths.append(self._clock())
-            if len(self._deaths) == MAX_DEATHS and self._deaths[-1] - self._deaths[0] < DEATH_WINDOW:
-                raise EngineLost(f"engine processes died {MAX_DEATHS} times within {DEATH_WINDOW:g} s")
-            heir, self._standby = self._standby or ProcessHandle(self._how), None
+        self._deaths.append(began)
+        if len(self._deaths) == MAX_DEATHS and began - self._deaths[0] < DEATH_WINDOW:
+            raise EngineLost(f"engine processes died {MAX_DEATHS} times within {DEATH_WINDOW:g} s")
+        for _ in range(MAX_STARTS):
             try:
-                self._active = self._begin(heir)
-            except (EngineError, RuntimeError) as error:
+                self._active = self._begin(self._heir())
+            except _CANNOT_START as error:
                 log.error("an engine process could not take over: %s", error)
                 time.sleep(delay)
-                delay *= 2.0
+                delay = min(2.0 * delay, _LONGEST_DELAY)
             else:
                 break
+        else:
+            raise EngineLost(f"no engine process could be started, {MAX_STARTS} times in a row")
         self._restarts += 1
         seconds = round(self._clock() - began, 3)
         log.warning("an engine process took over", extra={"sessions": len(self._specs), "seconds": seconds})

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from tilestream.messages import Engine, SessionSpec
 from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
-from tilestream.scheduling.overload import LoadReport
+from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
 
 
@@ -46,10 +46,14 @@ class EngineGroup:
         return all(loop.stop(0.0) for loop in self._loops)
 
     def open(self, spec: SessionSpec, weight: float) -> Future[None]:
-        """Prepare a session on the engine with the fewest; see :meth:`EngineLoop.open`."""
+        """Prepare a session on the engine with the fewest of them, of those engines that keep up.
+
+        See :meth:`EngineLoop.open`.
+        """
+        refusing = {loop for loop in self._loops if loop.load().level >= Level.REFUSING}
         with self._lock:
             placed = list(self._places.values())
-            loop = min(self._loops, key=placed.count)
+            loop = min(self._loops, key=lambda loop: (loop in refusing, placed.count(loop)))
             self._places[spec.session_id] = loop
         return loop.open(spec, weight)
 

@@ -1,8 +1,8 @@
 """The thread that drives the engine: plan, compute, hand out; over and over.
 
 It is the only one that talks to the engine, which it makes itself (CUDA contexts and OpenMP
-settings belong to a thread). An exception inside a step costs the frames of that step, never the
-thread. What crosses to the frontend are plain messages through one callback.
+settings belong to a thread). An exception inside a step costs the frames of that step; only an engine
+that is lost for good ends the thread. What crosses to the frontend are plain messages through one callback.
 """
 
 from __future__ import annotations
@@ -193,8 +193,12 @@ class EngineLoop:
                 _refuse(commands)
                 return False
             plan = StepPlan(()) if commands else self._scheduler.schedule(time.monotonic())
-        for command, future in commands:
-            self._execute(engine, command, future)
+        for index, (command, future) in enumerate(commands):
+            try:
+                self._execute(engine, command, future)
+            except EngineLost:
+                _refuse(commands[index + 1 :])
+                raise
         if idle:
             engine.tend()
         if plan.jobs:
@@ -240,11 +244,11 @@ class EngineLoop:
         begin = time.monotonic()
         found: dict[tuple[str, int], FrameOutcome] = {}
         error = "the engine gave no answer for this frame"
-        report = None
+        report, restarted = None, False
         try:
             found = {(o.session_id, o.frame_id): o for o in engine.step(plan)}
             report = engine.report()
-            self._note_restarts(report)
+            restarted = self._note_restarts(report)
         except EngineLost:
             raise
         except EngineError as problem:
@@ -259,7 +263,7 @@ class EngineLoop:
         )
         end = time.monotonic()
         with self._wake:
-            self._scheduler.done(outcomes, end - begin, end)
+            self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
             load = self._scheduler.load(end)
         shed = tuple(FrameOutcome(*frame, None, None, error=_SHED, shed=True) for frame in plan.shed)
         return StepReport(outcomes, end - begin, begin, report, shed, load, self._number)

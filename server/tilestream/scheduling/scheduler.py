@@ -235,8 +235,14 @@ class Scheduler:
                 dropped.append((session_id, queue.frames.popleft().frame_id))
         return tuple(dropped)
 
-    def done(self, outcomes: tuple[FrameOutcome, ...], seconds: float, now: float) -> None:
-        """What the latest plan came to, how long it took, and when it was over (monotonic seconds)."""
+    def done(
+        self, outcomes: tuple[FrameOutcome, ...], seconds: float, now: float, *, restarted: bool = False
+    ) -> None:
+        """What the latest plan came to, how long it took, and when it was over (monotonic seconds).
+
+        ``restarted``: the engine had to be started again meanwhile, so that the time tells nothing of the
+        frames and is not their sessions' to pay.
+        """
         whole_step, loads = [], []
         for outcome in outcomes:
             running = self._running.pop(outcome.session_id, None)
@@ -247,12 +253,11 @@ class Scheduler:
                 whole_step.append(work)
                 loads.append((running, work))
         self._running.clear()
-        if not whole_step:
-            return
-        if len(whole_step) == len(outcomes):
-            self.costs.learn(whole_step, seconds)
-        factor = seconds / max(self.costs.seconds(whole_step), 1e-9)
-        self.control.computed([self._load(running, work, factor) for running, work in loads], seconds)
+        if whole_step and not restarted:
+            if len(whole_step) == len(outcomes):
+                self.costs.learn(whole_step, seconds)
+            factor = seconds / max(self.costs.seconds(whole_step), 1e-9)
+            self.control.computed([self._load(running, work, factor) for running, work in loads], seconds)
         for running, _ in loads:
             running.queue.last_done = now
 

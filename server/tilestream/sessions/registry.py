@@ -71,11 +71,12 @@ class SessionRegistry:
         """Raise a :class:`NotAdmitted` if no session can be opened now."""
         if self.draining:
             raise ServerDraining("the server is shutting down", self._retry_seconds)
-        if len(self._sessions) >= self.max_sessions:
-            raise TooManySessions(f"all {self.max_sessions} sessions are taken", self._retry_seconds)
         if self._overloaded():
             message = "the server cannot keep up with the sessions that it has; try again later, or elsewhere"
             raise ServerOverloaded(message, self._retry_seconds)
+        # Last: for this reason, and no other, a session that waits for its client may have to give way.
+        if len(self._sessions) >= self.max_sessions:
+            raise TooManySessions(f"all {self.max_sessions} sessions are taken", self._retry_seconds)
 
     def open(self, options: SessionOptions) -> Session:
         """A new session in state OPENING. Raises what :meth:`admit` raises."""
