@@ -17,9 +17,10 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 
-from bench.overload import clip
+from bench.overload import by_the_clock, clip
 from bench.server_overhead import server_process
 from bench.turns import write_result
 from tilestream_client import AsyncClient
@@ -42,12 +43,10 @@ async def stream(address: str, jpegs: list[bytes], fps: float, seconds: float, c
     """Play the clip over and over."""
 
     async def frames() -> AsyncIterator[Frame]:
-        begin, index = time.monotonic(), 0
-        while (now := time.monotonic()) - begin < seconds:
-            await asyncio.sleep(max(0.0, begin + index / fps - now))
+        again_and_again = islice(cycle(jpegs), round(seconds * fps))
+        async for frame in by_the_clock(again_and_again, fps, time.monotonic()):
             camera.sent_at.append(time.monotonic())
-            yield Frame(data=jpegs[index % len(jpegs)])
-            index += 1
+            yield frame
 
     async with AsyncClient(address, own_connection=True) as client:
         async for result in client.stream(frames(), queue_policy="drop-oldest", frames_in_flight=2):

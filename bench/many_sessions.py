@@ -17,14 +17,13 @@ from pathlib import Path
 
 from bench.overload import clip
 from bench.server_overhead import server
+from bench.stills_through_server import NO_LIMITS
 from bench.turns import write_result
 from tilestream.engine import EngineOptions, create_engine
 from tilestream.engine.options import GateName
-from tilestream.media.jpeg import FrameLimits, decode_frame
+from tilestream.media.jpeg import decode_frame
 from tilestream.messages import Engine, FrameJob, FrameKind, SessionSpec, StepPlan, UInt8Array
 from tilestream_client import AsyncClient
-
-NO_LIMITS = FrameLimits(1 << 30, 1 << 30, 1 << 16)
 
 
 def bare_fps(engine: Engine, model: str, images: list[UInt8Array], sessions: int, budget: float) -> float:

@@ -7,18 +7,20 @@ and server share the machine's cores.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.server_overhead import encode, served_fps, server
 from bench.turns import write_result
 from tilestream.training.synthetic import SyntheticStreet
-from tilestream_client import Client
+from tilestream_client import Client, Frame
 
 PINNED = ("--block-budget", "1", "--min-block-budget", "1")
 
@@ -44,6 +46,13 @@ def load(
         # Its status is 1 where frames went unanswered: that is a result here.
         subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         return dict(json.loads(Path(report.name).read_text()))
+
+
+async def by_the_clock(jpegs: Iterable[bytes], fps: float, begin: float) -> AsyncIterator[Frame]:
+    """The frames at the times at which they are due; ``begin``: monotonic seconds."""
+    for index, jpeg in enumerate(jpegs):
+        await asyncio.sleep(max(0.0, begin + index / fps - time.monotonic()))
+        yield Frame(data=jpeg)
 
 
 def main() -> None:

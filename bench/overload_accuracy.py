@@ -10,29 +10,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from bench.overload import PINNED
+from bench.overload import PINNED, by_the_clock
 from bench.server_overhead import served_fps, server
 from bench.turns import write_result
 from tilestream.messages import UInt8Array
 from tilestream.training.datasets.camvid import CamVid
 from tilestream.training.metrics import ConfusionMatrix
-from tilestream_client import AsyncClient, Client, Frame, Result
+from tilestream_client import AsyncClient, Client, Result
 
 
 async def play(address: str, jpegs: list[bytes], sessions: int, fps: float) -> list[list[Result]]:
     """Every session's results."""
 
-    async def frames(begin: float) -> AsyncIterator[Frame]:
-        for index, jpeg in enumerate(jpegs):
-            await asyncio.sleep(max(0.0, begin + index / fps - time.monotonic()))
-            yield Frame(data=jpeg)
-
     async def camera(client: AsyncClient, begin: float) -> list[Result]:
-        stream = client.stream(frames(begin), queue_policy="drop-oldest")
+        stream = client.stream(by_the_clock(jpegs, fps, begin), queue_policy="drop-oldest")
         return [result async for result in stream]
 
     async with AsyncClient(address, own_connection=True) as client:

@@ -56,9 +56,8 @@ CHROMIUM = (
 
 @dataclass(slots=True)
 class Seen(Tally):
-    """A tally that also keeps what each result says of its time on the server, and of its way."""
+    """A tally that also keeps how long each result took from sending on, sums, and when it came."""
 
-    on_server: Latencies = field(default_factory=Latencies)
     from_sending: Latencies = field(default_factory=Latencies)
     server_seconds: float = 0.0
     sending_seconds: float = 0.0
@@ -71,7 +70,6 @@ class Seen(Tally):
     def add(self, result: Result, latency: float | None = None) -> None:
         super(Seen, self).add(result, latency)
         if result.ok:
-            self.on_server.add(result.times.total)
             self.from_sending.add(result.latency)
             self.server_seconds += result.times.total
             self.sending_seconds += result.latency
@@ -124,8 +122,8 @@ def latencies(seen: Seen) -> list[Row]:
     p50, p99, due99 = (
         value or 0.0
         for value in (
-            seen.on_server.percentile(50),
-            seen.on_server.percentile(99),
+            seen.server.percentile(50),
+            seen.server.percentile(99),
             seen.latencies.percentile(99),
         )
     )

@@ -67,6 +67,10 @@ async def test_a_terminal_of_80_columns_shows_every_number():
         expected = [f"s-{i:012x}", *["29.9", "1012", "12123", "50%", "100%", "98.7%", "123456", "23456", "7"]]
         assert [line.split()[0], *line.split()[-9:]] == expected
         assert "a cam" in line
+    sessions[1].state = pb.SESSION_STATE_SUSPENDED  # worth a column, for which there is room
+    for i, line in enumerate(rendered(sessions)[3:]):
+        expected = ["suspended" if i == 1 else "active", "29.9", "1012", "12123", "50%", "100%", "98.7%"]
+        assert line.split()[-10:] == [*expected, "123456", "23456", "7"]
 
 
 async def test_what_is_not_known_is_not_shown_as_zero():

@@ -118,6 +118,11 @@ class FrameStats:
         return self.mean_distortion
 
     @property
+    def pixels_changed(self) -> float:
+        """How many of ``agreement_pixels`` got another label."""
+        return self.agreement_pixels * (1.0 - (self.agreement or 0.0))
+
+    @property
     def block_drop_rate(self) -> float:
         """Dropped block units / all of them, 0..1."""
         return 1.0 - self.units_computed / self.units_total if self.units_total else 0.0

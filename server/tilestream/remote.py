@@ -114,10 +114,10 @@ _NUMBERS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("latency_p50", "p50\nms", lambda value: f"{value * 1e3:.0f}"),
     ("latency_p99", "p99\nms", lambda value: f"{value * 1e3:.0f}"),
     ("block_drop_rate", "block\ndrop", lambda value: f"{value:.0%}"),
-    ("block_budget", "\nbudget", lambda value: f"{value:.0%}"),
-    ("agreement", "agree-\nment", lambda value: f"{value:.1%}"),
+    ("block_budget", "bud-\nget", lambda value: f"{value:.0%}"),
+    ("agreement", "agre-\nement", lambda value: f"{value:.1%}"),
     ("frames_ok", "frames\nok", str),
-    ("frames_dropped", "\ndropped", str),
+    ("frames_dropped", "drop-\nped", str),
     ("frames_invalid", "in-\nvalid", str),
 )
 _SAME = {"model": None, "state": "active"}  # shown where sessions differ from it, or in it
@@ -133,7 +133,7 @@ def screen(server: str, sessions: list[pb.Session]) -> Group:
     table = Table(box=None, padding=(0, 1, 0, 0), expand=True, header_style="bold")
     for name in words:
         share = 1 if name in ("camera", "model") else None  # of the room that the others leave
-        table.add_column(f"\n{name}", no_wrap=True, ratio=share, min_width=5)
+        table.add_column(f"\n{name}", no_wrap=True, ratio=share, min_width=2)
     for _, heading, _ in numbers:
         table.add_column(heading if "\n" in heading else f"\n{heading}", justify="right", no_wrap=True)
     for row in rows:

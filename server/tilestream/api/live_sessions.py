@@ -60,17 +60,14 @@ class LiveSession:
             inbox.pop()
             self.count(ticket, time.monotonic() - ticket.received)
 
-    def count(self, ticket: Ticket, total: float) -> None:
-        """A frame has its answer, ``total`` seconds after it came."""
-        answer = ticket.answer
-        if answer is None:
-            raise RuntimeError(f"frame {ticket.frame_id} has no answer yet")
+    def count(self, ticket: Ticket, total: float) -> dict[str, float]:
+        """A frame has its answer, ``total`` seconds after it came; the seconds that its stages took."""
+        answer, stages = ticket.known_answer, stage_seconds(ticket, total)
         self.session.stats.add(answer, total, time.monotonic())
-        reason = answer.reason.value if answer.reason is not None else ""
-        stages = stage_seconds(ticket, total)
         self._metrics.frame_answered(
-            answer.status.value, reason, total, stages, answer.stats, answer.encoded_bytes
+            answer.status.value, answer.reason_name, total, stages, answer.stats, answer.encoded_bytes
         )
+        return stages
 
 
 class LiveSessions:

@@ -18,7 +18,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tilestream.api import errors
-from tilestream.api.convert import now_us, result_message, stage_seconds
+from tilestream.api.convert import now_us, result_message
 from tilestream.api.live_sessions import LiveSession
 from tilestream.api.services import Services
 from tilestream.sessions.frames import DropReason, Ticket
@@ -185,26 +185,23 @@ class SessionStream:
             return False
 
     async def _write_answer(self, ticket: Ticket) -> None:
-        answer = ticket.answer
-        if answer is None:
-            raise RuntimeError(f"frame {ticket.frame_id} has no answer yet")
-        total = time.monotonic() - ticket.received
+        answer, total = ticket.known_answer, time.monotonic() - ticket.received
         message = result_message(ticket, answer, total)
         await self._write(pb.StreamSegmentResponse(result=message))
         self._pipeline.inbox.pop()
         self._live.sent.add(ticket.frame_id, message, answer.encoded_bytes)
         self._room.set()
         self._last_answer = time.monotonic()
-        self._live.count(ticket, total)
+        stages = self._live.count(ticket, total)
         if self._tracer is not None:
             self._tracer.frame(
                 self._trace,
                 self._session.session_id,
                 ticket.frame_id,
                 answer.status.value,
-                answer.reason.value if answer.reason is not None else "",
+                answer.reason_name,
                 total,
-                stage_seconds(ticket, total),
+                stages,
             )
 
     async def _write_heartbeat(self) -> None:

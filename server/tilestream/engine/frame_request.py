@@ -72,11 +72,11 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
     zeros = np.zeros(state.bins, dtype=np.float32)
     distortion = signals.distortion if signals is not None and compared else zeros
     age = signals.age if signals is not None and compared else zeros
-    counts = _bins_by_stage(program, keep)
+    masks = stage_masks(program, keep)
     labels = state.labels.plane(0)
     if frame.moved is not None and signals is not None:
-        made = stage_masks(program, keep)[-1]  # the last stage makes the labels
-        frame.agreement = compare(frame.moved, labels, made, signals.age, program.bin_size)
+        # the last stage makes the labels
+        frame.agreement = compare(frame.moved, labels, masks[-1], signals.age, program.bin_size)
     agreement = frame.agreement
     stats = FrameStats(
         key_frame=frame.key,
@@ -84,7 +84,7 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
         units_total=keep.size,
         mean_distortion=float(distortion.mean()),
         budget=frame.request.budget,
-        macs=sum(stage.macs * count for stage, count in zip(program.stages, counts, strict=True)),
+        macs=sum(s.macs * int(mask.sum()) for s, mask in zip(program.stages, masks, strict=True)),
         stage_seconds=frame.seconds,
         units_by_stride=_units_by_stride(program, keep),
         agreement=None if agreement is None else agreement.share,
@@ -102,13 +102,6 @@ def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
     )
     confidence = state.labels.plane(1) if frame.request.want_confidence else None
     return FrameAnswer(labels, stats, account, confidence)
-
-
-def _bins_by_stage(program: TileProgram, keep: Mask) -> list[int]:
-    """In how many bins each stage is run."""
-    if keep.all() or not keep.any():
-        return [int(keep[0].sum())] * len(program.stages)
-    return [int(mask.sum()) for mask in stage_masks(program, keep)]
 
 
 def _units_by_stride(program: TileProgram, keep: Mask) -> dict[int, tuple[int, int]]:

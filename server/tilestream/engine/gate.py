@@ -113,7 +113,7 @@ class EveryKGate:
             return _key_frame(frame)
         due = pays_for_whole(frame) if self._k is None else frame.frames_since_key >= self._k
         nothing = np.zeros_like(frame.signals.age, dtype=np.bool_)
-        return _key_frame(frame) if due else _decision(frame, nothing)
+        return _key_frame(frame) if due else decision(frame, nothing)
 
 
 class ThresholdGate:
@@ -139,9 +139,7 @@ class ThresholdGate:
             return _key_frame(frame)
         scores = score(frame.signals, self._age_weight, self._peak_weight)
         count = min(_affordable(frame.budget, scores.size), int(np.count_nonzero(scores > self._threshold)))
-        return _decision(
-            frame, first_bins(np.argsort(-scores, axis=None, kind="stable"), count, scores.shape)
-        )
+        return decision(frame, first_bins(np.argsort(-scores, axis=None, kind="stable"), count, scores.shape))
 
 
 class BudgetGate:
@@ -171,7 +169,7 @@ class BudgetGate:
         overdue = np.where(age > self._max_age, age, np.float32(0))
         # lexsort is stable and sorts by its last key first
         order = np.lexsort((-scores.ravel(), -overdue.ravel()))
-        return _decision(frame, first_bins(order, _affordable(frame.budget, age.size), age.shape))
+        return decision(frame, first_bins(order, _affordable(frame.budget, age.size), age.shape))
 
 
 def score(
@@ -228,11 +226,11 @@ def first_bins(order: npt.NDArray[np.intp], count: int, shape: tuple[int, ...]) 
     return keep.reshape(shape)
 
 
-def _decision(frame: GateInput, keep: BoolArray) -> GateDecision:
+def decision(frame: GateInput, keep: BoolArray, risk: Float32Array | None = None) -> GateDecision:
     """The same mask ``keep`` [bins_h, bins_w] for all units; all bins are a key frame."""
     masks = np.broadcast_to(keep, (frame.units, *keep.shape))
-    return GateDecision(key_frame=bool(keep.all()), keep=masks)
+    return GateDecision(key_frame=bool(keep.all()), keep=masks, risk=risk)
 
 
 def _key_frame(frame: GateInput) -> GateDecision:
-    return _decision(frame, np.ones_like(frame.signals.age, dtype=np.bool_))
+    return decision(frame, np.ones_like(frame.signals.age, dtype=np.bool_))

@@ -11,6 +11,7 @@ from tilestream.engine.gate import (
     Gate,
     GateDecision,
     GateInput,
+    decision,
     first_bins,
     make_gate,
     pays_for_whole,
@@ -42,7 +43,7 @@ has seen none that are older, and features that are moved for longer drift witho
 
 
 class RiskGate:
-    """Spends the budget on what would be wrong, and none of it where a whole frame would be right.
+    """Spends the budget on what would be wrong; while next to nothing would be, it spends none.
 
     ``spread``: the riskiest bins of every frame, after those above :data:`MAX_AGE`, for an even latency.
     Without it whole frames, as soon as the budget has been saved up for one: more labels right for the
@@ -63,20 +64,20 @@ class RiskGate:
         """Never more than the session's credit pays for."""
         keep = np.zeros(frame.signals.age.shape, dtype=np.bool_)
         if frame.signals.scene_cut:
-            return _decision(frame, ~keep)
+            return decision(frame, ~keep)
         expected = self.risk(frame)
         risk = expected * np.float32(frame.risk_scale)
         unchecked = frame.signals.age.mean() > CHECK_AFTER
         if frame.budget <= 0 or (risk.mean() < self._quiet and not unchecked):
-            return _decision(frame, keep, expected)
+            return decision(frame, keep, expected)
         if not self._spread:
             keep[...] = pays_for_whole(frame)
-            return _decision(frame, keep, expected)
+            return decision(frame, keep, expected)
         affordable = int(np.floor(max(frame.credit, 0.0) * keep.size + 1e-6))
         overdue = frame.signals.age > MAX_AGE
         wanted = min(affordable, int(np.count_nonzero((risk >= self._quiet) | overdue)))
         order = np.lexsort((-risk.ravel(), -np.where(overdue, frame.signals.age, 0).ravel()))
-        return _decision(frame, first_bins(order, wanted, keep.shape), expected)
+        return decision(frame, first_bins(order, wanted, keep.shape), expected)
 
 
 class LearnedGate(RiskGate):
@@ -124,7 +125,3 @@ def load_gate_named(name: str, model: str, bin_size: int) -> Gate:
     if name in LEARNED:
         return LearnedGate(load_gate(model), bin_size, spread=name == "learned_spread")
     return make_gate(name)
-
-
-def _decision(frame: GateInput, keep: BoolArray, risk: Float32Array | None = None) -> GateDecision:
-    return GateDecision(bool(keep.all()), np.broadcast_to(keep, (frame.units, *keep.shape)), risk)

@@ -61,6 +61,11 @@ class Answer:
     bins: BinAccount | None = None
 
     @property
+    def reason_name(self) -> str:
+        """The reason in one word; empty where there is none."""
+        return self.reason.value if self.reason is not None else ""
+
+    @property
     def encoded_bytes(self) -> int:
         """Bytes of mask and confidence map."""
         return sum(len(plane.data) for plane in (self.mask, self.confidence) if plane is not None)
@@ -83,6 +88,13 @@ class Ticket:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     on_drop: Callable[[], object] | None = None  # stops work that became useless
     made_room: bool = False  # dropped by the inbox: does not count as in flight any more
+
+    @property
+    def known_answer(self) -> Answer:
+        """Its answer, which is there: for frames that the inbox has handed out."""
+        if self.answer is None:
+            raise RuntimeError(f"frame {self.frame_id} has no answer yet")
+        return self.answer
 
     def resolve(self, answer: Answer) -> bool:
         """Give the frame its answer. False if it has one already: the first one stays."""

@@ -34,7 +34,7 @@ class _Sample:
     units_computed: int
     units_total: int
     pixels_compared: int
-    pixels_agreed: float
+    pixels_changed: float
 
 
 class SessionStats:
@@ -55,9 +55,15 @@ class SessionStats:
             return
         stats = answer.stats
         self.block_budget = stats.budget
-        agreed = stats.agreement_pixels * (stats.agreement or 0.0)
         self._samples.append(
-            _Sample(now, latency, stats.units_computed, stats.units_total, stats.agreement_pixels, agreed)
+            _Sample(
+                now,
+                latency,
+                stats.units_computed,
+                stats.units_total,
+                stats.agreement_pixels,
+                stats.pixels_changed,
+            )
         )
         self._forget(now)
 
@@ -77,7 +83,7 @@ class SessionStats:
             latency_p50=percentile(latencies, 0.50),
             latency_p99=percentile(latencies, 0.99),
             block_drop_rate=1.0 - sum(s.units_computed for s in samples) / total if total else 0.0,
-            agreement=sum(s.pixels_agreed for s in samples) / compared if compared else None,
+            agreement=1.0 - sum(s.pixels_changed for s in samples) / compared if compared else None,
         )
 
     def _forget(self, now: float) -> None:

@@ -202,7 +202,7 @@ class Metrics:
         self._latency.observe(latency)
         for stage, seconds in stages.items():
             self._stages[stage].observe(seconds)
-        compared, changed = stats.agreement_pixels, stats.agreement_pixels * (1.0 - (stats.agreement or 0.0))
+        compared, changed = stats.agreement_pixels, stats.pixels_changed
         self._compared.inc(compared)
         self._changed.inc(changed)
         self._recent.append(

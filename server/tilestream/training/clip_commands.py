@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,7 @@ from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream.training.clip_evaluation import ClipPoint, play
 from tilestream.training.gate_commands import read_video
-from tilestream.training.reports import parse_shares, print_clips
+from tilestream.training.reports import parse_shares, print_clips, write_json
 from tilestream.training.stream_methods import UNLABELLED, make_method
 
 console = Console(stderr=True)
@@ -77,5 +76,4 @@ def eval_clips(
             "width": width,
             "clips": [asdict(point) for point in points],
         }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(json_path, record)

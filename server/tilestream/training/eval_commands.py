@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -28,6 +27,7 @@ from tilestream.training.reports import (
     print_stills,
     print_stream,
     public_name,
+    write_json,
 )
 from tilestream.training.rivals import openvino
 from tilestream.training.standstill import WithStops, parse_stops
@@ -74,7 +74,7 @@ def eval_stills(
             "precision": name,
             **asdict(report),
         }
-        _write(json_path, record)
+        write_json(json_path, record)
 
 
 @eval_app.command("stream")
@@ -143,7 +143,7 @@ def eval_stream(
             "monitor": monitor_correlations(points),
             "points": [asdict(point) for point in points],
         }
-        _write(json_path, record)
+        write_json(json_path, record)
 
 
 def _rival(place: torch.device) -> Callable[[nn.Module, UInt8Array], Callable[[], object]] | None:
@@ -151,8 +151,3 @@ def _rival(place: torch.device) -> Callable[[nn.Module, UInt8Array], Callable[[]
     if place.type != "cpu" or not has_fast_bf16(place) or find_spec("openvino") is None:
         return None
     return lambda network, image: openvino(network, image, "bf16")
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")

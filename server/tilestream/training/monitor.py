@@ -24,10 +24,9 @@ class Monitor:
         self.pixels += pixels
         if stats.agreement is None:
             return
-        changed = stats.agreement_pixels * (1.0 - stats.agreement)
         self.compared += stats.agreement_pixels
-        self.changed += changed
-        self.aged += changed * (stats.agreement_age - 1.0) / 2.0
+        self.changed += stats.pixels_changed
+        self.aged += stats.pixels_changed * (stats.agreement_age - 1.0) / 2.0
 
     @property
     def agreement(self) -> float | None:

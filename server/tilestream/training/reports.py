@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from math import isnan
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -96,6 +98,12 @@ def _correlations(points: Sequence[StreamPoint]) -> dict[str, float | None]:
         "units_kept": rank_correlation([-p.units_kept for p in points], losses),
     }
     return {name: None if isnan(value) else round(value, 3) for name, value in found.items()}
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a result, making its folder where that is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def parse_shares(text: str) -> list[float]:
