@@ -59,7 +59,9 @@ class FrameJob:
 
     ``image``: uint8 [H, W, 3] RGB, the size the network computes at. ``kind``: PARTIAL leaves it to the
     engine what to compute, all of it if there is nothing to reuse.
-    ``budget``: the share (0..1] of block units this frame may compute.
+    ``budget``: the share (0..1] of block units this frame may compute, or leave to its session's later ones.
+    ``limit``: the share (0..1) that it may compute now at most, whatever its session has saved up; a frame
+    that has nothing to reuse is computed in full all the same.
     """
 
     session_id: str
@@ -67,6 +69,7 @@ class FrameJob:
     image: UInt8Array
     kind: FrameKind = FrameKind.KEY
     budget: float = 1.0
+    limit: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,17 @@ def test_a_higher_budget_never_computes_less(name, frame, more):
     assert not (few & ~many).any()
 
 
+@pytest.mark.parametrize("name", ALL)
+@given(frames(), st.floats(0, 1))
+def test_no_more_is_computed_than_the_limit(name, frame, limit):
+    keep = make(name).decide(dataclasses.replace(frame, limit=limit)).keep
+    if frame.signals.scene_cut:
+        assert keep.all(), "there is nothing to reuse"
+    else:
+        assert keep.mean() <= max(limit, 1 / keep[0].size if limit else 0.0) + 1e-6
+        assert not (keep & ~make(name).decide(frame).keep).any()
+
+
 def computed(name: str, budget: float, count: int = 60) -> list[float]:
     """Shares of the units that a drive's frames compute, after the first one."""
     module = network("split")

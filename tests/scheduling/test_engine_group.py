@@ -8,7 +8,8 @@ from support.fake_engine import FakeEngine
 from tilestream.messages import EngineError, EngineLost, SessionSpec
 from tilestream.scheduling.engine_group import EngineGroup
 from tilestream.scheduling.overload import Level, LoadReport
-from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
+from tilestream.scheduling.scheduler import Scheduler
+from tilestream.scheduling.session_queue import ReadyFrame
 
 LONG = 30.0
 

@@ -7,7 +7,8 @@ import pytest
 from support.fake_engine import STEP, FakeEngine
 from tilestream.messages import EngineError, SessionSpec
 from tilestream.scheduling.engine_loop import EngineLoop
-from tilestream.scheduling.scheduler import Limits, ReadyFrame, Scheduler
+from tilestream.scheduling.scheduler import Limits, Scheduler
+from tilestream.scheduling.session_queue import ReadyFrame
 
 LONG = 30.0  # seconds that are never reached
 

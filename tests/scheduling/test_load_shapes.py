@@ -55,7 +55,7 @@ def test_budgets_are_lowered_before_any_frame_is_dropped(load, engine):
     answers, p99 = settled(record)
     assert len(answers) / 40 == pytest.approx(offered, rel=0.03)
     assert not [drop for drop in record.drops if drop[0] > 5.0]
-    assert p99 <= (0.1 if engine is SPREAD else 0.12)  # whole frames fall together now and then
+    assert p99 <= 0.1
     assert all(load.level <= Level.REDUCED for _, load in record.loads)
     if load > 1:
         assert np.mean([answer.budget for answer in answers]) < 1.0 / load

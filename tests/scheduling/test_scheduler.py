@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tilestream.messages import FrameOutcome, FrameStats
 from tilestream.scheduling.cost_model import Work
-from tilestream.scheduling.scheduler import Limits, ReadyFrame, Scheduler
+from tilestream.scheduling.scheduler import Limits, Scheduler
+from tilestream.scheduling.session_queue import ReadyFrame
 
 IMAGE = np.broadcast_to(np.uint8(0), (360, 480, 3))
 
@@ -272,6 +273,81 @@ def test_frames_of_which_nothing_will_be_computed_share_a_step_with_a_whole_one(
         sizes.append(len(plan.jobs))
         computed(scheduler, plan, 0.06, 0.0, 0.0)
     assert sizes == [9, 8]  # at the second, s0 and s1 are due: one of them waits for the next step
+
+
+def due_sessions(*names: str) -> Scheduler:
+    """Each is due for a whole frame, of 50 ms; one of which nothing is computed takes 5."""
+    scheduler = Scheduler()
+    for _ in range(50):
+        scheduler.costs.learn([Work("", 0.1728, True, 1.0)], 0.051)
+        scheduler.costs.learn([Work("", 0.1728, False, 0.0)], 0.006)
+    for name in names:
+        scheduler.add(name, phase=0.75)
+        scheduler.offer(frame(name, 0))
+        computed(scheduler, scheduler.schedule(0.0), 0.051, 0.0)
+    return scheduler
+
+
+def offer(scheduler: Scheduler, name: str, number: int, received: float) -> None:
+    scheduler.offer(replace(frame(name, number), budget=0.25, received=received))
+
+
+def test_a_whole_frame_that_would_be_late_is_put_off_to_a_later_one():
+    scheduler = due_sessions("a")
+    limits = []
+    for number, waited in enumerate((0.04, 0.04, 0.02), 1):
+        offer(scheduler, "a", number, number - waited)
+        plan = scheduler.schedule(number)
+        limits.append(plan.jobs[0].limit)
+        share = plan.jobs[0].limit
+        computed(scheduler, plan, 0.051 if share else 0.006, number + 0.05, share)
+    assert limits == [0.0, 0.0, 1.0]
+    offer(scheduler, "a", 4, 4.0)
+    assert not scheduler._queues["a"].work(scheduler._queues["a"].frames[0], 0.25).whole, "it has had one"
+
+
+def test_a_whole_frame_is_put_off_where_it_would_make_others_late():
+    scheduler = due_sessions("a")
+    scheduler.add("b")
+    scheduler.offer(frame("b", 0))
+    computed(scheduler, scheduler.schedule(0.0), 0.051, 0.0)
+    offer(scheduler, "b", 1, 0.95)
+    offer(scheduler, "a", 1, 0.99)
+    limits = {job.session_id: job.limit for job in scheduler.schedule(1.0).jobs}
+    assert limits == {"a": 0.0, "b": 1.0}
+
+
+def test_a_frame_is_not_put_off_for_ever():
+    scheduler = due_sessions("a")
+    limits = []
+    for number in range(1, 31):
+        offer(scheduler, "a", number, number - 0.05)
+        plan = scheduler.schedule(number)
+        limits.append(plan.jobs[0].limit)
+        computed(scheduler, plan, 0.05, number + 0.05, limits[-1])
+    assert 3 <= limits.count(1.0) <= 10
+    assert "0" * 9 not in "".join(str(int(limit)) for limit in limits)
+
+
+@pytest.mark.parametrize("what", ["key", "budget", "first"])
+def test_what_has_to_be_whole_is_not_put_off(what):
+    scheduler = due_sessions("a")
+    if what == "first":
+        scheduler.begin_anew()
+    late = replace(frame("a", 1), force_key=what == "key", budget=1.0 if what == "budget" else 0.25)
+    scheduler.offer(replace(late, received=0.0))
+    assert scheduler.schedule(5.0).jobs[0].limit == 1.0
+
+
+def test_a_session_that_lets_whole_frames_pass_is_not_expected_to_need_one():
+    scheduler = due_sessions("a")
+    expected = []
+    for number, share in ((1, 0.0), (2, 0.0), (3, 1.0), (4, 0.0), (5, 0.0), (6, 0.0), (7, 1.0)):
+        offer(scheduler, "a", number, float(number))
+        queue = scheduler._queues["a"]
+        expected.append(queue.work(queue.frames[0], 0.25).share)
+        computed(scheduler, scheduler.schedule(float(number)), 0.05, number + 0.05, share)
+    assert expected == [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_sessions_do_not_pay_for_a_restart_of_the_engine():

@@ -20,7 +20,7 @@ from tilestream.media.jpeg import DecodedFrame, FrameLimits, decode_frame
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
 from tilestream.messages import FrameOutcome, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
-from tilestream.scheduling.scheduler import ReadyFrame
+from tilestream.scheduling.session_queue import ReadyFrame
 from tilestream.sessions.frames import Answer, DropReason, EncodedPlane, Stage, Status, Ticket
 from tilestream.sessions.inbox import Inbox, QueuePolicy
 from tilestream.sessions.session import Session, SessionOptions

@@ -68,7 +68,9 @@ class OutcomeRouter:
 
     def _deliver(self, report: StepReport) -> None:
         if report.outcomes:
-            self._metrics.step_done(len(report.outcomes), report.seconds, report.engine, report.loop)
+            self._metrics.step_done(
+                len(report.outcomes), report.seconds, report.engine, report.put_off, report.loop
+            )
         elif report.engine is not None:
             self._metrics.engine_reported(report.engine, report.loop)
         self._metrics.load(report.load.level, report.load.scale, report.load.demand, report.loop)

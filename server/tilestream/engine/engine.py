@@ -127,6 +127,7 @@ class TorchEngine:
                 job.image,
                 key=job.kind is FrameKind.KEY,
                 budget=job.budget,
+                limit=job.limit,
                 want_confidence=self._sessions[job.session_id].want_confidence,
                 retain=job.budget < 1.0,
                 phase=self._sessions[job.session_id].phase,

@@ -22,7 +22,8 @@ class FrameRequest:
     ``keep``: forces what is computed: all, nothing, bool [bins_h, bins_w] or [units, bins_h, bins_w]. Where
     the engine's gate reuses no features, anything but nothing means all.
     ``retain``: False for a frame that no later one will reuse: it is computed in full, and the session's
-    features are dropped, which saves the time to look after them. ``phase``: see ``SessionSpec``.
+    features are dropped, which saves the time to look after them. ``phase``: see ``SessionSpec``, ``limit``:
+    see ``FrameJob``.
     """
 
     session_id: str
@@ -32,6 +33,7 @@ class FrameRequest:
     keep: bool | Mask | None = None
     want_confidence: bool = False
     retain: bool = True
+    limit: float = 1.0
     phase: float = 0.0
 
 

@@ -51,6 +51,7 @@ class GateInput:
     ``cells``: float32 [channels, h, w], see ``CellMaps.features``, for a gate with ``needs_cells``.
     ``motion``: what brought the previous frame here.
     ``risk_scale``: how many times as much of the session's computed bins was wrong as its gate had expected.
+    ``limit``: share of the block units that may be computed now, whatever the credit pays for.
     """
 
     signals: BinSignals
@@ -61,6 +62,7 @@ class GateInput:
     cells: Float32Array | None = None
     motion: Motion | None = None
     risk_scale: float = 1.0
+    limit: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,10 @@ class Gate(Protocol):
     reuses_features: bool
 
     def decide(self, frame: GateInput) -> GateDecision:
-        """What to compute of ``frame``. A scene cut is a key frame. The same input, the same answer."""
+        """What to compute of ``frame``. The same input, the same answer.
+
+        A scene cut is a key frame. Otherwise no more is kept than ``frame.limit``.
+        """
 
 
 class EveryKGate:
@@ -112,6 +117,7 @@ class EveryKGate:
         if frame.signals.scene_cut:
             return _key_frame(frame)
         due = pays_for_whole(frame) if self._k is None else frame.frames_since_key >= self._k
+        due = due and frame.limit >= 1.0
         nothing = np.zeros_like(frame.signals.age, dtype=np.bool_)
         return _key_frame(frame) if due else decision(frame, nothing)
 
@@ -138,7 +144,7 @@ class ThresholdGate:
         if frame.signals.scene_cut:
             return _key_frame(frame)
         scores = score(frame.signals, self._age_weight, self._peak_weight)
-        count = min(_affordable(frame.budget, scores.size), int(np.count_nonzero(scores > self._threshold)))
+        count = min(_affordable(frame, scores.size), int(np.count_nonzero(scores > self._threshold)))
         return decision(frame, first_bins(np.argsort(-scores, axis=None, kind="stable"), count, scores.shape))
 
 
@@ -169,7 +175,7 @@ class BudgetGate:
         overdue = np.where(age > self._max_age, age, np.float32(0))
         # lexsort is stable and sorts by its last key first
         order = np.lexsort((-scores.ravel(), -overdue.ravel()))
-        return decision(frame, first_bins(order, _affordable(frame.budget, age.size), age.shape))
+        return decision(frame, first_bins(order, _affordable(frame, age.size), age.shape))
 
 
 def score(
@@ -207,12 +213,14 @@ def make_gate(
 
 
 def pays_for_whole(frame: GateInput) -> bool:
-    """Whether the session has saved up for a frame in full."""
-    return frame.budget > 0 and frame.credit >= 1.0 - 1e-6  # a third three times is a little less than 1
+    """Whether the session has saved up for a frame in full, and now is the time for one."""
+    paid = frame.budget > 0 and frame.credit >= 1.0 - 1e-6  # a third three times is a little less than 1
+    return paid and frame.limit >= 1.0
 
 
-def _affordable(budget: float, bins: int) -> int:
-    """How many of ``bins`` a budget pays for."""
+def _affordable(frame: GateInput, bins: int) -> int:
+    """How many of ``bins`` the budget pays for."""
+    budget = min(frame.budget, frame.limit)
     if budget <= 0:
         return 0
     # 0.29 * 100 is a little less than 29

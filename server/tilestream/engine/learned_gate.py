@@ -61,7 +61,7 @@ class RiskGate:
         raise NotImplementedError
 
     def decide(self, frame: GateInput) -> GateDecision:
-        """Never more than the session's credit pays for."""
+        """Never more than the session's credit pays for, nor than the limit."""
         keep = np.zeros(frame.signals.age.shape, dtype=np.bool_)
         if frame.signals.scene_cut:
             return decision(frame, ~keep)
@@ -73,7 +73,7 @@ class RiskGate:
         if not self._spread:
             keep[...] = pays_for_whole(frame)
             return decision(frame, keep, expected)
-        affordable = int(np.floor(max(frame.credit, 0.0) * keep.size + 1e-6))
+        affordable = int(np.floor(max(min(frame.credit, frame.limit), 0.0) * keep.size + 1e-6))
         overdue = frame.signals.age > MAX_AGE
         wanted = min(affordable, int(np.count_nonzero((risk >= self._quiet) | overdue)))
         order = np.lexsort((-risk.ravel(), -np.where(overdue, frame.signals.age, 0).ravel()))

@@ -158,6 +158,7 @@ class ReuseEngine:
                 state.cells.features(state.tracker, motion, state.luma) if self.gate.needs_cells else None,
                 motion,
                 state.calibration.scale,
+                request.limit,
             )
             decision = self.gate.decide(known)
             keep, key, risk = decision.keep, decision.key_frame, decision.risk

@@ -40,6 +40,7 @@ class PlacedJob:
     frame_id: int
     kind: FrameKind
     budget: float
+    limit: float
     shape: tuple[int, ...]  # of the image: H, W, 3
     image_at: int  # byte offsets
     planes_at: int
@@ -47,7 +48,7 @@ class PlacedJob:
     def job(self, arena: Arena) -> FrameJob:
         """The frame, its image a view of the arena."""
         image = arena.array(self.image_at, self.shape)
-        return FrameJob(self.session_id, self.frame_id, image, self.kind, self.budget)
+        return FrameJob(self.session_id, self.frame_id, image, self.kind, self.budget, self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,16 @@ def place_jobs(jobs: Iterable[FrameJob], arena: Arena) -> tuple[PlacedJob, ...]:
     for job in jobs:
         planes_at = aligned(at + job.image.nbytes)
         placed.append(
-            PlacedJob(job.session_id, job.frame_id, job.kind, job.budget, job.image.shape, at, planes_at)
+            PlacedJob(
+                job.session_id,
+                job.frame_id,
+                job.kind,
+                job.budget,
+                job.limit,
+                job.image.shape,
+                at,
+                planes_at,
+            )
         )
         at = aligned(planes_at + 2 * _plane_bytes(placed[-1]))
     arena.reserve(at)

@@ -67,9 +67,13 @@ class CostModel:
         frame, whole, part = self.coefficients(work.group)
         return frame * work.megapixels, (whole if work.whole else part * work.share) * work.megapixels
 
+    def frame_seconds(self, work: Work) -> float:
+        """Seconds that a frame adds to a step."""
+        return sum(self.split(work))
+
     def seconds(self, works: Sequence[Work]) -> float:
         """Seconds of a step."""
-        return self.fixed + sum(sum(self.split(work)) for work in works)
+        return self.fixed + sum(map(self.frame_seconds, works))
 
     def learn(self, works: Sequence[Work], seconds: float) -> None:
         """A step of these frames took so long."""

@@ -9,7 +9,8 @@ from concurrent.futures import Future
 from tilestream.messages import Engine, SessionSpec
 from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
 from tilestream.scheduling.overload import Level, LoadReport
-from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
+from tilestream.scheduling.scheduler import Scheduler
+from tilestream.scheduling.session_queue import ReadyFrame
 
 
 class EngineGroup:

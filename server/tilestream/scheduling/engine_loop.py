@@ -26,7 +26,8 @@ from tilestream.messages import (
     StepPlan,
 )
 from tilestream.scheduling.overload import LoadReport
-from tilestream.scheduling.scheduler import ReadyFrame, Scheduler
+from tilestream.scheduling.scheduler import Scheduler
+from tilestream.scheduling.session_queue import ReadyFrame
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ class StepReport:
     how the engine is doing now.
 
     ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole. ``shed``: outcomes of
-    frames that were dropped instead. ``load``: what is being done about the load. ``loop``: whose step it
-    was, where there are several engines.
+    frames that were dropped instead. ``put_off``: frames that would have been whole, had there been time.
+    ``load``: what is being done about the load. ``loop``: whose step it was, where there are several engines.
     """
 
     outcomes: tuple[FrameOutcome, ...]
@@ -58,6 +59,7 @@ class StepReport:
     begin: float = 0.0
     engine: EngineReport | None = None
     shed: tuple[FrameOutcome, ...] = ()
+    put_off: int = 0
     load: LoadReport = field(default_factory=LoadReport)
     loop: int = 0
 
@@ -266,7 +268,8 @@ class EngineLoop:
             self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
             load = self._scheduler.load(end)
         shed = tuple(FrameOutcome(*frame, None, None, error=_SHED, shed=True) for frame in plan.shed)
-        return StepReport(outcomes, end - begin, begin, report, shed, load, self._number)
+        put_off = sum(job.limit < 1.0 for job in plan.jobs)
+        return StepReport(outcomes, end - begin, begin, report, shed, put_off, load, self._number)
 
 
 def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:

@@ -5,40 +5,24 @@ service is counted in seconds of the engine's time, as the cost model prices it 
 took, divided by its weight. A virtual clock follows the least service among those that wait; who comes back
 from a pause starts at the present, and can neither be starved nor catch up on what it did not ask for.
 
-How many: as many as the step's time allows, and at least one. Frames of new sessions have to be computed in
-full. While others wait, those get half of the engine's time at most, so that a hundred new cameras do not
-stop the ones that are there.
+How many: as many as the step's time allows, and at least one. A whole frame that would make a frame of the
+step late, itself or another, is put off: its labels are moved, and a later one of its session is whole.
+Frames of new sessions have to be computed in full. While others wait, those get half of the engine's time at
+most, so that a hundred new cameras do not stop the ones that are there.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 
-from tilestream.messages import FrameJob, FrameKind, FrameOutcome, StepPlan, UInt8Array
+from tilestream.messages import FrameJob, FrameKind, FrameOutcome, StepPlan
 from tilestream.scheduling.cost_model import CostModel, Work
 from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, OverloadControl
+from tilestream.scheduling.session_queue import ReadyFrame, SessionQueue
 
-_WHOLE = 0.97  # from this share of units on, a frame was computed as a whole
 _AHEAD = 1.0  # service levels that a session may be ahead of the others' service
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadyFrame:
-    """A decoded frame that waits for its turn. ``image``: uint8 [H, W, 3] at compute size.
-
-    ``budget``: the share (0..1] of block units it may compute at most. ``received``: monotonic seconds.
-    ``droppable``: under overload it may be dropped for a later frame of its session.
-    """
-
-    session_id: str
-    frame_id: int
-    image: UInt8Array
-    force_key: bool = False
-    budget: float = 1.0
-    received: float = 0.0
-    droppable: bool = False
+_ON_TIME = 0.8  # service levels after which a frame has to leave the engine; sending it takes time as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,43 +43,13 @@ class Limits:
         return self.service_level / 2 if self.max_step_seconds is None else self.max_step_seconds
 
 
-@dataclass(slots=True)
-class _Queue:
-    """A session as the scheduler sees it. ``service``: seconds / weight that it had, on the virtual clock.
-
-    ``credit``: key frames' worth of budget saved up, ``phase`` at the beginning. ``whole``: whether its
-    frames are computed as a whole or not at all.
-    """
-
-    number: int  # breaks ties by age
-    weight: float
-    group: str
-    phase: float
-    service: float = 0.0
-    fresh: bool = True  # its next frame has to be a key frame
-    credit: float = 0.0
-    whole: bool = True
-    last_done: float = float("-inf")
-    frames: deque[ReadyFrame] = field(default_factory=deque)
-
-    def work(self, frame: ReadyFrame, budget: float) -> Work:
-        """What its next frame will probably come to."""
-        megapixels = frame.image.shape[0] * frame.image.shape[1] / 1e6
-        if self.fresh or frame.force_key or budget >= 1.0:
-            return Work(self.group, megapixels, True, 1.0)
-        if not self.whole:
-            return Work(self.group, megapixels, False, budget)
-        due = self.credit + budget >= 1.0 - 1e-6
-        return Work(self.group, megapixels, due, float(due))
-
-
 @dataclass(frozen=True, slots=True)
 class _Running:
     """A frame in the engine."""
 
-    queue: _Queue
-    frame: ReadyFrame
-    budget: float
+    queue: SessionQueue
+    job: FrameJob
+    received: float
     predicted: float
 
 
@@ -108,8 +62,8 @@ class Scheduler:
             raise ValueError(f"max_batch: {self.limits.max_batch}; allowed: at least 1")
         self.costs = CostModel()
         self.control = OverloadControl(self.limits.service_level, self.limits.min_budget)
-        self._queues: dict[str, _Queue] = {}
-        self._ready: dict[str, _Queue] = {}  # those with frames
+        self._queues: dict[str, SessionQueue] = {}
+        self._ready: dict[str, SessionQueue] = {}  # those with frames
         self._running: dict[str, _Running] = {}
         self._begun = 0.0
         self._virtual_now = 0.0
@@ -125,7 +79,7 @@ class Scheduler:
         if weight <= 0:
             raise ValueError(f"weight: {weight}; allowed: above 0")
         self._added += 1
-        self._queues[session_id] = _Queue(self._added, weight, group, phase, self._virtual_now)
+        self._queues[session_id] = SessionQueue(self._added, weight, group, phase, self._virtual_now)
 
     def remove(self, session_id: str) -> None:
         """Forget a session and its frames. Idempotent."""
@@ -149,12 +103,10 @@ class Scheduler:
         queue = self._ready.get(session_id)
         if queue is None:
             return False
-        kept = deque(frame for frame in queue.frames if frame.frame_id != frame_id)
-        found = len(kept) < len(queue.frames)
-        queue.frames = kept
+        found = queue.withdraw(frame_id)
         if found:
             self.control.dropped()
-        if not kept:
+        if not queue.frames:
             del self._ready[session_id]
         return found
 
@@ -186,16 +138,16 @@ class Scheduler:
         self._virtual_now = max(self._virtual_now, min(queue.service for queue in self._ready.values()))
         latest = self._virtual_now + _AHEAD * self.limits.service_level
 
-        def urgency(queue: _Queue) -> tuple[bool, float, float, int]:
+        def urgency(queue: SessionQueue) -> tuple[bool, float, float, int]:
             return queue.service > latest, queue.frames[0].received, queue.service, queue.number
 
         chosen = nsmallest(2 * self.limits.max_batch, self._ready.values(), key=urgency)
-        self._fill(chosen)
-        return StepPlan(tuple(self._job(running) for running in self._running.values()), shed)
+        self._fill(chosen, now)
+        return StepPlan(tuple(running.job for running in self._running.values()), shed)
 
-    def _fill(self, candidates: list[_Queue]) -> None:
+    def _fill(self, candidates: list[SessionQueue], now: float) -> None:
         """Choose, in this order, what fits into a step."""
-        left = self.limits.step_seconds - self.costs.fixed
+        took, oldest = self.costs.fixed, now
         others = any(not queue.fresh for queue in candidates)
         for queue in candidates:
             if len(self._running) >= self.limits.max_batch:
@@ -204,25 +156,25 @@ class Scheduler:
                 continue
             frame = queue.frames[0]
             budget = self.control.budget(frame.budget)
-            predicted = sum(self.costs.split(queue.work(frame, budget)))
-            if predicted > left and self._running:
+            work, limit = queue.work(frame, budget), 1.0
+            predicted = self.costs.frame_seconds(work)
+            due = min(oldest, frame.received) + _ON_TIME * self.limits.service_level
+            if work.whole and now + took + predicted > due and queue.may_put_off(frame, budget):
+                predicted, limit = self.costs.frame_seconds(replace(work, whole=False, share=0.0)), 0.0
+            if self._running and took + predicted > self.limits.step_seconds:
                 continue
-            left -= predicted
+            took, oldest = took + predicted, min(oldest, frame.received)
             self._key_credit = min(0.0, self._key_credit + (-predicted if queue.fresh else predicted))
-            self._start(queue, budget, predicted)
+            self._start(queue, budget, limit, predicted)
 
-    def _start(self, queue: _Queue, budget: float, predicted: float) -> None:
+    def _start(self, queue: SessionQueue, budget: float, limit: float, predicted: float) -> None:
         frame = queue.frames.popleft()
         if not queue.frames:
             del self._ready[frame.session_id]
         queue.service += predicted / queue.weight
-        self._running[frame.session_id] = _Running(queue, frame, budget, predicted)
-
-    @staticmethod
-    def _job(running: _Running) -> FrameJob:
-        frame = running.frame
         kind = FrameKind.KEY if frame.force_key else FrameKind.PARTIAL
-        return FrameJob(frame.session_id, frame.frame_id, frame.image, kind, running.budget)
+        job = FrameJob(frame.session_id, frame.frame_id, frame.image, kind, budget, limit)
+        self._running[frame.session_id] = _Running(queue, job, frame.received, predicted)
 
     def _shed(self, now: float) -> tuple[tuple[str, int], ...]:
         """Drop what waited for longer than the service level and has a later frame behind it."""
@@ -248,7 +200,7 @@ class Scheduler:
             running = self._running.pop(outcome.session_id, None)
             if running is None:
                 continue
-            work = self._account(running, outcome)
+            work = running.queue.account(running.job, outcome.stats)
             if work is not None:
                 whole_step.append(work)
                 loads.append((running, work))
@@ -261,28 +213,12 @@ class Scheduler:
         for running, _ in loads:
             running.queue.last_done = now
 
-    def _account(self, running: _Running, outcome: FrameOutcome) -> Work | None:
-        """Note what was computed of a frame. None if it failed: its session starts anew."""
-        queue, stats = running.queue, outcome.stats
-        if stats is None or not stats.units_total:
-            queue.fresh = True
-            return None
-        share = stats.units_computed / stats.units_total
-        whole = stats.key_frame or share >= _WHOLE
-        queue.whole = whole or share == 0.0
-        if queue.fresh:  # not charged
-            queue.fresh, queue.credit = False, queue.phase
-        else:
-            queue.credit = min(max(queue.credit + running.budget - share, -1.0), 1.0)
-        height, width = running.frame.image.shape[:2]
-        return Work(queue.group, height * width / 1e6, whole, share)
-
     def _load(self, running: _Running, work: Work, factor: float) -> FrameLoad:
         """What a frame took of the engine's time; what that is more than expected adds to its service.
 
         Without what a step costs by itself: when there is more to do, more frames share that.
         """
-        queue, received = running.queue, running.frame.received
+        queue, received = running.queue, running.received
         frame_seconds, unit_seconds = self.costs.split(work)
         actual = (frame_seconds + unit_seconds) * factor
         queue.service += (actual - running.predicted) / queue.weight

@@ -12,7 +12,8 @@ import numpy as np
 
 from tilestream.messages import FrameJob, FrameOutcome, FrameStats, StepPlan
 from tilestream.scheduling.overload import Level, LoadReport
-from tilestream.scheduling.scheduler import Limits, ReadyFrame, Scheduler
+from tilestream.scheduling.scheduler import Limits, Scheduler
+from tilestream.scheduling.session_queue import ReadyFrame
 
 UNITS = 1000  # block units of every virtual frame
 
@@ -216,9 +217,9 @@ class Simulation:
         if session is None or session.fresh or job.budget >= 1.0:
             share = 1.0
         elif self._engine.spread:
-            share = job.budget
+            share = min(job.budget, job.limit)
         else:
-            share = 1.0 if session.credit + job.budget >= 1.0 - 1e-6 else 0.0
+            share = 1.0 if min(session.credit + job.budget, job.limit) >= 1.0 - 1e-6 else 0.0
         if session is not None and session.fresh:
             session.fresh, session.credit = False, session.camera.phase
         elif session is not None:

@@ -1,0 +1,95 @@
+"""A session as the scheduler sees it: frames that wait, service it had, what its next frame will cost."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from tilestream.messages import FrameJob, FrameStats, UInt8Array
+from tilestream.scheduling.cost_model import Work
+
+_WHOLE = 0.97  # from this share of units on, a frame was computed as a whole
+_PATIENCE = 8  # frames in a row whose whole one is put off at most
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadyFrame:
+    """A decoded frame that waits for its turn. ``image``: uint8 [H, W, 3] at compute size.
+
+    ``budget``: the share (0..1] of block units it may compute at most. ``received``: monotonic seconds.
+    ``droppable``: under overload it may be dropped for a later frame of its session.
+    """
+
+    session_id: str
+    frame_id: int
+    image: UInt8Array
+    force_key: bool = False
+    budget: float = 1.0
+    received: float = 0.0
+    droppable: bool = False
+
+
+@dataclass(slots=True)
+class SessionQueue:
+    """``number``: breaks ties by age. ``group``, ``phase``: see ``Scheduler.add``. ``service``: seconds /
+    weight that it had, on the virtual clock.
+    """
+
+    number: int
+    weight: float
+    group: str
+    phase: float
+    service: float = 0.0
+    fresh: bool = True  # its next frame has to be a key frame
+    last_done: float = float("-inf")
+    frames: deque[ReadyFrame] = field(default_factory=deque)
+    _credit: float = 0.0  # key frames' worth of budget saved up, as the engine counts it
+    _whole: bool = True  # its frames are computed as a whole or not at all
+    _quiet: bool = False  # its gate let a whole frame that was due pass, as there was nothing to see
+    _put_off: int = 0  # frames in a row whose whole one was put off
+
+    def work(self, frame: ReadyFrame, budget: float) -> Work:
+        """What its next frame will probably come to."""
+        whole, share = True, 1.0
+        if not self._bound_to_be_whole(frame, budget):
+            whole = self._whole and not self._quiet and self._due(budget)
+            share = float(whole) if self._whole else budget
+        return Work(self.group, _megapixels(frame.image), whole, share)
+
+    def may_put_off(self, frame: ReadyFrame, budget: float) -> bool:
+        """Whether a later frame may be computed as a whole instead of this one."""
+        return not self._bound_to_be_whole(frame, budget) and self._put_off < _PATIENCE
+
+    def _bound_to_be_whole(self, frame: ReadyFrame, budget: float) -> bool:
+        return self.fresh or frame.force_key or budget >= 1.0
+
+    def _due(self, budget: float) -> bool:
+        """Whether its credit pays for a whole frame."""
+        return self._credit + budget >= 1.0 - 1e-6
+
+    def withdraw(self, frame_id: int) -> bool:
+        """Take a frame back. False if it does not wait here (any more)."""
+        before = len(self.frames)
+        self.frames = deque(frame for frame in self.frames if frame.frame_id != frame_id)
+        return len(self.frames) < before
+
+    def account(self, job: FrameJob, stats: FrameStats | None) -> Work | None:
+        """Note what was computed of a frame. None if it failed: its session starts anew."""
+        self._put_off = self._put_off + 1 if job.limit < 1.0 else 0
+        if stats is None or not stats.units_total:
+            self.fresh = True
+            return None
+        share = stats.units_computed / stats.units_total
+        whole = stats.key_frame or share >= _WHOLE
+        self._whole = whole or share == 0.0
+        if share > 0.0 or (job.limit >= 1.0 and self._due(job.budget)):
+            self._quiet = share == 0.0
+        if self.fresh:  # not charged
+            self.fresh, self._credit = False, self.phase
+        else:
+            self._credit = min(max(self._credit + job.budget - share, -1.0), 1.0)
+        return Work(self.group, _megapixels(job.image), whole, share)
+
+
+def _megapixels(image: UInt8Array) -> float:
+    return image.shape[0] * image.shape[1] / 1e6
