@@ -22,6 +22,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from tilestream.engine.options import FUSION
+
 ENV_PREFIX = "TILESTREAM_"
 _MESSAGE_OVERHEAD = 1024  # bytes of a request beside its frame, at most
 
@@ -83,6 +85,13 @@ class Settings(BaseSettings):
         description="What decides which bins are computed: every_k (whole frames at the budget's rate), "
         "threshold or budget (the bins that changed most), learned (whole frames, none while nothing would "
         "be wrong), learned_spread (the bins whose labels are most likely wrong; even latency).",
+    )
+    fusion: float = Field(
+        FUSION,
+        ge=0,
+        le=0.9,
+        description="What a whole frame's scores take over from those of the one before, moved, where the "
+        "two fit (every_k, learned): steadier and better labels. 0: whole frames are what the network says.",
     )
     block_budget: float = Field(
         0.5,

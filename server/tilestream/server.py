@@ -236,6 +236,7 @@ def make_torch_engines(settings: Settings, begin: Callable[[], None]) -> list[Ca
     """What makes the engines that the settings ask for. ``begin``: called first in processes of their own."""
     options = EngineOptions(
         gate=settings.gate,
+        fusion=settings.fusion,
         bin_size=settings.bin_size,
         store_bytes=settings.feature_memory,
         models=settings.models,

@@ -36,7 +36,7 @@ def calm(seed: int) -> np.ndarray:
 
 
 def with_gate(gate: Gate) -> ReuseEngine:
-    return make_engine("split", motion=Turning(), gate=gate)
+    return make_engine("split", motion=Turning(), gate=gate, fusion=0.0)
 
 
 # -- references that wait --

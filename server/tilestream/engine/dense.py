@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -55,9 +56,11 @@ class DenseExecutor:
         self.stride = program.stride
         self._names = [node.name for node in program.kept] if keep else []
         final = program.nodes[program.output]
-        fast = device.type == "cpu" and is_plain_upsampling(final)
-        self._factor = final.operation.factor if fast else 1  # type: ignore[union-attr]
-        network = _with_outputs(program, [*self._names, final.inputs[0] if fast else final.name])
+        plain = is_plain_upsampling(final)
+        self.score_stride: int = final.operation.factor if plain else 1  # type: ignore[union-attr]
+        """Image pixels per pixel of the scores, which are upsampled at the end."""
+        self._quick = device.type == "cpu"
+        network = _with_outputs(program, [*self._names, final.inputs[0] if plain else final.name])
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device.type == "cpu" and torch.backends.mkldnn.is_available():
             size = [side + -side % self.stride for side in _TYPICAL_SIZE]
@@ -67,13 +70,21 @@ class DenseExecutor:
         self.normalize = normalize or Normalizer(model.mean, model.std, device, dtype)  # type: ignore[arg-type]
 
     @torch.inference_mode()
-    def run(self, images: list[UInt8Array], want_confidence: bool = False) -> DenseResult:
-        """Segment frames, uint8 [H, W, 3] RGB, all of one size."""
+    def run(
+        self,
+        images: list[UInt8Array],
+        want_confidence: bool = False,
+        steady: Callable[[Tensor], Tensor] = lambda scores: scores,
+    ) -> DenseResult:
+        """Segment frames, uint8 [H, W, 3] RGB, all of one size.
+
+        ``steady`` may put other scores [N, C, h, w] in the place of the network's.
+        """
         started = time.perf_counter()
         height, width = images[0].shape[:2]
         *kept, logits = self.network(self.normalize.whole(images, self.stride))
         middle = time.perf_counter()
-        planes = [plane[:, :height, :width] for plane in self._labels(logits, want_confidence)]
+        planes = [plane[:, :height, :width] for plane in self._labels(steady(logits), want_confidence)]
         seconds = (middle - started, time.perf_counter() - middle)
         return DenseResult(planes, *seconds, dict(zip(self._names, kept, strict=True)))
 
@@ -82,11 +93,12 @@ class DenseExecutor:
         return self.run([image]).planes[0][0].cpu().numpy()
 
     def _labels(self, logits: Tensor, want_confidence: bool) -> list[Tensor]:
-        """uint8 labels and, if wanted, confidence [N, H', W'] from logits at 1 / factor of that size."""
-        if self._factor > 1 and not want_confidence:
-            return [upsampled_labels(with_rim(logits), self._factor)]
-        if self._factor > 1:
-            logits = F.interpolate(logits, scale_factor=self._factor, mode="bilinear", align_corners=False)
+        """uint8 labels and, if wanted, confidence [N, H', W'] from logits at 1 / stride of that size."""
+        factor = self.score_stride
+        if factor > 1 and self._quick and not want_confidence:
+            return [upsampled_labels(with_rim(logits), factor)]
+        if factor > 1:
+            logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
         labels = logits.max(dim=1).indices.to(torch.uint8)  # faster than argmax, and the same
         return [labels, margin(logits)] if want_confidence else [labels]
 

@@ -65,7 +65,7 @@ class TorchEngine:
         info: ModelInfo = module.info  # type: ignore[assignment]
         if info.name in self._models:
             raise EngineError(f"two models are called {info.name!r}; rename one of the files")
-        reuse = ReuseOptions(bin_size=options.bin_size, store_bytes=store_bytes)
+        reuse = ReuseOptions(bin_size=options.bin_size, store_bytes=store_bytes, fusion=options.fusion)
         try:
             gate = load_gate_named(options.gate, name, options.bin_size)
             self._models[info.name] = self._make(module, reuse, gate)

@@ -66,6 +66,11 @@ class FrameInFlight:
     agreement: Agreement | None = None
     risk: Float32Array | None = None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it shows what its session's frame before showed, moved."""
+        return self.motion is not None and self.signals is not None and not self.signals.scene_cut
+
 
 def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
     """The answer to a frame whose labels are in place."""

@@ -24,7 +24,9 @@ class LabelMap:
         shape = (self._rows * bin_size, self._columns * bin_size)
         self._planes = [np.zeros(shape, dtype=np.uint8) for _ in range(planes)]
         self._moved: list[UInt8Array] | None = None  # the planes as they are seen now, if they were moved
-        self._displacement: Float32Array | None = None  # from now to the planes, in the flow's pixels
+        self._scale = 1
+        self.displacement: Float32Array | None = None
+        """float32 [h, w, 2] (x, y): from now to where the planes were computed, in the flow's pixels."""
 
     @property
     def planes(self) -> int:
@@ -33,13 +35,11 @@ class LabelMap:
 
     def plane(self, index: int) -> UInt8Array:
         """A copy of a map as it is now, uint8 [H, W]. 0: labels, 1: confidence."""
-        if self._moved is not None:
-            return self._moved[index].copy()
-        return self._inner(index).copy()
+        return self._seen()[index].copy()
 
     def replace(self, *planes: UInt8Array) -> None:
         """All is new: a uint8 [H, W] for every map."""
-        self._moved = self._displacement = None
+        self._moved = self.displacement = None
         for index, values in enumerate(planes):
             self._inner(index)[...] = values
 
@@ -47,8 +47,8 @@ class LabelMap:
         self, index: int, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64], tiles: UInt8Array
     ) -> None:
         """Bins are new: uint8 [n, bin, bin] at rows ``y`` and columns ``x``."""
-        if self._moved is not None:
-            self.replace(*self._moved)
+        if self.displacement is not None:
+            self.replace(*self._seen())
         side = self._bin
         blocks = self._planes[index].reshape(self._rows, side, self._columns, side)
         blocks[y, :, x, :] = tiles
@@ -60,12 +60,22 @@ class LabelMap:
         """
         if not flow.any():
             return
-        self._displacement = fine = chained(flow, self._displacement)
-        if scale > 1:
-            size = (flow.shape[1] * scale, flow.shape[0] * scale)
-            fine = cv2.resize(fine * np.float32(scale), size, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-        fine = fine[: self._height, : self._width]
-        self._moved = [displace(self._inner(index), fine, cv2.INTER_NEAREST) for index in range(self.planes)]
+        self._moved, self._scale = None, scale
+        self.displacement = chained(flow, self.displacement)
+
+    def _seen(self) -> list[UInt8Array]:
+        """The planes as they are seen now, looked up once per frame."""
+        if self.displacement is None:
+            return [self._inner(index) for index in range(self.planes)]
+        if self._moved is None:
+            fine = self.displacement * np.float32(self._scale)
+            if self._scale > 1:
+                size = (fine.shape[1] * self._scale, fine.shape[0] * self._scale)
+                fine = cv2.resize(fine, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+            fine = fine[: self._height, : self._width]
+            inner = [self._inner(index) for index in range(self.planes)]
+            self._moved = [displace(plane, fine, cv2.INTER_NEAREST) for plane in inner]
+        return self._moved
 
     def _inner(self, index: int) -> UInt8Array:
         return self._planes[index][: self._height, : self._width]

@@ -70,18 +70,7 @@ class Motion:
         reaches beyond the thumbnail, the last row and column go on. Raises ValueError unless one of
         ``stride`` and ``scale`` is a multiple of the other.
         """
-        if stride % self.scale == 0:
-            factor = stride // self.scale
-            cells = continued(self.flow, height * factor, width * factor)
-            if factor > 1:
-                cells = cv2.resize(cells, (width, height), interpolation=cv2.INTER_AREA)
-        elif self.scale % stride == 0:
-            factor = self.scale // stride
-            h, w = self.flow.shape[:2]
-            fine = cv2.resize(self.flow, (w * factor, h * factor), interpolation=cv2.INTER_LINEAR)
-            cells = continued(fine, height, width)
-        else:
-            raise ValueError(f"stride {stride} and scale {self.scale}: neither is a multiple of the other")
+        cells = resampled(self.flow, self.scale, stride, height, width)
         return np.asarray(cells * np.float32(self.scale / stride), dtype=np.float32)
 
 
@@ -162,7 +151,7 @@ class DisMotion:
         mostly finds the wrong flow of flat areas, where it does no harm.
         """
         height, width = residual.shape
-        sources = _grid(height, width) + flow
+        sources = grid(height, width) + flow
         inside = cv2.inRange(sources, (-0.5, -0.5), (width - 0.5, height - 0.5))
         differs = cv2.blur(residual, (3, 3)) > self._occluded_difference
         return np.asarray((inside == 0) | differs, dtype=np.bool_)
@@ -227,8 +216,28 @@ def continued(array: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[A
     return array[:height, :width]
 
 
+def resampled(array: Float32Array, scale: int, stride: int, height: int, width: int) -> Float32Array:
+    """A map [h, w, ...] of ``scale`` image pixels per pixel on a grid of ``stride``: [height, width, ...].
+
+    See :meth:`Motion.at_stride`; values are not scaled. May share memory with ``array``.
+    """
+    if stride % scale == 0:
+        factor = stride // scale
+        cells = continued(array, height * factor, width * factor)
+        if factor > 1:
+            cells = cv2.resize(cells, (width, height), interpolation=cv2.INTER_AREA)
+    elif scale % stride == 0:
+        factor = scale // stride
+        h, w = array.shape[:2]
+        fine = cv2.resize(array, (w * factor, h * factor), interpolation=cv2.INTER_LINEAR)
+        cells = continued(fine, height, width)
+    else:
+        raise ValueError(f"stride {stride} and scale {scale}: neither is a multiple of the other")
+    return np.asarray(cells, dtype=np.float32)
+
+
 @lru_cache(maxsize=32)
-def _grid(height: int, width: int) -> Float32Array:
+def grid(height: int, width: int) -> Float32Array:
     """Float32 [height, width, 2]: every pixel's own (x, y)."""
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     grid = np.stack([x, y], axis=2)

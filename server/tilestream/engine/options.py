@@ -8,6 +8,9 @@ from typing import Literal
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 GateName = Literal["every_k", "threshold", "budget", "learned", "learned_spread"]
 
+FUSION = 0.35
+"""What the scores of the whole frame before count for in a whole frame, where they fit perfectly."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -17,7 +20,7 @@ class EngineOptions:
     instructions for it, else fp32. ``threads``: of the CPU, 0 = one per core. ``bin_size``: pixels, a
     power of two. ``gate``: what decides which bins are computed. ``store_bytes``: memory for the features
     of all sessions, divided among the models. ``part``: (i, n), this is engine i of n; each takes its share
-    of the CPU's cores, or another GPU where ``device`` does not name one.
+    of the CPU's cores, or another GPU where ``device`` does not name one. ``fusion``: see ``ReuseOptions``.
     """
 
     models: tuple[str, ...] = ()
@@ -28,6 +31,7 @@ class EngineOptions:
     gate: GateName = "every_k"
     store_bytes: int = 1 << 30
     part: tuple[int, int] = (0, 1)
+    fusion: float = FUSION
 
     def share(self, number: int, count: int) -> EngineOptions:
         """The options of engine ``number`` of ``count``. Memory is divided as well."""

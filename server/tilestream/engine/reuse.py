@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tilestream.engine.dense import DenseExecutor, DenseResult
 from tilestream.engine.executor import TileExecutor
@@ -21,9 +21,11 @@ from tilestream.engine.frame_request import (
     frame_answer,
 )
 from tilestream.engine.frames import Normalizer
+from tilestream.engine.fusion import KeyScores
 from tilestream.engine.gate import BudgetGate, Gate, GateInput
 from tilestream.engine.lowering import lower
 from tilestream.engine.motion import DisMotion, MotionEstimator, thumbnail
+from tilestream.engine.options import FUSION
 from tilestream.engine.partial_step import PartialStep
 from tilestream.engine.readback import Readback
 from tilestream.engine.session_state import SessionState
@@ -36,13 +38,15 @@ class ReuseOptions:
     """``dense_above``: from this share of kept units on, a frame is computed in full: that is faster then.
 
     ``store_bytes``: memory for all sessions' features. ``pages_per_tile``: when a session's references are
-    spread over more pages than this per tile, its features are copied together.
+    spread over more pages than this per tile, its features are copied together. ``fusion``: the weight, 0..1,
+    of the scores of the whole frame before in one that the gate wants, unless the gate reuses features.
     """
 
     bin_size: int = 64
     dense_above: float = 0.75
     store_bytes: int = 1 << 30
     pages_per_tile: float = 2.0
+    fusion: float = FUSION
 
 
 class ReuseEngine:
@@ -65,6 +69,7 @@ class ReuseEngine:
         self.options = options or ReuseOptions()
         self.gate = gate or BudgetGate()
         self._keeps = self.gate.reuses_features
+        self._fusion = 0.0 if self._keeps else self.options.fusion
         # where bins are chosen, by what motion leaves, it has to be the better one
         for_bins = DisMotion(patch_stride=4, patch_means=True)
         self._motion = motion or (for_bins if self._keeps else DisMotion())
@@ -211,7 +216,11 @@ class ReuseEngine:
 
     def _run_key_frames(self, frames: list[FrameInFlight], busy: set[str], readback: Readback) -> None:
         wanted = any(frame.state.labels.planes > 1 for frame in frames)
-        result = self.dense.run([frame.request.image for frame in frames], wanted)
+        for frame in frames:
+            if frame.goes_on and frame.motion is not None:
+                frame.state.labels.move(frame.motion.flow, frame.motion.scale)
+        images = [frame.request.image for frame in frames]
+        result = self.dense.run(images, wanted, lambda scores: self._steadied(frames, scores))
         for index, frame in enumerate(frames):
             started = time.perf_counter()
             labels = frame.state.labels
@@ -220,6 +229,19 @@ class ReuseEngine:
             self._keep_key_frame(frame, result, index, busy)
             storing = time.perf_counter() - started
             frame.seconds |= {"backbone": result.backbone_seconds + storing, "head": result.head_seconds}
+
+    def _steadied(self, frames: list[FrameInFlight], scores: Tensor) -> Tensor:
+        """Scores [N, C, h, w] of whole frames, with what their sessions thought of the same places before."""
+        for index, frame in enumerate(frames):
+            state = frame.state
+            if not self._fusion or state.luma is None or not frame.request.retain:
+                continue
+            if state.scores is not None and frame.goes_on and frame.request.keep is None:
+                moved = state.labels.displacement
+                fused = state.scores.fused(scores[index], state.luma, moved, state.size, self._fusion)
+                scores[index] = fused
+            state.scores = KeyScores.of(scores[index], state.luma, state.scale, self.dense.score_stride)
+        return scores
 
     def _keep_key_frame(self, frame: FrameInFlight, result: DenseResult, index: int, busy: set[str]) -> None:
         state = frame.state
@@ -262,11 +284,8 @@ def _labels_without(frame: FrameInFlight) -> UInt8Array | None:
 
     None where they were of no use to anyone: straight after a key frame, or at a scene cut.
     """
-    state, motion = frame.state, frame.motion
-    if motion is None or frame.signals is None or frame.signals.scene_cut or state.frames_since_key < 2:
-        return None
-    state.labels.move(motion.flow, motion.scale)
-    return state.labels.plane(0)
+    told = frame.goes_on and frame.state.frames_since_key >= 2
+    return frame.state.labels.plane(0) if told else None
 
 
 def _place_labels(frames: list[FrameInFlight], tiles: TileSet, planes: tuple[UInt8Array, ...]) -> None:

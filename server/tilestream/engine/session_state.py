@@ -10,6 +10,7 @@ from tilestream.engine.cells import CellMaps
 from tilestream.engine.device import upload
 from tilestream.engine.distortion import DistortionTracker
 from tilestream.engine.feature_store import FeatureStore
+from tilestream.engine.fusion import KeyScores
 from tilestream.engine.labels import LabelMap
 from tilestream.engine.motion import Motion, chained, thumbnail_scale
 from tilestream.engine.program import TileProgram
@@ -27,7 +28,7 @@ class SessionState:
 
     ``ready``: whether the labels, and the features if it keeps any, are those of an earlier frame.
     ``credit``: key frames' worth of budget saved up, ``phase`` at first; the first frame, which has nothing
-    to reuse, is not charged.
+    to reuse, is not charged. ``scores``: of its latest whole frame, where they are kept.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class SessionState:
         self.labels = LabelMap(height, width, program.bin_size, planes)
         self.tracker = DistortionTracker(program.bin_size, self.bins, self.scale)
         self.luma: UInt8Array | None = None
+        self.scores: KeyScores | None = None
         self.cells = CellMaps(height, width, program.nodes[program.output].channels)
         self.frames_since_key = 0
         self.credit = phase
@@ -78,6 +80,7 @@ class SessionState:
     def lose_features(self) -> None:
         """The features are gone: the next frame has to be a key frame."""
         self._maps, self._put_off, self.luma, self.ready = {}, None, None, False
+        self.scores = None
 
     def start(self, pages: dict[int, Pages], zero_rows: dict[int, int]) -> None:
         """A key frame lies in these pages, tile by tile in raster order."""

@@ -30,7 +30,8 @@ class StreamingSegmenter:
     fp16; ``device``: auto, cpu, cuda or cuda:N. ``mean``, ``std``: of RGB in 0..1, by default the module's
     own. ``gate``, ``motion``: what decides, and what it is told; by default the budget's share of bins
     with the most distortion, and DIS optical flow. ``dense_above``: from this share of kept units on a
-    frame is computed in full. Raises :class:`~tilestream.engine.program.LoweringError` for a network
+    frame is computed in full. ``fusion``: see ``ReuseOptions``, ``phase``: see ``SessionSpec``.
+    Raises :class:`~tilestream.engine.program.LoweringError` for a network
     that cannot be run on tiles, :class:`~tilestream.messages.EngineError` for a device or precision that is
     not there, ValueError for other arguments.
     """
@@ -49,14 +50,18 @@ class StreamingSegmenter:
         motion: MotionEstimator | None = None,
         dense_above: float = _DEFAULTS.dense_above,
         store_bytes: int = _DEFAULTS.store_bytes,
+        fusion: float = _DEFAULTS.fusion,
+        phase: float = 0.0,
     ) -> None:
         if not 0.0 < budget <= 1.0:
             raise ValueError(f"budget: {budget}; allowed: above 0, at most 1")
         mean, std = (_statistics(module, name, given) for name, given in (("mean", mean), ("std", std)))
         chosen = choose_device(device)
         _, dtype = choose_precision(precision, chosen)
-        options = ReuseOptions(bin_size=bin_size, dense_above=dense_above, store_bytes=store_bytes)
-        self.budget = budget
+        options = ReuseOptions(
+            bin_size=bin_size, dense_above=dense_above, store_bytes=store_bytes, fusion=fusion
+        )
+        self.budget, self._phase = budget, phase
         self.engine = ReuseEngine(module, chosen, dtype, mean, std, options, gate, motion)
 
     def __call__(self, frame: UInt8Array, keep: bool | Mask | None = None) -> tuple[UInt8Array, FrameStats]:
@@ -78,7 +83,7 @@ class StreamingSegmenter:
         """The same with the account per bin and, if asked for, the confidence. ``key``: in full."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
             raise ValueError(f"frame: {frame.dtype} {list(frame.shape)}; has to be uint8 [H, W, 3]")
-        request = FrameRequest(_SESSION, frame, key, self.budget, keep, confidence)
+        request = FrameRequest(_SESSION, frame, key, self.budget, keep, confidence, phase=self._phase)
         return self.engine.step([request])[0]
 
     @property

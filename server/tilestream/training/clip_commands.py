@@ -18,7 +18,7 @@ from tilestream.models import ModelError, load_model
 from tilestream.training.clip_evaluation import ClipPoint, play
 from tilestream.training.gate_commands import read_video
 from tilestream.training.reports import parse_shares, print_clips, write_json
-from tilestream.training.stream_methods import UNLABELLED, make_method
+from tilestream.training.stream_methods import UNLABELLED, fusion_of, make_method
 
 console = Console(stderr=True)
 
@@ -60,7 +60,16 @@ def eval_clips(
                 gate = make_method(name, model, 64)
                 names = (path.stem, name)
                 points.append(
-                    play(network, gate, images, names, share, device=device, precision=chosen)  # type: ignore[arg-type]
+                    play(
+                        network,
+                        gate,
+                        images,
+                        names,
+                        share,
+                        device=device,
+                        precision=chosen,  # type: ignore[arg-type]
+                        fusion=fusion_of(names[1]),
+                    )
                 )
     except (ValueError, OSError, ModelError, EngineError) as error:
         console.print(f"[red]error:[/] {error}")

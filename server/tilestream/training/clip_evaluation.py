@@ -57,11 +57,15 @@ def play(
     device: str = "cpu",
     precision: Precision = "fp32",
     bin_size: int = 64,
+    fusion: float = 0.0,
 ) -> ClipPoint:
-    """Play frames, uint8 [H, W, 3] RGB of one size. ``names``: of the clip and of the method."""
+    """Play frames, uint8 [H, W, 3] RGB of one size. ``names``: of the clip and of the method.
+
+    ``fusion``: see ``ReuseOptions``.
+    """
     place = choose_device(device)
     dense = DenseExecutor(model, place, choose_precision(precision, place)[1])
-    segment = StreamingSegmenter(model, bin_size, budget, precision, device, gate=gate)
+    segment = StreamingSegmenter(model, bin_size, budget, precision, device, gate=gate, fusion=fusion)
     monitor, key_macs = Monitor(), 1
     rows, times = [], []
     for image in frames:

@@ -90,6 +90,10 @@ def eval_stream(
     budgets: Annotated[
         str, typer.Option(help="Comma-separated shares of the block units.")
     ] = "0.5,0.33,0.25,0.15,0.1",
+    phases: Annotated[
+        int,
+        typer.Option(min=1, help="So often, methods of whole frames play the clip, with other whole frames."),
+    ] = 3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     standstill: Annotated[
@@ -117,6 +121,7 @@ def eval_stream(
             device=device,
             precision=chosen,  # type: ignore[arg-type]
             rival=_rival(place),
+            phases=phases,
         )
         points = [
             evaluation.run(name, share)
@@ -139,6 +144,7 @@ def eval_stream(
             "device": str(place),
             "threads": torch.get_num_threads(),
             "standstill": standstill,
+            "phases": phases,
             "dense": asdict(evaluation.dense),
             "monitor": monitor_correlations(points),
             "points": [asdict(point) for point in points],

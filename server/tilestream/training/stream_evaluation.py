@@ -23,9 +23,10 @@ from tilestream.messages import UInt8Array
 from tilestream.training.datasets.base import Sample, SegmentationDataset
 from tilestream.training.metrics import ConfusionMatrix
 from tilestream.training.monitor import Monitor
-from tilestream.training.stream_methods import HALF_RESOLUTION, OracleGate, make_method
+from tilestream.training.stream_methods import HALF_RESOLUTION, OracleGate, fusion_of, make_method
 
 _WARM_UP = 3  # frames whose times do not count
+_WHOLE_FRAMES = ("learned", "every_k", "every_k_fused")
 _AGES = (0, 1, 2, 3, 5, 9)  # lower ends of the groups of ages
 
 
@@ -100,8 +101,14 @@ class StreamEvaluation:
         bin_size: int = 64,
         rival: Callable[[nn.Module, UInt8Array], Callable[[], object]] | None = None,
         progress: bool = True,
+        phases: int = 1,
     ) -> None:
-        """``name``: of the model, to find its gate. ``rival``: makes the same job in OpenVINO, to time it."""
+        """``name``: of the model, to find its gate. ``rival``: makes the same job in OpenVINO, to time it.
+
+        ``phases``: how often methods of whole frames play the clip, each time with other whole frames. It
+        depends much on which they are: at a budget of 0.15, by 0.6 points of mIoU on 101 frames of CamVid.
+        """
+        self._phases = phases
         self._model, self._name, self._bin_size = model, name, bin_size
         self._device, self._precision, self._progress = device, precision, progress
         self._samples: list[Sample] = [dataset[index] for index in range(len(dataset))]
@@ -151,11 +158,24 @@ class StreamEvaluation:
         )
 
     def _gated(self, method: str, budget: float) -> _Tally:
+        tally = self._tally()
+        for phase in range(self._phases if method in _WHOLE_FRAMES else 1):
+            self._play(tally, method, budget, phase / self._phases)
+        return tally
+
+    def _play(self, tally: _Tally, method: str, budget: float, phase: float) -> None:
         gate: Gate = make_method(method, self._name, self._bin_size)
         segment = StreamingSegmenter(
-            self._model, self._bin_size, budget, self._precision, self._device, gate=gate
+            self._model,
+            self._bin_size,
+            budget,
+            self._precision,
+            self._device,
+            gate=gate,
+            fusion=fusion_of(method),
+            phase=phase,
         )
-        tally, key_macs = self._tally(), 1
+        key_macs = 1
         previous: UInt8Array | None = None
         for index in self._frames(f"{method} {budget:g}"):
             image = self._samples[index].image
@@ -177,7 +197,6 @@ class StreamEvaluation:
             previous = answer.labels
         if segment.state is not None:
             tally.risk_scale = segment.state.calibration.scale
-        return tally
 
     def _halved(self) -> _Tally:
         """Every frame at half the resolution in both directions: a quarter of the work."""

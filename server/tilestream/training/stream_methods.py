@@ -8,15 +8,29 @@ import numpy as np
 
 from tilestream.engine.gate import BudgetGate, EveryKGate, Gate, GateDecision, GateInput
 from tilestream.engine.learned_gate import QUIET, RiskGate, load_gate_named
+from tilestream.engine.options import FUSION
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import Float32Array, UInt8Array
 
-METHODS = ("learned", "learned_spread", "baseline", "random", "every_k", "half_resolution", "oracle")
-"""``baseline``: the gate by distortion and age. ``oracle``: knows the dense labels."""
+METHODS = (
+    "learned",
+    "learned_spread",
+    "baseline",
+    "random",
+    "every_k",
+    "every_k_fused",
+    "half_resolution",
+    "oracle",
+)
+"""``baseline``: the gate by distortion and age. ``oracle``: knows the dense labels.
+
+``every_k`` is what is to be beaten: whole frames, labels moved in between, and nothing else;
+``every_k_fused``: the gate ``every_k`` as it is shipped.
+"""
 
 HALF_RESOLUTION = "half_resolution"
 
-UNLABELLED = ("learned", "learned_spread", "baseline", "random", "every_k")
+UNLABELLED = ("learned", "learned_spread", "baseline", "random", "every_k", "every_k_fused")
 """Those that a video without labels can be played with."""
 
 
@@ -81,10 +95,15 @@ def make_method(name: str, model: str, bin_size: int) -> Gate:
             made = BudgetGate()
         case "random":
             made = RandomGate()
-        case "every_k":
+        case "every_k" | "every_k_fused":
             made = EveryKGate()
         case "oracle":
             made = OracleGate(bin_size)
         case _:
             raise ValueError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
     return made
+
+
+def fusion_of(name: str) -> float:
+    """The weight of score fusion in a method, see ``ReuseOptions``."""
+    return FUSION if name in ("learned", "every_k_fused") else 0.0

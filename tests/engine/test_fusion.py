@@ -1,0 +1,127 @@
+"""Scores of a whole frame take over from those of the one before only what they know of the same places."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.frames import photo
+from support.reuse_engines import Shift, make_engine, step
+from tilestream.engine.frame_request import FrameRequest
+from tilestream.engine.fusion import FUSED_DIFFERENCE, KeyScores
+from tilestream.engine.gate import EveryKGate
+
+HEIGHT, WIDTH, STRIDE, SCALE = 48, 64, 4, 2
+ROWS, COLUMNS = HEIGHT // STRIDE, WIDTH // STRIDE
+LUMA = np.full((HEIGHT // SCALE, WIDTH // SCALE), 100, np.uint8)
+
+
+def scores(seed: int) -> torch.Tensor:
+    return torch.randn(5, ROWS, COLUMNS, generator=torch.Generator().manual_seed(seed)) * 4
+
+
+def level(values: torch.Tensor) -> torch.Tensor:
+    return values - values.max(dim=0).values
+
+
+def key_scores(seed: int, luma: np.ndarray = LUMA) -> KeyScores:
+    return KeyScores.of(scores(seed), luma, SCALE, STRIDE)
+
+
+def shift(x: float, y: float) -> np.ndarray:
+    """Of everything, in pixels of the scores."""
+    flow = np.empty((*LUMA.shape, 2), np.float32)
+    flow[...] = np.array([x, y], np.float32) * STRIDE / SCALE
+    return flow
+
+
+def fused(earlier: KeyScores, now: torch.Tensor, luma=LUMA, moved=None, weight=0.5) -> torch.Tensor:
+    return earlier.fused(now, luma, moved, (HEIGHT, WIDTH), weight)
+
+
+@given(st.integers(0, 99), st.floats(0, 0.9))
+def test_what_stands_still_is_the_mean_of_both(seed, weight):
+    found = fused(key_scores(seed), scores(seed + 100), weight=weight)
+    expected = (1 - weight) * level(scores(seed + 100)) + weight * level(scores(seed))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@given(st.integers(-3, 3), st.integers(-3, 3))
+def test_earlier_scores_follow_the_motion_and_do_not_come_from_outside(x, y):
+    found = fused(key_scores(1), scores(2), moved=shift(x, y))
+    rows, columns = np.mgrid[:ROWS, :COLUMNS]
+    from_y, from_x = rows + y, columns + x
+    inside = (from_y >= 0) & (from_y < ROWS) & (from_x >= 0) & (from_x < COLUMNS)
+    before = level(scores(1))[:, np.clip(from_y, 0, ROWS - 1), np.clip(from_x, 0, COLUMNS - 1)]
+    now = level(scores(2))
+    expected = torch.where(torch.from_numpy(inside), 0.5 * (now + before), now)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("difference", "share"), [(0, 1.0), (4, 0.75), (FUSED_DIFFERENCE, 0.0), (90, 0.0)])
+def test_what_looks_different_counts_less(difference, share):
+    changed = LUMA.copy()
+    changed[:, LUMA.shape[1] // 2 :] += np.uint8(difference)
+    found, now = fused(key_scores(1), scores(2), changed), level(scores(2))
+    edge = COLUMNS // 2
+    assert torch.allclose(found[..., : edge - 1], (now + 0.5 * (level(scores(1)) - now))[..., : edge - 1])
+    expected = now + 0.5 * share * (level(scores(1)) - now)
+    assert torch.allclose(found[..., edge + 1 :], expected[..., edge + 1 :], atol=1e-5)
+
+
+def frames(seed: int, count: int = 6) -> list[np.ndarray]:
+    """A pale scene with fresh noise in every frame."""
+    scene = photo(90, 70, seed) // 8 + np.uint8(90)
+    random = np.random.default_rng(seed)
+    return [scene + random.integers(0, 9, scene.shape, dtype=np.uint8) for _ in range(count)]
+
+
+def engine(weight: float):
+    return make_engine("split", motion=Shift(0, 0), gate=EveryKGate(1), fusion=weight)
+
+
+def flicker(weight: float, seed: int) -> float:
+    """Share of the labels that change from frame to frame."""
+    tiled = engine(weight)
+    labels = [step(tiled, "camera", image).labels for image in frames(seed)]
+    return float(np.mean([a != b for a, b in pairwise(labels)]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_of_a_noisy_scene_are_steadier(seed):
+    assert flicker(0.5, seed) < 0.9 * flicker(0.0, seed)
+
+
+def test_frames_that_are_whole_for_another_reason_are_the_networks_own():
+    """The first of a session, one that the client wants anew, a scene cut, and all at a weight of 0."""
+    first, second, *_ = frames(0)
+    other = np.asarray(255 - photo(90, 70, 9), dtype=np.uint8)
+    plain = {name: step(engine(0.0), "camera", image).labels for name, image in (("2", second), ("9", other))}
+    tiled = engine(0.5)
+    assert np.array_equal(step(tiled, "camera", second).labels, plain["2"])
+    step(tiled, "camera", first)
+    assert np.array_equal(step(tiled, "camera", second, key=True).labels, plain["2"])
+    assert not np.array_equal(step(tiled, "camera", first).labels, plain["2"])
+    assert np.array_equal(step(tiled, "camera", other).labels, plain["9"])
+    step(tiled, "camera", first)
+    assert np.array_equal(step(tiled, "camera", second, keep=True).labels, plain["2"])
+
+
+def test_sessions_are_fused_with_their_own_past_only():
+    alone, among = engine(0.5), engine(0.5)
+    for images in zip(frames(0), frames(1), frames(2), strict=True):
+        expected = step(alone, "1", images[1])
+        requests = [FrameRequest(str(index), image) for index, image in enumerate(images)]
+        assert np.array_equal(among.step(requests)[1].labels, expected.labels)
+
+
+def test_evicted_sessions_begin_without_a_past():
+    tiled = engine(0.5)
+    first, second, *_ = frames(0)
+    step(tiled, "camera", first)
+    tiled.evict("camera")
+    answer = step(tiled, "camera", second)
+    assert np.array_equal(answer.labels, step(engine(0.0), "camera", second).labels)
