@@ -22,7 +22,7 @@ from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, Overloa
 from tilestream.scheduling.session_queue import ReadyFrame, SessionQueue
 
 _AHEAD = 1.0  # service levels that a session may be ahead of the others' service
-_ON_TIME = 0.8  # service levels after which a frame has to leave the engine; sending it takes time as well
+_ON_TIME = 0.7  # service levels after which a frame has to leave the engine: it is encoded and sent after
 
 
 @dataclass(frozen=True, slots=True)
