@@ -253,7 +253,7 @@ def test_a_session_may_go_while_its_frame_is_computed():
 
 def test_frames_of_which_nothing_will_be_computed_share_a_step_with_a_whole_one():
     """A whole frame takes 50 ms here, one of which nothing is computed 5."""
-    scheduler = Scheduler(Limits(max_step_seconds=0.1))
+    scheduler = Scheduler(Limits(max_step_seconds=0.1, service_level=0.15))
     for _ in range(50):
         scheduler.costs.learn([Work("", 0.1728, True, 1.0)], 0.051)
         scheduler.costs.learn([Work("", 0.1728, False, 0.0)], 0.006)
