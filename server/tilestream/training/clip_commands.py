@@ -16,7 +16,7 @@ from tilestream.engine.device import choose_device, choose_precision
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream.training.clip_evaluation import ClipPoint, play
-from tilestream.training.gate_commands import read_video
+from tilestream.training.gate_examples import read_video
 from tilestream.training.reports import parse_shares, print_clips, write_json
 from tilestream.training.stream_methods import UNLABELLED, fusion_of, make_method
 

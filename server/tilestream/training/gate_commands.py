@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
 import torch
 import typer
 from rich.console import Console
-from tqdm import tqdm
 
 from tilestream.engine.gate_weights import gate_path, save_gate
-from tilestream.messages import EngineError, UInt8Array
+from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
-from tilestream.training.gate_data import collect
-from tilestream.training.gate_training import Examples, captured, fit
-from tilestream.training.synthetic import SyntheticStreet
+from tilestream.training.gate_examples import ExampleSources, gather
+from tilestream.training.gate_training import captured, fit
 
 console = Console(stderr=True)
-
-_VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts")
-_STREET_SEED = 2000
 
 
 def train_gate(
@@ -58,21 +50,17 @@ def train_gate(
     """
     try:
         network = load_model(model)
-        sources: dict[str, Iterator[UInt8Array]] = {}
-        for path in _videos(clips):
-            sources[f"clip-{path.stem}"] = islice(read_video(path, fps, width), frames)
-        for street in range(streets):
-            sources[f"street-{street}"] = _street(_STREET_SEED + street, min(frames, 120))
-        if not sources:
-            raise EngineError("nothing to learn from: name a folder with --clips, or --streets above 0")
-        videos: list[Examples] = []
-        for number, (name, source) in enumerate(sources.items()):
-            file = work / f"{Path(model).stem}-{name}.npz"
-            if not file.exists():
-                examples = collect(network, source, seed + number, device=device, precision=precision)  # type: ignore[arg-type]
-                _store(file, examples, name)
-            videos.append(_load(file))
-        videos = [(cells, wrong) for cells, wrong in videos if len(cells)]
+        sources = ExampleSources(clips, streets, frames, fps, width)
+        found = gather(
+            network,
+            Path(model).stem,
+            sources,
+            work,
+            seed,
+            device=device,
+            precision=precision,  # type: ignore[arg-type]
+        )
+        videos = list(found.values())
         classes = len(network.info.classes)  # type: ignore[union-attr, arg-type]
         gate = fit(videos, classes, steps, seed)
     except (EngineError, ModelError, OSError) as error:
@@ -87,55 +75,3 @@ def train_gate(
         f"{path}: learned from {frames_seen} frames; a quarter of the bins holds "
         f"{np.mean(shares):.0%} of the wrong pixels (training data)"
     )
-
-
-def read_video(path: Path, fps: float, width: int) -> Iterator[UInt8Array]:
-    """Frames uint8 [H, W, 3] RGB, at most so many a second and so wide."""
-    video = cv2.VideoCapture(str(path))
-    if not video.isOpened():
-        raise EngineError(f"{path} cannot be read as a video")
-    step = max(1, round((video.get(cv2.CAP_PROP_FPS) or fps) / fps))
-    number = 0
-    while video.grab():
-        if number % step == 0:
-            good, frame = video.retrieve()
-            if good:
-                yield _fit(frame, width)
-        number += 1
-    video.release()
-
-
-def _fit(frame: np.ndarray, width: int) -> UInt8Array:  # type: ignore[type-arg]
-    if frame.shape[1] > width:
-        height = round(frame.shape[0] * width / frame.shape[1])
-        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
-def _videos(folder: Path | None) -> list[Path]:
-    if folder is None:
-        return []
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _VIDEOS)
-    if not found:
-        raise EngineError(f"{folder} has no videos ({', '.join(_VIDEOS)})")
-    return found
-
-
-def _street(seed: int, frames: int) -> Iterator[UInt8Array]:
-    for frame in SyntheticStreet(seed).frames(frames):
-        yield frame.image
-
-
-def _store(file: Path, examples: Iterator, name: str) -> None:  # type: ignore[type-arg]
-    found = list(tqdm(examples, desc=name, unit="frame", dynamic_ncols=True))
-    cells = np.stack([e.cells for e in found]).astype(np.float16) if found else np.zeros((0, 1, 1, 1))
-    wrong = np.stack([e.wrong for e in found]).astype(np.float16) if found else np.zeros((0, 1, 1))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part.npz")
-    np.savez(part, cells=cells, wrong=wrong)
-    part.replace(file)
-
-
-def _load(file: Path) -> Examples:
-    with np.load(file) as arrays:
-        return tuple(torch.from_numpy(arrays[key].astype(np.float32)) for key in ("cells", "wrong"))  # type: ignore[return-value]

@@ -1,0 +1,112 @@
+"""What each input of the learned gate is worth: trained without it, how well does it still rank bins?
+
+The gate is trained on all videos but one and judged on that one. An input that is left out is 0 everywhere,
+in training and in the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bench.turns import write_result
+from tilestream.engine.cells import SIGNALS
+from tilestream.models import load_model
+from tilestream.training.gate_examples import ExampleSources, gather
+from tilestream.training.gate_training import Examples, captured, fit
+
+SHARES = (0.1, 0.25, 0.5)
+GROUPS = {
+    "distortion": ("distortion", "current", "peak"),
+    "age": ("age",),
+    "motion": ("motion", "spread"),
+    "occlusion": ("occluded",),
+    "texture": ("texture",),
+    "row": ("row",),
+    "class borders": ("border",),
+    "classes": (),  # all channels after the signals
+}
+
+
+def without(examples: Examples, groups: list[str]) -> Examples:
+    """The same with these inputs at 0."""
+    cells, wrong = examples
+    cells = cells.clone()
+    for group in groups:
+        if group == "classes":
+            cells[:, len(SIGNALS) :] = 0
+        else:
+            cells[:, [SIGNALS.index(name) for name in GROUPS[group]]] = 0
+    return cells, wrong
+
+
+def judge(
+    training: list[Examples], held: Examples, groups: list[str], classes: int, steps: int, seed: int
+) -> list[float]:
+    """Shares of the wrong pixels that lie in the best 10, 25, 50 % of the bins of the held-out video."""
+    gate = fit([without(video, groups) for video in training], classes, steps, seed, progress=False)
+    cells, wrong = without(held, groups)
+    with torch.inference_mode():
+        scores = torch.sigmoid(gate(cells))
+    return [captured(scores, wrong, share) for share in SHARES]
+
+
+def main() -> None:
+    """Measure and write ``bench/results/gate_inputs.json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=Path, required=True, help="folder of videos")
+    parser.add_argument("--held", required=True, help="the video (its name without ending) to judge on")
+    parser.add_argument("--model", default="swiftnet_resnet18")
+    parser.add_argument("--work", type=Path, default=Path("runs/gate"))
+    parser.add_argument("--frames", type=int, default=300, help="most of each video")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    network = load_model(arguments.model)
+    sources = ExampleSources(arguments.clips, frames=arguments.frames)
+    videos = gather(network, arguments.model, sources, arguments.work, 0)
+    held = videos.pop(f"clip-{arguments.held}")
+    classes = len(network.info.classes)  # type: ignore[union-attr, arg-type]
+    training = list(videos.values())
+
+    left_out: list[list[str]] = [[], *([group] for group in GROUPS), [g for g in GROUPS if g != "distortion"]]
+    rows: list[dict[str, Any]] = []
+    for groups in left_out:
+        runs = [
+            judge(training, held, groups, classes, arguments.steps, seed) for seed in range(arguments.seeds)
+        ]
+        means = [round(statistics.mean(values), 4) for values in zip(*runs, strict=True)]
+        spread = [round(max(values) - min(values), 4) for values in zip(*runs, strict=True)]
+        rows.append({"left_out": groups, "captured": means, "range_over_seeds": spread})
+        print(rows[-1], flush=True)
+    best = [round(captured(held[1], held[1], share), 4) for share in SHARES]
+    table = Table("left out", *(f"best {share:.0%}" for share in SHARES))
+    for row in rows:
+        table.add_row(", ".join(row["left_out"]) or "nothing", *(f"{v:.1%}" for v in row["captured"]))
+    table.add_row("(knowing the answer)", *(f"{value:.1%}" for value in best))
+    Console().print(table)
+    body = {
+        "model": arguments.model,
+        "held_out": arguments.held,
+        "frames": {name: len(cells) for name, (cells, _) in videos.items()},
+        "steps": arguments.steps,
+        "seeds": arguments.seeds,
+        "shares_of_bins": SHARES,
+        "rows": rows,
+        "knowing_the_answer": best,
+    }
+    command = "python -m bench.gate_inputs --clips DIR " + " ".join(
+        word for word in sys.argv[1:] if word not in ("--clips", str(arguments.clips))
+    )
+    print(f"wrote {write_result('gate_inputs', command, body)}")
+
+
+if __name__ == "__main__":
+    main()
