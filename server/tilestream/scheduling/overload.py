@@ -94,6 +94,10 @@ class OverloadControl:
         """The budget in force for a session that wants so much."""
         return max(min(self.min_budget, wanted), wanted * self.scale)
 
+    def lowers(self, wanted: float) -> bool:
+        """Whether a session that wants so much has to take less at present."""
+        return self.level >= Level.REDUCED and wanted > self.min_budget
+
     def offered(self, budget: float) -> None:
         """A frame has come, of a session that wants this budget."""
         self._periods[-1].largest_budget = max(self._periods[-1].largest_budget, budget)

@@ -5,8 +5,9 @@ service is counted in seconds of the engine's time, as the cost model prices it 
 took, divided by its weight. A virtual clock follows the least service among those that wait; who comes back
 from a pause starts at the present, and can neither be starved nor catch up on what it did not ask for.
 
-How many: as many as the step's time allows, and at least one. A whole frame that would make a frame of the
-step late, itself or another, is put off: its labels are moved, and a later one of its session is whole.
+How many: as many as the step's time allows, and at least one. While overload control lowers budgets, a whole
+frame that would make a frame of the step late, itself or another, is put off: its labels are moved, and a later
+one of its session is whole.
 Frames of new sessions have to be computed in full. While others wait, those get half of the engine's time at
 most, so that a hundred new cameras do not stop the ones that are there.
 """
@@ -159,7 +160,8 @@ class Scheduler:
             work, limit = queue.work(frame, budget), 1.0
             predicted = self.costs.frame_seconds(work)
             due = min(oldest, frame.received) + _ON_TIME * self.limits.service_level
-            if work.whole and now + took + predicted > due and queue.may_put_off(frame, budget):
+            late = now + took + predicted > due
+            if work.whole and late and self.control.lowers(frame.budget) and queue.may_put_off(frame, budget):
                 predicted, limit = self.costs.frame_seconds(replace(work, whole=False, share=0.0)), 0.0
             if self._running and took + predicted > self.limits.step_seconds:
                 continue
