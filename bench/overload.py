@@ -35,14 +35,14 @@ def clip(folder: Path, frames: int = 60) -> list[bytes]:
 
 
 def load(
-    address: str, folder: Path, sessions: int, fps: float, seconds: float, warmup: float
+    address: str, folder: Path, sessions: int, fps: float, seconds: float, warmup: float, in_flight: int
 ) -> dict[str, Any]:
     """One run of the load generator, in a process of its own; the first ``warmup`` seconds do not count."""
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         command = [sys.executable, "-m", "tilestream_client", "load", "--server", address]
         command += ["--sessions", str(sessions), "--fps", f"{fps:.4f}"]
         command += ["--seconds", str(warmup + seconds), "--warmup", str(warmup)]
-        command += ["--video", str(folder), "--json", report.name]
+        command += ["--video", str(folder), "--json", report.name, "--frames-in-flight", str(in_flight)]
         # Its status is 1 where frames went unanswered: that is a result here.
         subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         return dict(json.loads(Path(report.name).read_text()))
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=5.0, help="seconds of each run that do not count")
     parser.add_argument("--pause", type=float, default=5.0, help="seconds, to let the server calm down")
     parser.add_argument("--gate", default="every_k")
+    parser.add_argument("--in-flight", type=int, default=3, help="frames of a camera; one more is dropped")
     arguments = parser.parse_args()
     runs = []
     with tempfile.TemporaryDirectory() as name:
@@ -81,7 +82,15 @@ def main() -> None:
                     for kind, address in (("adaptive", ours), ("pinned", pinned)):
                         fps = share * capacity / sessions
                         time.sleep(arguments.pause)
-                        report = load(address, folder, sessions, fps, arguments.seconds, arguments.warmup)
+                        report = load(
+                            address,
+                            folder,
+                            sessions,
+                            fps,
+                            arguments.seconds,
+                            arguments.warmup,
+                            arguments.in_flight,
+                        )
                         runs.append({"server": kind, "sessions": sessions, "load": share, **report})
                         print(kind, sessions, share, json.dumps(report)[:300], flush=True)
     write_result(

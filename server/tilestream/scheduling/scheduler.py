@@ -6,8 +6,8 @@ took, divided by its weight. A virtual clock follows the least service among tho
 from a pause starts at the present, and can neither be starved nor catch up on what it did not ask for.
 
 How many: as many as the step's time allows, and at least one. While overload control lowers budgets, a whole
-frame that would make a frame of the step late, itself or another, is put off: its labels are moved, and a later
-one of its session is whole.
+frame that would make a frame of the step late, itself or another, is put off: its labels are moved, and a
+later one of its session is whole.
 Frames of new sessions have to be computed in full. While others wait, those get half of the engine's time at
 most, so that a hundred new cameras do not stop the ones that are there.
 """
