@@ -78,7 +78,7 @@ class Skewed(OracleGate):
 def drive(gate: RiskGate, frames: int, budget: float = 0.4) -> tuple[StreamingSegmenter, list[bool]]:
     """A camera that turns; which frames were computed at all."""
     module = network("split")
-    segment = StreamingSegmenter(module, 16, budget, gate=gate, dense_above=NEVER)
+    segment = StreamingSegmenter(module, 16, budget, gate=gate, dense_above=NEVER, fusion=0.0)
     teacher = StreamingSegmenter(module, 16, 1.0, dense_above=NEVER)
     scene, busy = photo(64 + 2 * frames, 64, 0), []
     for index in range(frames):
@@ -116,7 +116,6 @@ def test_the_loop_makes_a_wrong_gate_compute_about_as_often_as_a_right_one(monke
 
 def test_gates_without_an_opinion_change_nothing():
     class Silent:
-        needs_cells = False
         reuses_features = True
 
         def decide(self, frame: GateInput) -> GateDecision:

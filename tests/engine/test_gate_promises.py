@@ -43,7 +43,7 @@ def frames(draw) -> GateInput:
     cells = random.random((len(SIGNALS) + CLASSES, 11, 15), dtype=np.float32)
     budget, saved = draw(st.floats(0.01, 1.0)), draw(st.floats(-1.0, 1.0))
     since, scale = draw(st.integers(1, 40)), draw(st.floats(0.25, 4.0))
-    return GateInput(signals, budget, since, UNITS, saved + budget, cells, risk_scale=scale)
+    return GateInput(signals, budget, since, UNITS, saved + budget, lambda: cells, risk_scale=scale)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -12,7 +12,7 @@ from support.frames import photo
 from support.reuse_engines import NEVER, network
 from tilestream.engine.cells import SIGNALS
 from tilestream.engine.distortion import BinSignals
-from tilestream.engine.gate import GateInput
+from tilestream.engine.gate import EveryKGate, GateInput
 from tilestream.engine.gate_weights import load_gate, save_gate
 from tilestream.engine.learned_gate import CHECK_AFTER, MAX_AGE, LearnedGate, load_gate_named
 from tilestream.engine.risk import RiskNet
@@ -35,7 +35,7 @@ def frame_of(seed: int, credit: float, *, scene_cut: bool = False, pixels: float
     zero, motion = np.zeros(BINS, dtype=np.float32), np.full(BINS, pixels, dtype=np.float32)
     cells = np.random.default_rng(seed).random((len(SIGNALS) + CLASSES, 11, 15), dtype=np.float32)
     signals = BinSignals(zero, zero, zero, zero, motion, zero, scene_cut)
-    return GateInput(signals, 0.3, 1, 3, credit, cells)
+    return GateInput(signals, 0.3, 1, 3, credit, lambda: cells)
 
 
 @pytest.mark.parametrize("spread", [False, True])
@@ -65,8 +65,19 @@ def test_the_riskiest_bins_come_first():
 def test_a_bin_at_the_edge_counts_only_what_lies_in_the_frame():
     gate = LearnedGate(risk_net(), 64)
     frame = frame_of(2, 1.0)
-    expected = risk_net().risk(frame.cells)[8:11, 12:15].mean()
+    expected = risk_net().risk(frame.cells())[8:11, 12:15].mean()
     assert gate.risk(frame)[2, 3] == pytest.approx(expected)
+
+
+def test_the_network_is_not_asked_where_nothing_can_be_paid_for():
+    def unwanted():
+        raise AssertionError("1.5 ms for nothing")
+
+    gate = LearnedGate(risk_net(), 64)
+    decision = gate.decide(dataclasses.replace(frame_of(0, 0.9), cells=unwanted))
+    assert not decision.keep.any() and decision.risk is None
+    with pytest.raises(AssertionError):
+        gate.decide(dataclasses.replace(frame_of(0, 1.0), cells=unwanted))
 
 
 def test_nothing_is_computed_where_nothing_would_be_wrong():
@@ -181,7 +192,7 @@ def test_what_is_no_gate_is_refused(tmp_path):
 
 
 def test_gates_are_found_by_name():
-    assert load_gate_named("every_k", MODEL, 64).needs_cells is False
+    assert isinstance(load_gate_named("every_k", MODEL, 64), EveryKGate)
     with pytest.raises(ValueError, match="no gate"):
         load_gate_named("nonsense", MODEL, 64)
 

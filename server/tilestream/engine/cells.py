@@ -25,56 +25,48 @@ SIGNALS = (
     "row",  # from the top, 0, to the bottom, 1
     "border",  # share of pixels at a border between classes, where the moved labels have one
 )
-"""The first channels of :meth:`CellMaps.features`; the share of every class follows."""
+"""The first channels of :func:`cell_features`; the share of every class follows."""
 
 _LABEL_STEP = 4  # every 4th label in both directions: enough for shares of a cell
 
 
-class CellMaps:
-    """One session's label statistics, which travel along the motion, and the features made with them."""
+def cell_features(
+    labels: UInt8Array, classes: int, tracker: DistortionTracker, motion: Motion, luma: UInt8Array
+) -> npt.NDArray[np.float32]:
+    """Float32 [len(SIGNALS) + classes, h, w] of the frame that ``tracker`` advanced to last.
 
-    def __init__(self, height: int, width: int, classes: int) -> None:
-        self._size, self._classes = (height, width), classes
-        self._shape = (-(-height // CELL), -(-width // CELL))
-        self._labels: Float32Array = np.zeros((*self._shape, 1 + classes), dtype=np.float32)
+    ``labels``: uint8 [H, W], the answer to the frame before; their statistics travel along the ``motion``.
+    ``luma``: the frame's thumbnail.
+    """
+    shape = (-(-labels.shape[0] // CELL), -(-labels.shape[1] // CELL))
+    known = displace(_label_statistics(labels, classes, shape), motion.at_stride(CELL, *shape))
+    fine, step = tracker.maps()
+    distortion, current, age, speed, occluded = np.moveaxis(_cells(fine, CELL // step, shape), 2, 0)
+    peak = _blocks(fine[..., :1], CELL // step, shape).max(axis=(1, 3))[..., 0]
+    side = CELL // motion.scale
+    flow = _deviation(motion.flow * np.float32(motion.scale), side, shape)
+    texture = _deviation(luma.astype(np.float32)[..., None], side, shape)
+    row = np.broadcast_to(np.linspace(0, 1, shape[0], dtype=np.float32)[:, None], shape)
+    channels = [distortion / 16, current / 16, age / 8, speed / 16, occluded, peak / 16]
+    channels += [flow / 4, texture / 32, row, *np.moveaxis(known, 2, 0)]
+    return np.stack(channels).astype(np.float32)
 
-    def see(self, labels: UInt8Array) -> None:
-        """Note a frame's answer, uint8 [H, W]."""
-        rows, columns = self._shape
-        few = labels[_LABEL_STEP // 2 :: _LABEL_STEP, _LABEL_STEP // 2 :: _LABEL_STEP]
-        side = CELL // _LABEL_STEP
-        few = continued(few, rows * side, columns * side)
-        border = np.zeros(few.shape, dtype=np.uint8)
-        border[:, 1:] = few[:, 1:] != few[:, :-1]
-        border[1:] |= few[1:] != few[:-1]
-        borders = border.reshape(rows, side, columns, side).sum(axis=(1, 3), dtype=np.float32)
-        classes = 1 + self._classes  # the last one is for labels of no class
-        place = np.arange(rows).repeat(side)[:, None] * columns + np.arange(columns).repeat(side)
-        found = np.bincount(
-            (place * classes + np.minimum(few, self._classes)).ravel(), minlength=rows * columns * classes
-        )
-        shares = found.reshape(rows, columns, classes)[..., :-1]
-        self._labels = np.dstack([borders, shares]).astype(np.float32) / np.float32(side * side)
 
-    def features(
-        self, tracker: DistortionTracker, motion: Motion, luma: UInt8Array
-    ) -> npt.NDArray[np.float32]:
-        """Float32 [len(SIGNALS) + classes, h, w] of the frame that ``tracker`` advanced to last.
-
-        Moves what is known of the labels. ``luma``: the frame's thumbnail.
-        """
-        rows, columns = self._shape
-        self._labels = displace(self._labels, motion.at_stride(CELL, rows, columns))
-        fine, step = tracker.maps()
-        distortion, current, age, speed, occluded = np.moveaxis(_cells(fine, CELL // step, self._shape), 2, 0)
-        peak = _blocks(fine[..., :1], CELL // step, self._shape).max(axis=(1, 3))[..., 0]
-        side = CELL // motion.scale
-        flow = _deviation(motion.flow * np.float32(motion.scale), side, self._shape)
-        texture = _deviation(luma.astype(np.float32)[..., None], side, self._shape)
-        row = np.broadcast_to(np.linspace(0, 1, rows, dtype=np.float32)[:, None], self._shape)
-        channels = [distortion / 16, current / 16, age / 8, speed / 16, occluded, peak / 16]
-        channels += [flow / 4, texture / 32, row, *np.moveaxis(self._labels, 2, 0)]
-        return np.stack(channels).astype(np.float32)
+def _label_statistics(labels: UInt8Array, classes: int, shape: tuple[int, int]) -> Float32Array:
+    """Float32 [h, w, 1 + classes] per cell: the share of pixels at a class border and of every class."""
+    rows, columns = shape
+    few = labels[_LABEL_STEP // 2 :: _LABEL_STEP, _LABEL_STEP // 2 :: _LABEL_STEP]
+    side = CELL // _LABEL_STEP
+    few = continued(few, rows * side, columns * side)
+    border = np.zeros(few.shape, dtype=np.uint8)
+    border[:, 1:] = few[:, 1:] != few[:, :-1]
+    border[1:] |= few[1:] != few[:-1]
+    borders = border.reshape(rows, side, columns, side).sum(axis=(1, 3), dtype=np.float32)
+    bins = 1 + classes  # the last one is for labels of no class
+    place = np.arange(rows).repeat(side)[:, None] * columns + np.arange(columns).repeat(side)
+    found = np.bincount((place * bins + np.minimum(few, classes)).ravel(), minlength=rows * columns * bins)
+    shares = found.reshape(rows, columns, bins)[..., :-1]
+    return np.dstack([borders, shares]).astype(np.float32) / np.float32(side * side)
 
 
 def _blocks(maps: Float32Array, side: int, shape: tuple[int, int]) -> Float32Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 from typing import Protocol
@@ -48,7 +49,7 @@ class GateInput:
     ``units``: residual blocks of the network.
     ``credit``: key frames' worth of budget that earlier frames and this one have left over; below 0 where
     they took more than their share.
-    ``cells``: float32 [channels, h, w], see ``CellMaps.features``, for a gate with ``needs_cells``.
+    ``cells``: gives float32 [channels, h, w], see ``cell_features``, for 1.5 ms.
     ``motion``: what brought the previous frame here.
     ``risk_scale``: how many times as much of the session's computed bins was wrong as its gate had expected.
     ``limit``: share of the block units that may be computed now, whatever the credit pays for.
@@ -59,7 +60,7 @@ class GateInput:
     frames_since_key: int
     units: int
     credit: float = 0.0
-    cells: Float32Array | None = None
+    cells: Callable[[], Float32Array] | None = None
     motion: Motion | None = None
     risk_scale: float = 1.0
     limit: float = 1.0
@@ -82,12 +83,10 @@ class GateDecision:
 class Gate(Protocol):
     """Decides frame by frame. Keeps nothing between frames, so that one gate serves all sessions.
 
-    ``needs_cells``: whether it wants ``GateInput.cells``, which cost 1.5 ms per frame.
     ``reuses_features``: False if it only ever keeps all bins or none. Then labels are all that is reused, and
     sessions have no features.
     """
 
-    needs_cells: bool
     reuses_features: bool
 
     def decide(self, frame: GateInput) -> GateDecision:
@@ -104,7 +103,6 @@ class EveryKGate:
     distance is 1 / budget, and where that is no whole number it alternates between the two beside it.
     """
 
-    needs_cells = False
     reuses_features = False
 
     def __init__(self, k: int | None = None) -> None:
@@ -128,7 +126,6 @@ class ThresholdGate:
     Its cost follows the scene: nothing in front of a traffic light, all of the budget in a turn.
     """
 
-    needs_cells = False
     reuses_features = True
 
     def __init__(
@@ -155,7 +152,6 @@ class BudgetGate:
     bin is computed within ``max_age`` frames and as many more as the budget needs for all bins once.
     """
 
-    needs_cells = False
     reuses_features = True
 
     def __init__(

@@ -50,8 +50,6 @@ class RiskGate:
     same time, since a whole frame is run faster than its bins one by one. ``quiet``: see :data:`QUIET`.
     """
 
-    needs_cells = True
-
     def __init__(self, *, spread: bool = False, quiet: float = QUIET) -> None:
         self._spread, self._quiet = spread, quiet
         self.reuses_features = spread
@@ -65,14 +63,15 @@ class RiskGate:
         keep = np.zeros(frame.signals.age.shape, dtype=np.bool_)
         if frame.signals.scene_cut:
             return decision(frame, ~keep)
+        if frame.budget <= 0 or not (self._spread or pays_for_whole(frame)):
+            return decision(frame, keep)  # whatever the risk
         expected = self.risk(frame)
         risk = expected * np.float32(frame.risk_scale)
         unchecked = frame.signals.age.mean() > CHECK_AFTER
-        if frame.budget <= 0 or (risk.mean() < self._quiet and not unchecked):
+        if risk.mean() < self._quiet and not unchecked:
             return decision(frame, keep, expected)
         if not self._spread:
-            keep[...] = pays_for_whole(frame)
-            return decision(frame, keep, expected)
+            return decision(frame, ~keep, expected)
         affordable = int(np.floor(max(min(frame.credit, frame.limit), 0.0) * keep.size + 1e-6))
         overdue = frame.signals.age > MAX_AGE
         wanted = min(affordable, int(np.count_nonzero((risk >= self._quiet) | overdue)))
@@ -97,7 +96,7 @@ class LearnedGate(RiskGate):
         still = _still(frame.signals)
         if still.all():
             return np.zeros(bins, dtype=np.float32)
-        found = self._network.risk(frame.cells)
+        found = self._network.risk(frame.cells())
         inside = np.zeros((bins[0] * self._side, bins[1] * self._side), dtype=np.float32)
         padded = inside.copy()
         inside[: found.shape[0], : found.shape[1]] = 1

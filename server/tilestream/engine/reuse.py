@@ -125,8 +125,6 @@ class ReuseEngine:
         answers = [frame_answer(self.program, frame) for frame in frames]
         for frame, answer in zip(frames, answers, strict=True):
             frame.state.spend(frame.request.budget, 1.0 - answer.stats.block_drop_rate)
-            if self.gate.needs_cells:
-                frame.state.cells.see(answer.labels)
             if frame.risk is not None and frame.agreement is not None:
                 frame.state.calibration.observe(frame.risk, frame.agreement)
         return answers
@@ -160,7 +158,7 @@ class ReuseEngine:
                 state.frames_since_key,
                 len(self.program.units),
                 state.credit + request.budget,
-                state.cells.features(state.tracker, motion, state.luma) if self.gate.needs_cells else None,
+                lambda: state.cells(motion),
                 motion,
                 state.calibration.scale,
                 request.limit,

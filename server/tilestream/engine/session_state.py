@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.engine.calibration import RiskCalibration
-from tilestream.engine.cells import CellMaps
+from tilestream.engine.cells import cell_features
 from tilestream.engine.device import upload
 from tilestream.engine.distortion import DistortionTracker
 from tilestream.engine.feature_store import FeatureStore
@@ -15,7 +15,7 @@ from tilestream.engine.labels import LabelMap
 from tilestream.engine.motion import Motion, chained, thumbnail_scale
 from tilestream.engine.program import TileProgram
 from tilestream.engine.row_map import RowMap
-from tilestream.messages import UInt8Array
+from tilestream.messages import Float32Array, UInt8Array
 
 Pages = npt.NDArray[np.int64]
 
@@ -42,7 +42,6 @@ class SessionState:
         self.tracker = DistortionTracker(program.bin_size, self.bins, self.scale)
         self.luma: UInt8Array | None = None
         self.scores: KeyScores | None = None
-        self.cells = CellMaps(height, width, program.nodes[program.output].channels)
         self.frames_since_key = 0
         self.credit = phase
         self._charged = False
@@ -52,6 +51,12 @@ class SessionState:
         self._maps: dict[int, RowMap] = {}
         self._put_off: Motion | None = None  # what the references have not followed yet
         self.new_pages: dict[int, Pages] = {}
+
+    def cells(self, motion: Motion) -> Float32Array:
+        """What a learned gate looks at of a new frame, when ``tracker`` has advanced and labels have not."""
+        assert self.luma is not None
+        classes = self._program.nodes[self._program.output].channels
+        return cell_features(self.labels.plane(0), classes, self.tracker, motion, self.luma)
 
     def spend(self, budget: float, share: float) -> None:
         """Account for a frame that was allowed ``budget`` and computed ``share`` of its units."""

@@ -39,17 +39,17 @@ class GateExample:
 class RestlessGate:
     """Computes nothing, some bins, or everything, at random; keeps what it was shown last."""
 
-    needs_cells = True
     reuses_features = True
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
         self.seen: GateInput | None = None
+        self.cells: Float32Array | None = None
         self._interval = 4
 
     def decide(self, frame: GateInput) -> GateDecision:
         """A key frame every 2 to 16 frames; in between mostly nothing, sometimes up to half of the bins."""
-        self.seen = frame
+        self.seen, self.cells = frame, None if frame.cells is None else frame.cells()
         bins = frame.signals.age.shape
         key = frame.signals.scene_cut or frame.frames_since_key >= self._interval
         keep = np.full(bins, key)
@@ -81,12 +81,13 @@ def collect(
         before = None if segment.state is None else copy.deepcopy(segment.state.labels)
         segment(image)
         seen = gate.seen
-        if before is None or seen is None or seen.cells is None or seen.motion is None:
+        cells = gate.cells
+        if before is None or seen is None or cells is None or seen.motion is None:
             continue
         if not seen.signals.scene_cut:
             before.move(seen.motion.flow, seen.motion.scale)
             wrong = before.plane(0) != teacher.labels(image)
-            yield GateExample(seen.cells, _shares(wrong, seen.cells.shape[1:]))
+            yield GateExample(cells, _shares(wrong, cells.shape[1:]))
 
 
 def _shares(wrong: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> Float32Array:

@@ -37,7 +37,6 @@ UNLABELLED = ("learned", "learned_spread", "baseline", "random", "every_k", "eve
 class RandomGate:
     """Any bins, as many as the budget pays for."""
 
-    needs_cells = False
     reuses_features = True
 
     def __init__(self, seed: int = 0) -> None:
@@ -53,8 +52,6 @@ class RandomGate:
 
 class OracleGate(RiskGate):
     """Knows which moved labels are wrong: for reference only, as :meth:`tell` needs the dense labels."""
-
-    needs_cells = False
 
     def __init__(self, bin_size: int, *, spread: bool = True, quiet: float = QUIET) -> None:
         super().__init__(spread=spread, quiet=quiet)
