@@ -76,7 +76,10 @@ def main() -> None:
     classes = len(network.info.classes)  # type: ignore[union-attr, arg-type]
     training = list(videos.values())
 
-    left_out: list[list[str]] = [[], *([group] for group in GROUPS), [g for g in GROUPS if g != "distortion"]]
+    between_frames = ["distortion", "age", "motion", "occlusion"]
+    labels = ["class borders", "classes"]
+    others = [group for group in GROUPS if group != "distortion"]
+    left_out = [[], *([group] for group in GROUPS), between_frames, labels, others]
     rows: list[dict[str, Any]] = []
     for groups in left_out:
         runs = [
