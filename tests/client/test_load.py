@@ -90,8 +90,8 @@ async def test_what_is_sent_while_warming_up_is_not_counted(serve):
 
 
 def test_fairness():
-    assert LoadReport(4, answered=[5, 5, 5, 5]).fairness == 1.0
-    assert LoadReport(4, answered=[9, 0, 0, 0]).fairness == 0.25
+    assert LoadReport(4, served=[0.5, 0.5, 0.5, 0.5]).fairness == 1.0
+    assert LoadReport(4, served=[0.9, 0, 0, 0]).fairness == 0.25
     assert LoadReport(0).fairness == 1.0
 
 

@@ -74,7 +74,8 @@ class LoadPlan:
 class LoadReport:
     """What came of it, without the warm-up. due = frames sent + skipped.
 
-    ``answered``: frames answered OK per session. ``errors``: one line per session that failed.
+    ``served``: per session, frames answered OK per frame that the plan has for it. ``errors``: one line per
+    session that failed.
     """
 
     sessions: int
@@ -83,15 +84,15 @@ class LoadReport:
     skipped: int = 0
     late: int = 0
     reconnects: int = 0
-    answered: list[int] = field(default_factory=list)
+    served: list[float] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     errors: list[str] = field(default_factory=list)
 
     @property
     def fairness(self) -> float:
-        """Jain's index of the frames answered per session: 1 = all alike, 1 / sessions = one has all."""
-        squares = sum(count * count for count in self.answered)
-        return sum(self.answered) ** 2 / (len(self.answered) * squares) if squares else 1.0
+        """Jain's index of what sessions got of what they wanted: 1 = all alike, 1 / sessions: one has all."""
+        squares = sum(share * share for share in self.served)
+        return sum(self.served) ** 2 / (len(self.served) * squares) if squares else 1.0
 
     def summary(self) -> dict[str, Any]:
         """As it is written to JSON."""
@@ -153,6 +154,7 @@ class _Camera:
         self._unheard = 0  # of these, due while warming up
         self._answered = 0
         self._counts_from = math.ceil(plan.warmup * plan.fps)  # index of the first frame that is counted
+        self._planned = self._frames_due_by(self._end) - self._counts_from
         self._next = 0  # index of the first frame that was neither handed over nor skipped
         self.over = start  # when the last frame was due or answered
 
@@ -184,7 +186,8 @@ class _Camera:
         self._report.due += never_asked
         self._report.skipped += never_asked + self._handed - self._unheard - counted
         self._report.tally.sent += counted
-        self._report.answered.append(self._answered)
+        if self._planned > 0:
+            self._report.served.append(self._answered / self._planned)
 
     async def _wait_until_sent(self, answers: asyncio.Task[None]) -> None:
         """Until no frame is due any more; that is now if the session is over or all shall stop."""
