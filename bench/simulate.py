@@ -14,20 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from bench.turns import write_result
 from tilestream.scheduling.scheduler import Limits
 from tilestream.scheduling.simulation import Record, Simulation, VirtualCamera, VirtualEngine
 from tilestream.sessions.session import phase_of
 
-WIDTH, HEIGHT, MARGIN = 900, 190, 60  # of one curve, pixels
 PANELS = (
-    ("frames per second", "fps", (180, 90, 20)),
-    ("latency p50 (thin) and p99, ms", "p99_ms", (40, 40, 200)),
-    ("mean budget", "budget", (60, 140, 40)),
-    ("dropped frames per second", "drops", (20, 20, 20)),
+    ("frames per second", ("fps",)),
+    ("latency, ms", ("p50_ms", "p99_ms")),
+    ("mean budget", ("budget",)),
+    ("dropped frames per second", ("drops",)),
 )
 
 
@@ -96,21 +95,18 @@ def curves(record: Record, seconds: float) -> dict[str, list[float]]:
 
 def plot(found: dict[str, list[float]], path: Path) -> None:
     """Four curves, one below the other, as a PNG."""
-    picture = np.full((len(PANELS) * HEIGHT + 20, WIDTH + 2 * MARGIN, 3), 255, np.uint8)
-    for row, (title, name, colour) in enumerate(PANELS):
-        top = row * HEIGHT + 30
-        height = HEIGHT - 50
-        largest = max(*found[name], 1.0)
-        font = cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(picture, f"{title} (top: {largest:.4g})", (MARGIN, top - 8), font, 0.45, (0, 0, 0), 1)
-        cv2.rectangle(picture, (MARGIN, top), (MARGIN + WIDTH, top + height), (200, 200, 200), 1)
-        lines = [(name, 2)] + ([("p50_ms", 1)] if name == "p99_ms" else [])
-        for line, thickness in lines:
-            values = np.array(found[line]) / largest
-            x = MARGIN + np.linspace(0, WIDTH, len(values))
-            points = np.stack([x, top + height * (1.0 - np.clip(values, 0, 1))], axis=1).astype(np.int32)
-            cv2.polylines(picture, [points], False, colour, thickness, cv2.LINE_AA)
-    cv2.imwrite(str(path), picture)
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    panels = figure.subplots(len(PANELS), sharex=True)
+    for axes, (title, names) in zip(panels, PANELS, strict=True):
+        for name in names:
+            axes.plot(found[name], label=name)
+        axes.set_title(title, loc="left", fontsize="medium")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        if len(names) > 1:
+            axes.legend()
+    panels[-1].set_xlabel("seconds")
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from tilestream.training.clip_commands import eval_clips
 from tilestream.training.datasets import open_dataset
 from tilestream.training.datasets.base import DatasetError
 from tilestream.training.evaluation import evaluate_stills
-from tilestream.training.plots import plot_points
 from tilestream.training.reports import (
     monitor_correlations,
     parse_shares,
@@ -105,6 +104,8 @@ def eval_stream(
     """Play labelled frames as one video and score every one, for every method and budget."""
     source = data if ":" in data else f"camvid:{data}"
     try:
+        if plot is not None and find_spec("matplotlib") is None:
+            raise ValueError("--plot needs matplotlib: pip install 'tilestream[plots]'")
         shares = parse_shares(budgets)
         names = methods.split(",")
         if unknown := [name for name in names if name not in METHODS]:
@@ -134,6 +135,8 @@ def eval_stream(
     title = f"{model} on {public_name(source)} {split}, {chosen}" + (f", {standstill}" if standstill else "")
     print_stream(title, evaluation.dense, points)
     if plot is not None:
+        from tilestream.training.plots import plot_points  # matplotlib is not everyone's
+
         plot_points(plot, title, evaluation.dense, points)
     if json_path is not None:
         record = {
