@@ -27,6 +27,10 @@ app = typer.Typer(
 # Commands of other packages: name -> (module:function or module:typer app, one line for --help).
 LAZY_COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("tilestream.training.commands:train", "Train a segmentation model."),
+    "train-masked": (
+        "tilestream.training.masked_commands:train_masked",
+        "Train a segmentation model further, on partial frames.",
+    ),
     "train-gate": (
         "tilestream.training.gate_commands:train_gate",
         "Train what decides which bins are computed, from unlabelled video.",

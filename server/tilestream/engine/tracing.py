@@ -25,13 +25,20 @@ _ALIAS_CALLS = (operator.getitem, F.dropout, torch.flatten)
 _ALIAS_METHODS = ("contiguous", "view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose")
 
 
-def trace(module: nn.Module) -> fx.GraphModule:
-    """The module's graph in eval mode, batch norms folded. The module itself is left alone."""
+def trace(module: nn.Module, *, fold: bool = True) -> fx.GraphModule:
+    """The module's graph in eval mode, batch norms folded. The module itself is left alone.
+
+    ``fold`` False: batch norms stay, and the graph works with the module's own parameters, to train them.
+    Its nodes have the same names; where a norm would be folded, the convolution's value is the norm's.
+    """
+    tensors = [] if fold else [*module.parameters(), *module.buffers()]
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
     try:
-        graph = fx.symbolic_trace(copy.deepcopy(module).eval().float())
-        _separate_convolutions(graph)
+        graph = fx.symbolic_trace(copy.deepcopy(module, dict(shared)).eval().float())
+        _separate_convolutions(graph, shared)
         _out_of_place(graph)
-        graph = fuse(graph, inplace=True, no_trace=True)  # type: ignore[assignment]
+        if fold:
+            graph = fuse(graph, inplace=True, no_trace=True)  # type: ignore[assignment]
     except LoweringError:
         raise
     except Exception as error:  # tracing runs the module's own code, which may fail in any way
@@ -42,15 +49,18 @@ def trace(module: nn.Module) -> fx.GraphModule:
     return graph
 
 
-def _separate_convolutions(graph: fx.GraphModule) -> None:
-    """Give every call of a convolution its own copy: what is folded into it differs by call."""
+def _separate_convolutions(graph: fx.GraphModule, shared: dict[int, Any]) -> None:
+    """Give every call of a convolution its own copy: what is folded into it differs by call.
+
+    ``shared``: by ``id``, tensors that the copies have in common.
+    """
     seen: set[str] = set()
     for node in graph.graph.nodes:
         if node.op != "call_module" or not isinstance(graph.get_submodule(node.target), nn.Conv2d):
             continue
         if node.target in seen:
             name = f"{node.target}_{node.name}"
-            graph.add_submodule(name, copy.deepcopy(graph.get_submodule(node.target)))
+            graph.add_submodule(name, copy.deepcopy(graph.get_submodule(node.target), dict(shared)))
             node.target = name
         seen.add(node.target)
 

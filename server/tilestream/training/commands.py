@@ -102,12 +102,12 @@ def train(
             seed=seed,
             precision=choose_precision(precision, place)[0],  # type: ignore[arg-type]
             device=str(place),
-            augment=AugmentOptions(crop=_size(crop), scale=_range(scale)),
+            augment=AugmentOptions(crop=parse_size(crop), scale=parse_range(scale)),
         )
-        datasets = [_open_share(text, out / "stills") for text in data]
+        datasets = [open_share(text, out / "stills") for text in data]
         first = datasets[0][0]
         tests = [(text, open_dataset(text, "test", out / "stills")) for text in test or ()]
-        _check_classes([dataset for dataset, _ in [*datasets, *((d, 1.0) for _, d in tests)]])
+        check_classes([dataset for dataset, _ in [*datasets, *((d, 1.0) for _, d in tests)]])
         sources = [load_source(dataset, share, len(first.class_names)) for dataset, share in datasets]
         network = _start_from(start, model, first) if start else build_model(model, len(first.class_names))
         if init is not None and not (out / "last.pt").exists():
@@ -117,18 +117,33 @@ def train(
         console.print(f"[red]error:[/] {error}")
         raise typer.Exit(1) from None
     trainer = Trainer(network, sources, options, out, len(first.class_names), tutor)
-    names = tuple(
-        f"{public_name(text)} ({len(dataset)} stills, share {share:g})"
-        for text, (dataset, share) in zip(data, datasets, strict=True)
-    )
-    record_phase(out, Phase(trainer.step, _command(), names, tuple(d.licence for d, _ in datasets)))
+    names = [public_name(text) for text in data]
+    play_out(trainer, pause_at, model, list(zip(names, datasets, strict=True)), tests)
+
+
+def play_out(
+    trainer: Trainer,
+    pause_at: int | None,
+    model: str,
+    data: list[tuple[str, tuple[SegmentationDataset, float]]],
+    tests: list[tuple[str, SegmentationDataset]],
+    also: tuple[str, ...] = (),
+) -> None:
+    """Train to the end or to ``pause_at``; at the end, write the weights and their card.
+
+    ``data``: names, data sets and shares. ``also``: what else was learned from, in words.
+    """
+    names = tuple(f"{name} ({len(dataset)} stills, share {share:g})" for name, (dataset, share) in data)
+    licences = tuple(dataset.licence for _, (dataset, _) in data)
+    record_phase(trainer.directory, Phase(trainer.step, _command(), (*names, *also), licences))
     average = trainer.run(until=pause_at)
-    if trainer.step < steps:
+    if trainer.step < trainer.options.steps:
         console.print(
-            f"paused at step {trainer.step} of {steps}; the same command without --pause-at goes on"
+            f"paused at step {trainer.step} of {trainer.options.steps}; "
+            "the same command without --pause-at goes on"
         )
         return
-    _finish(average, trainer, model, first, tests)
+    _finish(average, trainer, model, data[0][1][0], tests)
 
 
 def _finish(
@@ -166,12 +181,13 @@ def _finish(
     console.print(f"wrote {path} and its card")
 
 
-def _open_share(text: str, cache: Path) -> tuple[SegmentationDataset, float]:
+def open_share(text: str, cache: Path) -> tuple[SegmentationDataset, float]:
+    """The ``train`` split of KIND:PATH[@SHARE], and its share. Raises DatasetError."""
     specification, share = split_share(text)
     return open_dataset(specification, "train", cache), share
 
 
-def _check_classes(datasets: list[SegmentationDataset]) -> None:
+def check_classes(datasets: list[SegmentationDataset]) -> None:
     """All data of a run has to mean the same by a label."""
     for dataset in datasets[1:]:
         if dataset.class_names != datasets[0].class_names:
@@ -205,12 +221,14 @@ def _encoder_prefixes(init: Path | None) -> tuple[str, ...]:
     )
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH."""
     height, _, width = text.partition("x")
     return int(height), int(width)
 
 
-def _range(text: str) -> tuple[float, float]:
+def parse_range(text: str) -> tuple[float, float]:
+    """MIN:MAX."""
     low, _, high = text.partition(":")
     return float(low), float(high)
 

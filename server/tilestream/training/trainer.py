@@ -105,10 +105,20 @@ class Trainer:
         return self.average
 
     def _train_step(self) -> dict[str, float]:
-        options = self.options
         factor = self.schedule.factor(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
+        loss = self._losses()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 10.0)
+        self.optimizer.step()
+        self._update_average()
+        return {"loss": float(loss.detach()), "factor": factor}
+
+    def _losses(self) -> Tensor:
+        """The loss of the present step."""
+        options = self.options
         images, labels = draw_batch(self.sources, options.batch, options.augment, options.seed, self.step)
         labels = labels.to(self.device)
         x = images.to(self.device).to(memory_format=torch.channels_last)
@@ -120,13 +130,7 @@ class Trainer:
                 target = None
                 if self.teacher is not None:
                     target = self.teacher.forward_with_auxiliary(x)[0]  # type: ignore[operator]
-        loss = self._loss(logits, auxiliary, target, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 10.0)
-        self.optimizer.step()
-        self._update_average()
-        return {"loss": float(loss.detach()), "factor": factor}
+        return self._loss(logits, auxiliary, target, labels)
 
     def _loss(self, logits: Tensor, auxiliary: Tensor, target: Tensor | None, labels: Tensor) -> Tensor:
         """Losses at twice the logits' resolution: a quarter (or less) of the full-size cost, no bias."""

@@ -1,0 +1,119 @@
+"""The command ``tilestream train-masked``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.program import LoweringError
+from tilestream.messages import EngineError
+from tilestream.models import ModelError, load_model
+from tilestream.models.registry import read_weights_info, weights_path
+from tilestream.training.augment import AugmentOptions
+from tilestream.training.commands import check_classes, open_share, parse_range, parse_size, play_out
+from tilestream.training.datasets import open_dataset
+from tilestream.training.datasets.base import DatasetError
+from tilestream.training.masked_clips import STREET_FRAMES, load_streets
+from tilestream.training.masked_trainer import MaskedOptions, MaskedTrainer
+from tilestream.training.reports import public_name
+from tilestream.training.sampling import load_source
+from tilestream.training.trainer import TrainOptions
+
+console = Console(stderr=True)
+
+
+def train_masked(
+    data: Annotated[
+        list[str], typer.Option(help="KIND:PATH[@SHARE] of stills to drive through; may be repeated.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Directory of the run; a run that is there already is continued.")
+    ],
+    start: Annotated[
+        str, typer.Option(help="Model to start from: a name or a .safetensors file.")
+    ] = "swiftnet_resnet18",
+    teacher: Annotated[
+        str | None, typer.Option(help="Model whose answers to whole frames are learned; default: --start.")
+    ] = None,
+    streets: Annotated[int, typer.Option(help="Synthetic streets of 40 frames to draw clips from too.")] = 12,
+    street_share: Annotated[float, typer.Option(help="Share of the clips that are of a street.")] = 0.3,
+    partial: Annotated[int, typer.Option(help="At most so many partial frames behind a whole one.")] = 4,
+    keep: Annotated[
+        str, typer.Option(help="MIN:MAX of the share of bins that a partial frame computes.")
+    ] = "0.1:0.6",
+    dense_weight: Annotated[
+        float, typer.Option(help="Weight of the whole frame's loss; 1 is that of all partial ones.")
+    ] = 0.5,
+    steps: Annotated[int, typer.Option(help="Steps in all; a longer value prolongs a run.")] = 400,
+    batch: Annotated[int, typer.Option(help="Clips per step.")] = 2,
+    crop: Annotated[
+        str, typer.Option(help="HEIGHTxWIDTH of the crops, multiples of the model's stride.")
+    ] = "320x448",
+    scale: Annotated[str, typer.Option(help="MIN:MAX of the random zoom.")] = "0.9:1.3",
+    learning_rate: Annotated[float, typer.Option("--lr", help="Peak learning rate (AdamW).")] = 3e-5,
+    distillation: Annotated[float, typer.Option(help="Weight of the teacher's answers in the loss.")] = 1.0,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="Prefix of parameters that stay as they are; may be repeated.")
+    ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="KIND:PATH to measure at the end (its test split); may be repeated."),
+    ] = None,
+    bin_size: Annotated[int, typer.Option(help="Side of a bin, pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="Decides every clip and every bin.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16 (mixed).")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 = one per core.")] = 0,
+    pause_at: Annotated[
+        int | None, typer.Option(help="Save and stop at this step; the run can be continued.")
+    ] = None,
+) -> None:
+    """Go on training a model on partial frames, as the engine computes them; writes its weights and card.
+
+    The gate of the old weights does not fit the new ones: train it again with `tilestream train-gate`.
+    """
+    try:
+        if threads:
+            torch.set_num_threads(threads)
+        torch.manual_seed(seed)
+        place = choose_device(device)
+        options = TrainOptions(
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            warmup_steps=10,
+            decay_share=0.5,
+            ema_decay=0.99,
+            distillation_weight=distillation,
+            frozen=tuple(freeze or ()),
+            seed=seed,
+            precision=choose_precision(precision, place)[0],  # type: ignore[arg-type]
+            device=str(place),
+            augment=AugmentOptions(crop=parse_size(crop), scale=parse_range(scale), jitter=0.5),
+        )
+        masked = MaskedOptions(street_share, dense_weight, partial, parse_range(keep), bin_size)
+        opened = [open_share(text, out / "stills") for text in data]
+        tests = [(text, open_dataset(text, "test", out / "stills")) for text in test or ()]
+        check_classes([dataset for dataset, _ in [*opened, *((d, 1.0) for _, d in tests)]])
+        info = read_weights_info(weights_path(start))
+        for name in (start, teacher or start):
+            if read_weights_info(weights_path(name)).classes != opened[0][0].class_names:
+                raise ModelError(f"{name} tells other classes apart than the data")
+        sources = [load_source(dataset, share, len(info.classes)) for dataset, share in opened]
+        network = load_model(start).requires_grad_(True)
+        clips = load_streets(streets, out / "streets")
+        tutor = load_model(teacher or start)
+        trainer = MaskedTrainer(network, sources, clips, options, masked, out, len(info.classes), tutor)
+    except (DatasetError, ModelError, EngineError, LoweringError, ValueError, OSError) as error:
+        console.print(f"[red]error:[/] {error}")
+        raise typer.Exit(1) from None
+    names = [public_name(text) for text in data]
+    also = (
+        (f"{streets} synthetic streets of {STREET_FRAMES} frames, share {street_share:g}",) if streets else ()
+    )
+    play_out(trainer, pause_at, info.architecture, list(zip(names, opened, strict=True)), tests, also)

@@ -1,0 +1,165 @@
+"""Training under masks: every step plays a whole frame and partial ones behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tilestream.engine.motion import DisMotion, thumbnail, thumbnail_scale
+from tilestream.engine.stage_masks import Mask
+from tilestream.training import losses
+from tilestream.training.datasets.base import IGNORE_LABEL
+from tilestream.training.masked_clips import (
+    MOST_PARTIAL,
+    Clip,
+    cut,
+    draw_bins,
+    draw_times,
+    drive_through,
+    same_view,
+)
+from tilestream.training.masked_network import ClipMoves, MaskedNetwork, PlayedFrames, Sources
+from tilestream.training.sampling import Source
+from tilestream.training.trainer import Trainer, TrainOptions
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedOptions:
+    """``street_share``: of the clips, the rest are stills driven through. ``dense_weight``: of the whole
+    frame's loss beside the mean of the partial ones'. ``partial_frames``: at most so many follow it.
+    ``keep``: least and greatest share of the bins that one of them computes.
+    """
+
+    street_share: float = 0.3
+    dense_weight: float = 0.5
+    partial_frames: int = 4
+    keep: tuple[float, float] = (0.1, 0.6)
+    bin_size: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedClips:
+    """A batch on its way: ``images`` uint8 [T, N, H, W, 3], ``labels`` int64 [T, N, H, W], and for every
+    frame but the first what its maps show of the one before, and what is kept of it.
+    """
+
+    images: Tensor
+    labels: Tensor
+    sources: list[list[Sources]]
+    keep: list[list[Mask]]
+
+
+class MaskedTrainer(Trainer):
+    """Goes on with a trained network; the teacher is the network that it starts from, on whole frames.
+
+    Batch norms keep to their statistics. As with :class:`Trainer`, what a step sees depends on the seed and
+    the step only.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sources: Sequence[Source],
+        streets: Sequence[Clip],
+        options: TrainOptions,
+        masked: MaskedOptions,
+        run_directory: Path,
+        num_classes: int,
+        teacher: nn.Module,
+    ) -> None:
+        """``sources``: stills to drive through. Raises ValueError for clips longer than streets are."""
+        if not 1 <= masked.partial_frames <= MOST_PARTIAL:
+            raise ValueError(f"partial frames: {masked.partial_frames}; allowed: 1 to {MOST_PARTIAL}")
+        super().__init__(model, sources, options, run_directory, num_classes, teacher)
+        self.masked, self.streets = masked, streets
+        self.network = MaskedNetwork(self.model, masked.bin_size)
+        self._teacher_network = MaskedNetwork(teacher, masked.bin_size)
+        self._dis = DisMotion(patch_stride=4, patch_means=True)  # what the engine's partial frames go by
+
+    def draw(self) -> PlayedClips:
+        """The batch of the present step."""
+        options, rng = self.options, np.random.default_rng((self.options.seed, self.step))
+        length = 1 + int(rng.integers(1, self.masked.partial_frames + 1))
+        clips = [self._draw_clip(length, rng) for _ in range(options.batch)]
+        height, width = options.augment.crop
+        moves = [ClipMoves(self.network.program, height, width) for _ in clips]
+        sources: list[list[Sources]] = []
+        keep: list[list[Mask]] = []
+        scale = thumbnail_scale(height, width)
+        units, bins = len(self.network.program.units), self.network.program.bins(height, width)
+        for time in range(1, length):
+            sources.append([])
+            keep.append([])
+            for clip, followed in zip(clips, moves, strict=True):
+                before, now = (thumbnail(clip.images[t], scale) for t in (time - 1, time))
+                motion = self._dis.estimate(before, now, scale)
+                sources[-1].append(followed.follow(motion))
+                mask = draw_bins(bins, units, motion, self.masked.bin_size, self.masked.keep, rng)
+                followed.computed(mask)
+                keep[-1].append(mask)
+        images = torch.from_numpy(np.stack([clip.images for clip in clips], axis=1))
+        labels = torch.from_numpy(np.stack([clip.labels for clip in clips], axis=1))
+        return PlayedClips(images, labels.long(), sources, keep)
+
+    def _draw_clip(self, length: int, rng: np.random.Generator) -> Clip:
+        times = draw_times(length, rng)
+        if self.streets and rng.random() < self.masked.street_share:
+            clip = cut(self.streets[int(rng.integers(len(self.streets)))], times, rng)
+        else:
+            shares = np.array([source.share for source in self.sources])
+            source = self.sources[int(rng.choice(len(shares), p=shares / shares.sum()))]
+            present = [holders for holders in source.holders if holders]
+            holders = present[int(rng.integers(len(present)))]  # a class first, so that rare ones come up
+            clip = drive_through(source.samples[int(rng.choice(holders))], times, rng)
+        return same_view(clip, self.options.augment, rng)
+
+    def _losses(self) -> Tensor:
+        batch, options = self.draw(), self.options
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+            played = [self.network.dense(self._seen(batch.images[0]))]
+            for images, sources, keep in zip(batch.images[1:], batch.sources, batch.keep, strict=True):
+                moved = played[-1].moved(self.network.strides, sources)
+                played.append(self.network.partial(self._seen(images), moved, keep))
+        everywhere = [np.ones_like(mask) for mask in batch.keep[0]]
+        whole = self._frame_loss(played[0], batch, 0, everywhere)
+        partial = [
+            self._frame_loss(frame, batch, time, keep)
+            for time, (frame, keep) in enumerate(zip(played[1:], batch.keep, strict=True), start=1)
+        ]
+        return torch.stack(partial).mean() + self.masked.dense_weight * whole
+
+    def _seen(self, images: Tensor) -> Tensor:
+        x = images.to(self.device).permute(0, 3, 1, 2).to(memory_format=torch.channels_last)
+        return (x.float() / 255.0 - self.mean) / self.std
+
+    def _frame_loss(self, played: PlayedFrames, batch: PlayedClips, time: int, keep: list[Mask]) -> Tensor:
+        """Cross-entropy with the labels and divergence from the teacher, in the kept bins."""
+        mixed = self.options.precision == "bf16"
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            target = self._teacher_network.dense(self._seen(batch.images[time])).scores.float()
+        side = self.masked.bin_size
+        bins = torch.from_numpy(np.stack([mask.any(axis=0) for mask in keep])).to(self.device)
+        pixels = bins.repeat_interleave(side, 1).repeat_interleave(side, 2)
+        labels = batch.labels[time].to(self.device)
+        labels = labels.masked_fill(~pixels[:, : labels.shape[1], : labels.shape[2]], IGNORE_LABEL)
+        scores = played.scores.float()
+        factor = min(2, self.network.score_stride)
+        fine = F.interpolate(scores, scale_factor=float(factor), mode="bilinear", align_corners=False)
+        size = (fine.shape[-2], fine.shape[-1])
+        step = labels.shape[-1] // size[1]
+        offset = (self.step % step, self.step // step % step)
+        loss = losses.cross_entropy(fine, losses.sampled_labels(labels, size, offset), self.weights)
+        cells = bins.repeat_interleave(side // self.network.score_stride, 1)
+        cells = cells.repeat_interleave(side // self.network.score_stride, 2)
+        cells = cells[:, : scores.shape[2], : scores.shape[3]]
+        chosen, wanted = (values.permute(0, 2, 3, 1)[cells] for values in (scores, target))
+        return loss + self.options.distillation_weight * losses.distillation(chosen, wanted)
+
+    def _set_training_mode(self) -> None:
+        self.model.eval()
