@@ -10,8 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import numpy as np
+
 from tilestream.engine_process.arena import Arena, aligned
-from tilestream.messages import EngineReport, FrameJob, FrameKind, FrameOutcome, ModelInfo
+from tilestream.messages import EngineReport, FrameJob, FrameOutcome, ModelInfo
+
+_NO_PIXELS = np.zeros((0, 0, 3), dtype=np.uint8)
 
 
 class Reply(Enum):
@@ -34,21 +38,19 @@ class EngineDescription:
 
 @dataclass(frozen=True, slots=True)
 class PlacedJob:
-    """A frame whose pixels lie in the arena. Its planes (labels, confidence) are to be put beside them."""
+    """A frame whose pixels lie in the arena. Its planes (labels, confidence) are to be put beside them.
 
-    session_id: str
-    frame_id: int
-    kind: FrameKind
-    budget: float
-    limit: float
+    ``bare``: all of the job but its image.
+    """
+
+    bare: FrameJob
     shape: tuple[int, ...]  # of the image: H, W, 3
     image_at: int  # byte offsets
     planes_at: int
 
     def job(self, arena: Arena) -> FrameJob:
         """The frame, its image a view of the arena."""
-        image = arena.array(self.image_at, self.shape)
-        return FrameJob(self.session_id, self.frame_id, image, self.kind, self.budget, self.limit)
+        return replace(self.bare, image=arena.array(self.image_at, self.shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,7 @@ def place_jobs(jobs: Iterable[FrameJob], arena: Arena) -> tuple[PlacedJob, ...]:
     placed, at = [], 0
     for job in jobs:
         planes_at = aligned(at + job.image.nbytes)
-        placed.append(
-            PlacedJob(
-                job.session_id,
-                job.frame_id,
-                job.kind,
-                job.budget,
-                job.limit,
-                job.image.shape,
-                at,
-                planes_at,
-            )
-        )
+        placed.append(PlacedJob(replace(job, image=_NO_PIXELS), job.image.shape, at, planes_at))
         at = aligned(planes_at + 2 * _plane_bytes(placed[-1]))
     arena.reserve(at)
     for job, place in zip(jobs, placed, strict=True):

@@ -79,7 +79,7 @@ class _Worker:
         found = {(o.session_id, o.frame_id): o for o in self._engine.step(StepPlan(jobs))}
         outcomes = []
         for place in places:
-            key = (place.session_id, place.frame_id)
+            key = (place.bare.session_id, place.bare.frame_id)
             missing = FrameOutcome(*key, None, None, error="the engine gave no answer for this frame")
             outcomes.append(place_outcome(found.get(key, missing), place, self._arena))
         return StepReply(tuple(outcomes), self._engine.report())

@@ -84,10 +84,7 @@ def train(
 ) -> None:
     """Train a segmentation model; writes model.safetensors and its card model.md into --out."""
     try:
-        if threads:
-            torch.set_num_threads(threads)
-        torch.manual_seed(seed)
-        place = choose_device(device)
+        place = prepare(threads, seed, device)
         options = TrainOptions(
             steps=steps,
             batch=batch,
@@ -104,10 +101,8 @@ def train(
             device=str(place),
             augment=AugmentOptions(crop=parse_size(crop), scale=parse_range(scale)),
         )
-        datasets = [open_share(text, out / "stills") for text in data]
+        datasets, tests = open_all(data, test, out / "stills")
         first = datasets[0][0]
-        tests = [(text, open_dataset(text, "test", out / "stills")) for text in test or ()]
-        check_classes([dataset for dataset, _ in [*datasets, *((d, 1.0) for _, d in tests)]])
         sources = [load_source(dataset, share, len(first.class_names)) for dataset, share in datasets]
         network = _start_from(start, model, first) if start else build_model(model, len(first.class_names))
         if init is not None and not (out / "last.pt").exists():
@@ -181,13 +176,33 @@ def _finish(
     console.print(f"wrote {path} and its card")
 
 
-def open_share(text: str, cache: Path) -> tuple[SegmentationDataset, float]:
-    """The ``train`` split of KIND:PATH[@SHARE], and its share. Raises DatasetError."""
+def prepare(threads: int, seed: int, device: str) -> torch.device:
+    """Set the number of threads (0: leave it) and the seed; the device. Raises EngineError."""
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    return choose_device(device)
+
+
+def open_all(
+    data: list[str], test: list[str] | None, cache: Path
+) -> tuple[list[tuple[SegmentationDataset, float]], list[tuple[str, SegmentationDataset]]]:
+    """The ``train`` splits of KIND:PATH[@SHARE] with their shares, and by name the ``test`` splits.
+
+    Raises DatasetError, also where they do not have the same classes.
+    """
+    datasets = [_open_share(text, cache) for text in data]
+    tests = [(text, open_dataset(text, "test", cache)) for text in test or ()]
+    _check_classes([*(dataset for dataset, _ in datasets), *(dataset for _, dataset in tests)])
+    return datasets, tests
+
+
+def _open_share(text: str, cache: Path) -> tuple[SegmentationDataset, float]:
     specification, share = split_share(text)
     return open_dataset(specification, "train", cache), share
 
 
-def check_classes(datasets: list[SegmentationDataset]) -> None:
+def _check_classes(datasets: list[SegmentationDataset]) -> None:
     """All data of a run has to mean the same by a label."""
     for dataset in datasets[1:]:
         if dataset.class_names != datasets[0].class_names:

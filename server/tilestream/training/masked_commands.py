@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_precision
 from tilestream.engine.program import LoweringError
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream.models.registry import read_weights_info, weights_path
 from tilestream.training.augment import AugmentOptions
-from tilestream.training.commands import check_classes, open_share, parse_range, parse_size, play_out
-from tilestream.training.datasets import open_dataset
+from tilestream.training.commands import open_all, parse_range, parse_size, play_out, prepare
 from tilestream.training.datasets.base import DatasetError
 from tilestream.training.masked_clips import STREET_FRAMES, load_streets
 from tilestream.training.masked_trainer import MaskedOptions, MaskedTrainer
@@ -78,10 +76,7 @@ def train_masked(
     The gate of the old weights does not fit the new ones: train it again with `tilestream train-gate`.
     """
     try:
-        if threads:
-            torch.set_num_threads(threads)
-        torch.manual_seed(seed)
-        place = choose_device(device)
+        place = prepare(threads, seed, device)
         options = TrainOptions(
             steps=steps,
             batch=batch,
@@ -97,9 +92,7 @@ def train_masked(
             augment=AugmentOptions(crop=parse_size(crop), scale=parse_range(scale), jitter=0.5),
         )
         masked = MaskedOptions(street_share, dense_weight, partial, parse_range(keep), bin_size)
-        opened = [open_share(text, out / "stills") for text in data]
-        tests = [(text, open_dataset(text, "test", out / "stills")) for text in test or ()]
-        check_classes([dataset for dataset, _ in [*opened, *((d, 1.0) for _, d in tests)]])
+        opened, tests = open_all(data, test, out / "stills")
         info = read_weights_info(weights_path(start))
         for name in (start, teacher or start):
             if read_weights_info(weights_path(name)).classes != opened[0][0].class_names:
