@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from support.frames import photo
+from support.one_thread import one_thread  # noqa: F401
 from support.toy_networks import CLASSES, toy
 from tilestream.cli import app
 from tilestream.models import build_model, load_model, save_model
@@ -32,14 +33,6 @@ class Pictures(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         image = photo(96, 80, index)
         return Sample(image, (image.mean(axis=2) // 52).astype(np.uint8), str(index))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_trainer(directory: Path, masked: MaskedOptions | None = None, **changes) -> MaskedTrainer:

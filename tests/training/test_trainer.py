@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support.one_thread import one_thread  # noqa: F401
 from tilestream.training.augment import AugmentOptions
 from tilestream.training.datasets.base import Sample, SegmentationDataset
 from tilestream.training.sampling import Source, load_source
@@ -53,15 +54,6 @@ class Stripes(SegmentationDataset):
 @pytest.fixture(scope="module")
 def sources() -> list[Source]:
     return [load_source(Stripes(), 1.0, CLASSES)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bit-identical sums need the same split of the work, and tiny tensors need no more than one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def options(**changes) -> TrainOptions:
