@@ -61,7 +61,7 @@ class ExactMotion:
     def __init__(self) -> None:
         self.frame: StreetFrame | None = None
 
-    def estimate(self, previous: Any, current: Any, scale: int) -> Motion:
+    def estimate(self, previous: Any, current: Any, scale: int, expected: Any = None) -> Motion:
         assert self.frame is not None
         size = (current.shape[1], current.shape[0])
         flow = cv2.resize(self.frame.motion, size, interpolation=cv2.INTER_NEAREST) / scale
@@ -75,6 +75,7 @@ def main() -> None:
     exact = ExactMotion()
     estimators: dict[str, MotionEstimator] = {
         "DIS (the default)": DisMotion(),
+        "DIS, beginning with no motion": DisMotion(),
         "DIS, stopping at half resolution": DisMotion(finest_scale=1),
         "no motion": NoMotion(),
         "exact": exact,
@@ -82,11 +83,15 @@ def main() -> None:
     errors: dict[str, Errors] = defaultdict(Errors)
     for seed in SEEDS:
         frames = list(SyntheticStreet(seed, *SIZE).frames(arguments.frames))
+        expected: dict[str, Float32Array] = {}
         for previous, current in pairwise(frames):
             exact.frame = current
             lumas = [thumbnail(frame.image, SCALE) for frame in (previous, current)]
             for name, estimator in estimators.items():
-                errors[name].add(estimator.estimate(lumas[0], lumas[1], SCALE), previous, current)
+                motion = estimator.estimate(lumas[0], lumas[1], SCALE, expected.get(name))
+                errors[name].add(motion, previous, current)
+                if name != "DIS, beginning with no motion":
+                    expected[name] = motion.flow
     body = {
         "size": SIZE,
         "streets": SEEDS,

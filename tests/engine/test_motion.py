@@ -36,6 +36,25 @@ def moved_pair(dx, dy, height=120, width=160, seed=0):
     return np.ascontiguousarray(previous), np.ascontiguousarray(current)
 
 
+def test_a_search_that_begins_with_the_motion_finds_it_where_one_from_rest_does_not():
+    previous, current = moved_pair(17, 3, seed=4)
+    expected = np.empty((*current.shape, 2), dtype=np.float32)
+    expected[...] = 16, 3
+    kept = expected.copy()
+    motions = [DisMotion().estimate(previous, current, 2, begin) for begin in (None, expected)]
+    errors = [np.median(np.hypot(*np.moveaxis(motion.flow - (17, 3), 2, 0))) for motion in motions]
+    assert errors[1] < 0.3
+    assert errors[1] <= errors[0] + 0.05
+    assert np.array_equal(expected, kept)
+
+
+def test_a_search_recovers_from_a_wrong_beginning():
+    previous, current = moved_pair(-4, 1, seed=5)
+    wrong = np.full((*current.shape, 2), 12, dtype=np.float32)
+    motion = DisMotion().estimate(previous, current, 2, wrong)
+    assert np.median(np.hypot(*np.moveaxis(motion.flow - (-4, 1), 2, 0))) < 0.5
+
+
 def motion_of(flow, scale=2):
     flow = np.asarray(flow, dtype=np.float32)
     return Motion(flow, np.zeros(flow.shape[:2], dtype=np.bool_), scale)

@@ -22,7 +22,7 @@ class EveryKWithFeatures(EveryKGate):
 class Turning:
     """Motion that differs from place to place, by fractions of a feature."""
 
-    def estimate(self, previous: np.ndarray, current: np.ndarray, scale: int) -> Motion:
+    def estimate(self, previous, current, scale, expected=None) -> Motion:
         random = np.random.default_rng(int(current.sum()))
         coarse = random.normal(0, 2, (3, 4, 2)).astype(np.float32)
         flow = cv2.resize(coarse, current.shape[::-1], interpolation=cv2.INTER_CUBIC)

@@ -37,7 +37,7 @@ module = cache(network)
 class Wandering:
     """Motion that is different everywhere, and the same for the same pair of frames."""
 
-    def estimate(self, previous: np.ndarray, current: np.ndarray, scale: int) -> Motion:
+    def estimate(self, previous, current, scale, expected=None) -> Motion:
         random = np.random.default_rng(int(previous.sum()) + 3 * int(current.sum()))
         flow = random.normal(0, 3, (*current.shape, 2)).astype(np.float32)
         if random.random() < 0.3:

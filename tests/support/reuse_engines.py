@@ -125,7 +125,7 @@ class Shift:
     def __init__(self, x: float, y: float) -> None:
         self.x, self.y = x, y
 
-    def estimate(self, previous: np.ndarray, current: np.ndarray, scale: int) -> Motion:
+    def estimate(self, previous, current, scale, expected=None) -> Motion:
         flow = np.empty((*current.shape, 2), dtype=np.float32)
         flow[...] = self.x / scale, self.y / scale
         return Motion(flow, np.zeros(current.shape, dtype=np.bool_), scale)

@@ -142,8 +142,9 @@ class ReuseEngine:
         own = state.luma
         if request.key or not state.ready or previous is None:
             return FrameInFlight(request, state, True, everything)
-        motion = self._motion.estimate(previous, state.luma, state.scale)
+        motion = self._motion.estimate(previous, state.luma, state.scale, state.flow)
         signals = state.tracker.advance(previous, state.luma, motion)
+        state.flow = None if signals.scene_cut else motion.flow
         if motion.still:
             state.luma = previous
         middle = time.perf_counter()

@@ -28,7 +28,8 @@ class SessionState:
 
     ``ready``: whether the labels, and the features if it keeps any, are those of an earlier frame.
     ``credit``: key frames' worth of budget saved up, ``phase`` at first; the first frame, which has nothing
-    to reuse, is not charged. ``scores``: of its latest whole frame, where they are kept.
+    to reuse, is not charged. ``scores``: of its latest whole frame, where they are kept. ``flow``: of the
+    latest frame, which the next one's motion is expected to be like.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class SessionState:
         self.labels = LabelMap(height, width, program.bin_size, planes)
         self.tracker = DistortionTracker(program.bin_size, self.bins, self.scale)
         self.luma: UInt8Array | None = None
+        self.flow: Float32Array | None = None
         self.scores: KeyScores | None = None
         self.frames_since_key = 0
         self.credit = phase
@@ -85,7 +87,7 @@ class SessionState:
     def lose_features(self) -> None:
         """The features are gone: the next frame has to be a key frame."""
         self._maps, self._put_off, self.luma, self.ready = {}, None, None, False
-        self.scores = None
+        self.scores = self.flow = None
 
     def start(self, pages: dict[int, Pages], zero_rows: dict[int, int]) -> None:
         """A key frame lies in these pages, tile by tile in raster order."""
