@@ -10,6 +10,7 @@ from tilestream.training.augment import AugmentOptions
 from tilestream.training.datasets.base import IGNORE_LABEL, Sample
 from tilestream.training.masked_clips import (
     Clip,
+    as_sent,
     cut,
     draw_bins,
     draw_times,
@@ -75,11 +76,41 @@ def test_a_view_is_the_same_for_every_frame():
 
 def test_bins_of_every_share_are_drawn_and_all_blocks_of_a_bin_together():
     still = NoMotion().estimate(*[np.zeros((160, 224), dtype=np.uint8)] * 2, 2)
-    masks = [draw_bins((5, 7), 8, still, 64, (0.1, 0.6), np.random.default_rng(seed)) for seed in range(60)]
+    labels = np.zeros((320, 448), dtype=np.uint8)
+    masks = [
+        draw_bins((5, 7), 8, still, labels, 64, (0.1, 0.6), np.random.default_rng(seed)) for seed in range(60)
+    ]
     assert all(mask.shape == (8, 5, 7) and (mask == mask[:1]).all() for mask in masks)
     shares = [mask.mean() for mask in masks]
     assert min(shares) < 0.15 and max(shares) > 0.55
     assert min(shares) >= 3 / 35 and max(shares) <= 0.61
+
+
+def test_bins_with_class_borders_are_drawn_more_often():
+    still = NoMotion().estimate(*[np.zeros((160, 224), dtype=np.uint8)] * 2, 2)
+    labels = np.zeros((320, 448), dtype=np.uint8)
+    labels[64:128, 64:384:8] = 1  # the second row of bins
+    masks = [
+        draw_bins((5, 7), 1, still, labels, 64, (0.2, 0.2), np.random.default_rng(seed)) for seed in range(60)
+    ]
+    drawn = np.mean(masks, axis=(0, 1))
+    assert drawn[1, 1:6].mean() > 1.5 * drawn[2:].mean()
+    assert drawn[2:].mean() > 0.05
+
+
+def test_every_frame_is_sent_with_noise_of_its_own():
+    ramp = np.linspace(60, 190, 96, dtype=np.uint8)  # nothing that JPEG loses
+    clear = np.broadcast_to(ramp[None, None, :, None], (3, 80, 96, 3)).copy()
+    kept = clear.copy()
+    strengths = []
+    for seed in range(8):
+        sent = as_sent(clear, 3.0, np.random.default_rng(seed))
+        assert sent.shape == clear.shape and sent.dtype == np.uint8
+        assert not np.array_equal(sent[0], sent[1])
+        strengths.append(float(np.std(sent.astype(float) - clear)))
+    assert np.array_equal(clear, kept)
+    assert max(strengths) > 2 * min(strengths)
+    assert max(strengths) < 4
 
 
 def test_streets_are_drawn_once(tmp_path, monkeypatch):

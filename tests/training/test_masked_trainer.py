@@ -95,6 +95,30 @@ def test_batch_norms_keep_to_their_statistics_and_frozen_weights_stay(tmp_path):
     assert not any(key.startswith("stem") or "running" in key for key in changed)
 
 
+def test_the_teacher_sees_no_noise(tmp_path):
+    trainer = make_trainer(
+        tmp_path, MaskedOptions(street_share=1.0, partial_frames=1, bin_size=16, noise=9.0)
+    )
+    drawn = trainer.draw()
+    difference = (drawn.images.float() - drawn.clear.float()).abs().mean()
+    assert 0.5 < difference < 12
+    assert torch.equal(drawn.clear[0], drawn.clear[1])  # the street is one photo
+
+
+def test_without_labels_a_network_stays_with_its_teacher(tmp_path):
+    masked = MaskedOptions(street_share=0.3, partial_frames=1, bin_size=16, label_weight=0.0, noise=0.0)
+    trainer = make_trainer(tmp_path, masked, distillation_weight=1.0)
+    drawn = trainer.draw()
+    everywhere = [np.ones_like(mask) for mask in drawn.keep[0]]
+    played = trainer.network.dense(trainer._seen(drawn.clear[0]))
+    assert float(trainer._frame_loss(played, drawn, 0, everywhere)) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_freezing_what_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"no parameter begins with 'backbone'; there are .*stem"):
+        make_trainer(tmp_path, frozen=("backbone",))
+
+
 def test_partial_frames_get_better(tmp_path):
     trainer = make_trainer(tmp_path, steps=60, learning_rate=1e-2, distillation_weight=0.0)
 

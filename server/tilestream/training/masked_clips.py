@@ -74,8 +74,8 @@ def drive_through(sample: Sample, times: Sequence[int], rng: np.random.Generator
         image = cv2.remap(
             sample.image, source_x, source_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
         )
-        noisy = image.astype(np.float32) * np.exp(rng.normal(0, 0.01)) + rng.normal(0, 1.2, image.shape)
-        images.append(np.clip(noisy, 0, 255).astype(np.uint8))
+        exposed = image.astype(np.float32) * np.exp(rng.normal(0, 0.01))
+        images.append(np.clip(exposed, 0, 255).astype(np.uint8))
         labels.append(
             cv2.remap(
                 sample.labels,
@@ -113,10 +113,26 @@ def same_view(clip: Clip, options: AugmentOptions, rng: np.random.Generator) -> 
     return Clip(np.stack([image for image, _ in pairs]), np.stack([labels for _, labels in pairs]))
 
 
+def as_sent(images: UInt8Array, most_noise: float, rng: np.random.Generator) -> UInt8Array:
+    """A clip, uint8 [T, H, W, 3], with what sensor and JPEG add to every frame anew.
+
+    ``most_noise``: its standard deviation is drawn from 0 to so many luma steps, once per clip.
+    """
+    sigma, quality = rng.uniform(0.0, most_noise), int(rng.integers(75, 98))
+    sent = np.empty_like(images)
+    for seen, image in zip(sent, images, strict=True):
+        noise = sigma * rng.standard_normal((*image.shape[:2], 1), dtype=np.float32)
+        noisy = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+        _, data = cv2.imencode(".jpg", noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        seen[...] = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+    return sent
+
+
 def draw_bins(
     bins: tuple[int, int],
     units: int,
     motion: Motion,
+    labels: UInt8Array,
     bin_size: int,
     shares: tuple[float, float],
     rng: np.random.Generator,
@@ -124,7 +140,8 @@ def draw_bins(
     """Bins to keep, bool [units, bins_h, bins_w], all blocks of a bin together.
 
     A share between ``shares``; which, by a random mixture of chance, of chance that neighbours have in
-    common, and of what the motion leaves.
+    common, of what the motion leaves, and of the class borders in ``labels``, uint8 [H, W]: where gates
+    find most to compute.
     """
     rows, columns = bins
     scores: npt.NDArray[np.float64] = rng.random() * rng.normal(size=bins)
@@ -132,14 +149,22 @@ def draw_bins(
     scores = scores + rng.random() * cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)
     if motion.residual is not None:
         residual = _per_bin(motion.residual, bins, bin_size // motion.scale)
-        scores = scores + rng.random() * (residual - residual.mean()) / (residual.std() + 1e-3)
+        scores = scores + rng.random() * _standardised(residual)
+    borders = np.zeros(labels.shape, dtype=np.uint8)
+    borders[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    borders[1:] |= labels[1:] != labels[:-1]
+    scores = scores + 2.0 * rng.random() * _standardised(_per_bin(borders, bins, bin_size))
     count = max(1, round(rng.uniform(*shares) * rows * columns))
     keep = scores >= np.sort(scores, axis=None)[-count]
     return np.repeat(keep[None], units, axis=0)
 
 
-def _per_bin(residual: UInt8Array, bins: tuple[int, int], side: int) -> npt.NDArray[np.float64]:
-    height, width = residual.shape
+def _standardised(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return (values - values.mean()) / (values.std() + 1e-3)
+
+
+def _per_bin(values: UInt8Array, bins: tuple[int, int], side: int) -> npt.NDArray[np.float64]:
+    height, width = values.shape
     rest = ((0, bins[0] * side - height), (0, bins[1] * side - width))
-    padded = np.pad(residual.astype(np.float64), rest, mode="edge")
+    padded = np.pad(values.astype(np.float64), rest, mode="edge")
     return padded.reshape(bins[0], side, bins[1], side).mean(axis=(1, 3))

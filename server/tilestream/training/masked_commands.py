@@ -55,6 +55,10 @@ def train_masked(
     scale: Annotated[str, typer.Option(help="MIN:MAX of the random zoom.")] = "0.9:1.3",
     learning_rate: Annotated[float, typer.Option("--lr", help="Peak learning rate (AdamW).")] = 3e-5,
     distillation: Annotated[float, typer.Option(help="Weight of the teacher's answers in the loss.")] = 1.0,
+    label_weight: Annotated[float, typer.Option(help="Weight of the true labels in the loss.")] = 1.0,
+    noise: Annotated[
+        float, typer.Option(help="Most noise added to frames, luma steps; the teacher sees none.")
+    ] = 3.0,
     freeze: Annotated[
         list[str] | None, typer.Option(help="Prefix of parameters that stay as they are; may be repeated.")
     ] = None,
@@ -91,7 +95,9 @@ def train_masked(
             device=str(place),
             augment=AugmentOptions(crop=parse_size(crop), scale=parse_range(scale), jitter=0.5),
         )
-        masked = MaskedOptions(street_share, dense_weight, partial, parse_range(keep), bin_size)
+        masked = MaskedOptions(
+            street_share, dense_weight, partial, parse_range(keep), bin_size, label_weight, noise
+        )
         opened, tests = open_all(data, test, out / "stills")
         info = read_weights_info(weights_path(start))
         for name in (start, teacher or start):

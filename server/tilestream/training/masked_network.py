@@ -17,6 +17,7 @@ from tilestream.engine.program import LoweringError, TileProgram
 from tilestream.engine.row_map import RowMap
 from tilestream.engine.stage_masks import Mask, stage_masks
 from tilestream.engine.tracing import trace
+from tilestream.messages import Float32Array
 
 Sources = dict[int, Tensor]
 """By stride, for every position of a map the position in the frame before that it shows: int64 [h * w]."""
@@ -131,6 +132,7 @@ class ClipMoves:
 
     def __init__(self, program: TileProgram, height: int, width: int) -> None:
         """``height``, ``width``: of the padded frame."""
+        self.flow: Float32Array | None = None  # the latest
         self._program = program
         self._maps = {
             stride: RowMap(height // stride, width // stride, 0)
@@ -139,6 +141,7 @@ class ClipMoves:
 
     def follow(self, motion: Motion) -> Sources:
         """What every position of the next frame shows of this one."""
+        self.flow = motion.flow
         sources = {}
         for stride, rows in self._maps.items():
             rows.inner[...] = np.arange(rows.height * rows.width).reshape(rows.height, rows.width)

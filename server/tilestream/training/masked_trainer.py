@@ -18,6 +18,7 @@ from tilestream.training.datasets.base import IGNORE_LABEL
 from tilestream.training.masked_clips import (
     MOST_PARTIAL,
     Clip,
+    as_sent,
     cut,
     draw_bins,
     draw_times,
@@ -33,7 +34,9 @@ from tilestream.training.trainer import Trainer, TrainOptions
 class MaskedOptions:
     """``street_share``: of the clips, the rest are stills driven through. ``dense_weight``: of the whole
     frame's loss beside the mean of the partial ones'. ``partial_frames``: at most so many follow it.
-    ``keep``: least and greatest share of the bins that one of them computes.
+    ``keep``: least and greatest share of the bins that one of them computes. ``label_weight``: of the true
+    labels' loss beside the teacher's. ``noise``: greatest standard deviation, luma steps, of what is added
+    to every frame; the teacher sees them without.
     """
 
     street_share: float = 0.3
@@ -41,15 +44,19 @@ class MaskedOptions:
     partial_frames: int = 4
     keep: tuple[float, float] = (0.1, 0.6)
     bin_size: int = 64
+    label_weight: float = 1.0
+    noise: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class PlayedClips:
-    """A batch on its way: ``images`` uint8 [T, N, H, W, 3], ``labels`` int64 [T, N, H, W], and for every
-    frame but the first what its maps show of the one before, and what is kept of it.
+    """A batch on its way: ``images`` uint8 [T, N, H, W, 3], ``clear``, the same without noise, ``labels``
+    int64 [T, N, H, W], and for every frame but the first what its maps show of the one before, and what is
+    kept of it.
     """
 
     images: Tensor
+    clear: Tensor
     labels: Tensor
     sources: list[list[Sources]]
     keep: list[list[Mask]]
@@ -87,6 +94,7 @@ class MaskedTrainer(Trainer):
         options, rng = self.options, np.random.default_rng((self.options.seed, self.step))
         length = 1 + int(rng.integers(1, self.masked.partial_frames + 1))
         clips = [self._draw_clip(length, rng) for _ in range(options.batch)]
+        sent = [as_sent(clip.images, self.masked.noise, rng) for clip in clips]
         height, width = options.augment.crop
         moves = [ClipMoves(self.network.program, height, width) for _ in clips]
         sources: list[list[Sources]] = []
@@ -96,16 +104,21 @@ class MaskedTrainer(Trainer):
         for time in range(1, length):
             sources.append([])
             keep.append([])
-            for clip, followed in zip(clips, moves, strict=True):
-                before, now = (thumbnail(clip.images[t], scale) for t in (time - 1, time))
-                motion = self._dis.estimate(before, now, scale)
+            for clip, seen, followed in zip(clips, sent, moves, strict=True):
+                before, now = (thumbnail(seen[t], scale) for t in (time - 1, time))
+                motion = self._dis.estimate(before, now, scale, followed.flow)
                 sources[-1].append(followed.follow(motion))
-                mask = draw_bins(bins, units, motion, self.masked.bin_size, self.masked.keep, rng)
+                labels = clip.labels[time]
+                mask = draw_bins(bins, units, motion, labels, self.masked.bin_size, self.masked.keep, rng)
                 followed.computed(mask)
                 keep[-1].append(mask)
-        images = torch.from_numpy(np.stack([clip.images for clip in clips], axis=1))
-        labels = torch.from_numpy(np.stack([clip.labels for clip in clips], axis=1))
-        return PlayedClips(images, labels.long(), sources, keep)
+        return PlayedClips(
+            torch.from_numpy(np.stack(sent, axis=1)),
+            torch.from_numpy(np.stack([clip.images for clip in clips], axis=1)),
+            torch.from_numpy(np.stack([clip.labels for clip in clips], axis=1)).long(),
+            sources,
+            keep,
+        )
 
     def _draw_clip(self, length: int, rng: np.random.Generator) -> Clip:
         times = draw_times(length, rng)
@@ -142,7 +155,7 @@ class MaskedTrainer(Trainer):
         """Cross-entropy with the labels and divergence from the teacher, in the kept bins."""
         mixed = self.options.precision == "bf16"
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            target = self._teacher_network.dense(self._seen(batch.images[time])).scores.float()
+            target = self._teacher_network.dense(self._seen(batch.clear[time])).scores.float()
         side = self.masked.bin_size
         bins = torch.from_numpy(np.stack([mask.any(axis=0) for mask in keep])).to(self.device)
         pixels = bins.repeat_interleave(side, 1).repeat_interleave(side, 2)
@@ -159,7 +172,8 @@ class MaskedTrainer(Trainer):
         cells = cells.repeat_interleave(side // self.network.score_stride, 2)
         cells = cells[:, : scores.shape[2], : scores.shape[3]]
         chosen, wanted = (values.permute(0, 2, 3, 1)[cells] for values in (scores, target))
-        return loss + self.options.distillation_weight * losses.distillation(chosen, wanted)
+        taught = losses.distillation(chosen, wanted)
+        return self.masked.label_weight * loss + self.options.distillation_weight * taught
 
     def _set_training_mode(self) -> None:
         self.model.eval()

@@ -158,6 +158,11 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         options = self.options
+        names = [name for name, _ in self.model.named_parameters()]
+        for prefix in options.frozen:
+            if not any(name.startswith(prefix) for name in names):
+                known = ", ".join(sorted({".".join(name.split(".")[:2]) for name in names}))
+                raise ValueError(f"nothing to freeze: no parameter begins with {prefix!r}; there are {known}")
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             if name.startswith(options.frozen) if options.frozen else False:
