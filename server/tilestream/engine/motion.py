@@ -120,8 +120,8 @@ class DisMotion:
         are. DIS's presets have 4 and True. Beginning with the flow of the frame before, the defaults cost
         half of that and move labels better. But flow without means is where the luma fits, whether or not
         that is the motion, and what it leaves tells less of which bins to compute. A change of exposure is
-        taken out of the whole frame where means are not: otherwise, jumps of up to 8 steps from frame to frame
-        cost 1.0 / 1.5 / 1.8 points.
+        taken out of the whole frame where means are not: otherwise, jumps of up to 8 steps from frame to
+        frame cost 1.0 / 1.5 / 1.8 points.
         """
         self._patch_stride = patch_stride
         self._patch_means = patch_means
