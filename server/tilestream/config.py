@@ -22,7 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from tilestream.engine.options import FUSION
+from tilestream.engine.options import FUSION, GateName
 
 ENV_PREFIX = "TILESTREAM_"
 _MESSAGE_OVERHEAD = 1024  # bytes of a request beside its frame, at most
@@ -80,11 +80,12 @@ class Settings(BaseSettings):
         le=60,
         description="Seconds that an engine step may take, as predicted; 0: half of service_level.",
     )
-    gate: Literal["every_k", "threshold", "budget", "learned", "learned_spread"] = Field(
-        "every_k",
+    gate: GateName = Field(
+        "auto",
         description="What decides which bins are computed: every_k (whole frames at the budget's rate), "
         "threshold or budget (the bins that changed most), learned (whole frames, none while nothing would "
-        "be wrong), learned_spread (the bins whose labels are most likely wrong; even latency).",
+        "be wrong), learned_spread (the bins whose labels are most likely wrong; even latency). auto: "
+        "learned for models that have a gate beside their weights, else every_k.",
     )
     fusion: float = Field(
         FUSION,

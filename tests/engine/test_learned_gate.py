@@ -191,6 +191,17 @@ def test_what_is_no_gate_is_refused(tmp_path):
         load_gate(MODEL, damaged)
 
 
+def test_auto_is_the_learned_gate_where_there_is_one(tmp_path):
+    assert isinstance(load_gate_named("auto", MODEL, 64), LearnedGate)
+    alone = tmp_path / "mine.safetensors"
+    alone.write_bytes(weights_path(MODEL).read_bytes())
+    assert isinstance(load_gate_named("auto", str(alone), 64), EveryKGate)
+    other = tmp_path / "mine.gate.safetensors"
+    save_gate(RiskNet(11), "ddrnet23_slim", other)
+    with pytest.raises(EngineError, match="trained for other weights"):
+        load_gate_named("auto", str(alone), 64)
+
+
 def test_gates_are_found_by_name():
     assert isinstance(load_gate_named("every_k", MODEL, 64), EveryKGate)
     with pytest.raises(ValueError, match="no gate"):

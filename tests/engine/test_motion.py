@@ -55,6 +55,17 @@ def test_a_search_recovers_from_a_wrong_beginning():
     assert np.median(np.hypot(*np.moveaxis(motion.flow - (-4, 1), 2, 0))) < 0.5
 
 
+def test_a_search_leaves_nothing_behind_for_the_next_one():
+    pair, other = moved_pair(3, 1, seed=6), moved_pair(-5, 2, seed=7)
+    shape = pair[0].shape
+    for expected in (None, random_flow(*shape, seed=1)):
+        alone = DisMotion().estimate(*pair, 2, expected).flow
+        for before in (None, random_flow(*shape, seed=2)):
+            estimator = DisMotion()
+            estimator.estimate(*other, 2, before)
+            assert np.array_equal(estimator.estimate(*pair, 2, expected).flow, alone)
+
+
 def motion_of(flow, scale=2):
     flow = np.asarray(flow, dtype=np.float32)
     return Motion(flow, np.zeros(flow.shape[:2], dtype=np.bool_), scale)

@@ -16,7 +16,7 @@ from tilestream.engine.gate import (
     make_gate,
     pays_for_whole,
 )
-from tilestream.engine.gate_weights import load_gate
+from tilestream.engine.gate_weights import gate_path, load_gate
 from tilestream.engine.risk import RiskNet
 from tilestream.messages import Float32Array
 
@@ -119,8 +119,11 @@ def _still(signals: BinSignals) -> BoolArray:
 def load_gate_named(name: str, model: str, bin_size: int) -> Gate:
     """The gate of that name for a model: one of :data:`LEARNED`, or what ``make_gate`` knows.
 
-    Raises :class:`EngineError` where the model has no learned gate, ValueError for another name.
+    ``auto``: ``learned`` if there is one for the model, else ``every_k``. Raises :class:`EngineError` where
+    the model has no learned gate, or one that does not fit; ValueError for another name.
     """
+    if name == "auto":
+        name = "learned" if gate_path(model).is_file() else "every_k"
     if name in LEARNED:
         return LearnedGate(load_gate(model), bin_size, spread=name == "learned_spread")
     return make_gate(name)

@@ -149,7 +149,8 @@ class DisMotion:
             self._dis.setUseMeanNormalization(self._patch_means)
             self._shape = current.shape
         source = previous if self._patch_means else _exposed_as(current, previous)
-        begin = None if expected is None else expected.copy()  # it is written to
+        # never None: OpenCV would begin with what it was given the last time, maybe for another session
+        begin = np.zeros((*current.shape, 2), np.float32) if expected is None else expected.copy()
         flow = np.asarray(self._dis.calc(current, source, begin), dtype=np.float32)
         residual = np.asarray(cv2.absdiff(current, displace(previous, flow)), dtype=np.uint8)
         return Motion(flow, self._occluded(residual, flow), scale, residual)
