@@ -82,10 +82,10 @@ class Settings(BaseSettings):
     )
     gate: GateName = Field(
         "auto",
-        description="What decides what is computed: every_k (whole frames at the budget's rate), threshold or "
-        "budget (the bins that changed most), learned (whole frames, none while nothing would be wrong), "
-        "learned_spread (the bins most likely wrong; even latency); auto: learned where a model has a gate, "
-        "else every_k.",
+        description="What decides what is computed: every_k (whole frames at the budget's rate), "
+        "threshold or budget (the bins that changed most), learned (whole frames, none while nothing would "
+        "be wrong), learned_spread (the bins most likely wrong; even latency); auto: learned where a model "
+        "has a gate, else every_k.",
     )
     fusion: float = Field(
         FUSION,
