@@ -78,6 +78,7 @@ def test_train_pauses_goes_on_and_writes_weights_with_a_card(folder, tmp_path):
         (("--data", "nosuch:x"), "unknown kind of data"),
         (("--model", "nosuch"), "unknown architecture"),
         (("--device", "abacus"), "unknown device"),
+        (("--freeze", "nosuch"), "nothing to freeze"),
         (("--teacher", "nosuch"), "unknown model"),
         (("--start", "ddrnet23_slim"), "for other classes"),
         (("--test", "folder:nosuch"), "not a folder"),

@@ -108,10 +108,10 @@ def train(
         if init is not None and not (out / "last.pt").exists():
             _initialise(network, init, sources, options)
         tutor = load_model(teacher) if teacher else None
+        trainer = Trainer(network, sources, options, out, len(first.class_names), tutor)
     except (DatasetError, ModelError, EngineError, ValueError, OSError) as error:
         console.print(f"[red]error:[/] {error}")
         raise typer.Exit(1) from None
-    trainer = Trainer(network, sources, options, out, len(first.class_names), tutor)
     names = [public_name(text) for text in data]
     play_out(trainer, pause_at, model, list(zip(names, datasets, strict=True)), tests)
 
