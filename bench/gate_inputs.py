@@ -6,23 +6,17 @@ in training and in the test.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.turns import write_result
+from bench.held_out import SHARES, load
 from tilestream.engine.cells import SIGNALS
-from tilestream.models import load_model
-from tilestream.training.gate_examples import ExampleSources, gather
 from tilestream.training.gate_training import Examples, captured, fit
 
-SHARES = (0.1, 0.25, 0.5)
 GROUPS = {
     "distortion": ("distortion", "current", "peak"),
     "age": ("age",),
@@ -60,21 +54,9 @@ def judge(
 
 def main() -> None:
     """Measure and write ``bench/results/gate_inputs.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True, help="folder of videos")
-    parser.add_argument("--held", required=True, help="the video (its name without ending) to judge on")
-    parser.add_argument("--model", default="swiftnet_resnet18")
-    parser.add_argument("--work", type=Path, default=Path("runs/gate"))
-    parser.add_argument("--frames", type=int, default=300, help="most of each video")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
-    network = load_model(arguments.model)
-    sources = ExampleSources(arguments.clips, frames=arguments.frames)
-    videos = gather(network, arguments.model, sources, arguments.work, 0)
-    held = videos.pop(f"clip-{arguments.held}")
-    classes = len(network.info.classes)  # type: ignore[union-attr, arg-type]
-    training = list(videos.values())
+    examples = load(__doc__, steps=1500, seeds=3)
+    steps, seeds, classes = examples.arguments.steps, examples.arguments.seeds, examples.classes
+    training, held = list(examples.training.values()), examples.held
 
     between_frames = ["distortion", "age", "motion", "occlusion"]
     labels = ["class borders", "classes"]
@@ -82,9 +64,7 @@ def main() -> None:
     left_out = [[], *([group] for group in GROUPS), between_frames, labels, others]
     rows: list[dict[str, Any]] = []
     for groups in left_out:
-        runs = [
-            judge(training, held, groups, classes, arguments.steps, seed) for seed in range(arguments.seeds)
-        ]
+        runs = [judge(training, held, groups, classes, steps, seed) for seed in range(seeds)]
         means = [round(statistics.mean(values), 4) for values in zip(*runs, strict=True)]
         spread = [round(max(values) - min(values), 4) for values in zip(*runs, strict=True)]
         rows.append({"left_out": groups, "captured": means, "range_over_seeds": spread})
@@ -95,20 +75,8 @@ def main() -> None:
         table.add_row(", ".join(row["left_out"]) or "nothing", *(f"{v:.1%}" for v in row["captured"]))
     table.add_row("(knowing the answer)", *(f"{value:.1%}" for value in best))
     Console().print(table)
-    body = {
-        "model": arguments.model,
-        "held_out": arguments.held,
-        "frames": {name: len(cells) for name, (cells, _) in videos.items()},
-        "steps": arguments.steps,
-        "seeds": arguments.seeds,
-        "shares_of_bins": SHARES,
-        "rows": rows,
-        "knowing_the_answer": best,
-    }
-    command = "python -m bench.gate_inputs --clips DIR " + " ".join(
-        word for word in sys.argv[1:] if word not in ("--clips", str(arguments.clips))
-    )
-    print(f"wrote {write_result('gate_inputs', command, body)}")
+    body = {"rows": rows, "knowing_the_answer": best}
+    print(f"wrote {examples.write('gate_inputs', body)}")
 
 
 if __name__ == "__main__":

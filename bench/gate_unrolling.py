@@ -6,20 +6,14 @@ video that was held out: how well bins are ranked, and how much of what is wrong
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.gate_inputs import SHARES
-from bench.turns import write_result
+from bench.held_out import SHARES, load
 from tilestream.engine.cells import SIGNALS
 from tilestream.engine.risk import RiskNet
-from tilestream.models import load_model
-from tilestream.training.gate_examples import ExampleSources, gather
 from tilestream.training.gate_training import Examples, captured, fit
 
 AGE_UNIT = 8  # frames per 1 of the channel
@@ -61,33 +55,22 @@ def judged(gate: RiskNet, held: Examples) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and write ``bench/results/gate_unrolling.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True, help="folder of videos")
-    parser.add_argument("--held", required=True, help="the video (its name without ending) to judge on")
-    parser.add_argument("--model", default="swiftnet_resnet18")
-    parser.add_argument("--work", type=Path, default=Path("runs/gate"))
-    parser.add_argument("--frames", type=int, default=300, help="most of each video")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=2)
-    arguments = parser.parse_args()
-    network = load_model(arguments.model)
-    sources = ExampleSources(arguments.clips, frames=arguments.frames)
-    videos = gather(network, arguments.model, sources, arguments.work, 0)
-    held = videos.pop(f"clip-{arguments.held}")
-    classes = len(network.info.classes)  # type: ignore[union-attr, arg-type]
+    examples = load(__doc__, steps=1000, seeds=2)
+    steps, seeds, classes = examples.arguments.steps, examples.arguments.seeds, examples.classes
+    training, held = list(examples.training.values()), examples.held
 
-    first = [straight_after(video) for video in videos.values()]
+    first = [straight_after(video) for video in training]
     rows: list[dict[str, Any]] = []
     for name in ("unrolled", "straight after a whole frame", "as many of all"):
         runs = []
-        for seed in range(arguments.seeds):
-            chosen = list(videos.values())
+        for seed in range(seeds):
+            chosen = training
             if name == "as many of all":
                 chosen = [as_many(v, len(f[0]), seed) for v, f in zip(chosen, first, strict=True)]
             elif name != "unrolled":
                 chosen = first
             usable = [video for video in chosen if len(video[0])]
-            runs.append(judged(fit(usable, classes, arguments.steps, seed, progress=False), held))
+            runs.append(judged(fit(usable, classes, steps, seed, progress=False), held))
         means = [
             round(statistics.mean(values), 4)
             for values in zip(*(run["captured"] for run in runs), strict=True)
@@ -99,18 +82,8 @@ def main() -> None:
         frames = sum(len(video[0]) for video in usable)
         rows.append({"trained_on": name, "frames": frames, "captured": means, "expected_per_wrong": expected})
         print(rows[-1], flush=True)
-    body = {
-        "model": arguments.model,
-        "held_out": arguments.held,
-        "steps": arguments.steps,
-        "seeds": arguments.seeds,
-        "shares_of_bins": SHARES,
-        "rows": rows,
-    }
-    command = "python -m bench.gate_unrolling --clips DIR " + " ".join(
-        word for word in sys.argv[1:] if word not in ("--clips", str(arguments.clips))
-    )
-    print(f"wrote {write_result('gate_unrolling', command, body)}")
+    body = {"rows": rows}
+    print(f"wrote {examples.write('gate_unrolling', body)}")
 
 
 if __name__ == "__main__":
