@@ -239,8 +239,10 @@ class StreamEvaluation:
         scale, motion = thumbnail_scale(height, width), DisMotion()
         lumas = [thumbnail(sample.image, scale) for sample in self._samples]
         found = [(np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.bool_))]
+        flow = None
         for previous, current in pairwise(lumas):
-            moved = motion.estimate(previous, current, scale)
+            moved = motion.estimate(previous, current, scale, flow)
+            flow = moved.flow
             hidden = cv2.resize(
                 moved.occluded.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
             )
