@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -25,6 +24,7 @@ from tilestream.engine.device import choose_precision
 from tilestream.engine.learned_gate import load_gate_named
 from tilestream.messages import UInt8Array
 from tilestream.models import list_models, load_model
+from tilestream.training.augment import with_noise_and_jpeg
 from tilestream.training.datasets.base import Sample
 from tilestream.training.datasets.camvid import CamVid
 from tilestream.training.metrics import ConfusionMatrix
@@ -47,15 +47,7 @@ def scene(data: Path | None, place: float) -> Sample:
 def standing(picture: UInt8Array, frames: int) -> list[UInt8Array]:
     """What a camera sends of it, decoded."""
     random = np.random.default_rng(0)
-    clip = []
-    for _ in range(frames):
-        noise = random.normal(0.0, SIGMA, (*picture.shape[:2], 1))
-        seen = np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
-        _, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(seen, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-        )
-        clip.append(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), dtype=np.uint8))
-    return clip
+    return [with_noise_and_jpeg(picture, SIGMA, QUALITY, random) for _ in range(frames)]
 
 
 def measure(name: str, scenes: list[Sample], frames: int, budget: float) -> dict[str, Any]:

@@ -114,6 +114,13 @@ def test_without_labels_a_network_stays_with_its_teacher(tmp_path):
     assert float(trainer._frame_loss(played, drawn, 0, everywhere)) == pytest.approx(0.0, abs=1e-5)
 
 
+def test_what_has_no_weight_is_not_computed_and_something_has_to_have_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(MaskedTrainer, "_teacher_loss", None)
+    make_trainer(tmp_path / "labels", distillation_weight=0.0)._losses()
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        make_trainer(tmp_path / "none", MaskedOptions(label_weight=0.0), distillation_weight=0.0)
+
+
 def test_freezing_what_is_not_there_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"no parameter begins with 'backbone'; there are .*stem"):
         make_trainer(tmp_path, frozen=("backbone",))

@@ -52,16 +52,21 @@ def cell_features(
     return np.stack(channels).astype(np.float32)
 
 
+def class_borders(labels: UInt8Array) -> UInt8Array:
+    """uint8 [h, w] like ``labels``: 1 where a label differs from that on the left or above."""
+    borders = np.zeros(labels.shape, dtype=np.uint8)
+    borders[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    borders[1:] |= labels[1:] != labels[:-1]
+    return borders
+
+
 def _label_statistics(labels: UInt8Array, classes: int, shape: tuple[int, int]) -> Float32Array:
     """Float32 [h, w, 1 + classes] per cell: the share of pixels at a class border and of every class."""
     rows, columns = shape
     few = labels[_LABEL_STEP // 2 :: _LABEL_STEP, _LABEL_STEP // 2 :: _LABEL_STEP]
     side = CELL // _LABEL_STEP
     few = continued(few, rows * side, columns * side)
-    border = np.zeros(few.shape, dtype=np.uint8)
-    border[:, 1:] = few[:, 1:] != few[:, :-1]
-    border[1:] |= few[1:] != few[:-1]
-    borders = border.reshape(rows, side, columns, side).sum(axis=(1, 3), dtype=np.float32)
+    borders = class_borders(few).reshape(rows, side, columns, side).sum(axis=(1, 3), dtype=np.float32)
     bins = 1 + classes  # the last one is for labels of no class
     place = np.arange(rows).repeat(side)[:, None] * columns + np.arange(columns).repeat(side)
     found = np.bincount((place * bins + np.minimum(few, classes)).ravel(), minlength=rows * columns * bins)

@@ -100,3 +100,15 @@ def _light(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt
         noise = rng.standard_normal(image.shape[:2], dtype=np.float32)[..., None] * rng.uniform(2, 9)
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     return image
+
+
+def with_noise_and_jpeg(
+    image: UInt8Array, sigma: float, quality: int, rng: np.random.Generator
+) -> UInt8Array:
+    """What a camera sends of ``image``, uint8 [H, W, 3] RGB: noise of ``sigma`` luma steps, and JPEG."""
+    noise = rng.normal(0.0, sigma, (*image.shape[:2], 1))
+    noisy = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+    _, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(noisy, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), dtype=np.uint8)

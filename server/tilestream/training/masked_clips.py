@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from tilestream.engine.cells import class_borders
 from tilestream.engine.motion import Motion
 from tilestream.engine.stage_masks import Mask
 from tilestream.messages import UInt8Array
-from tilestream.training.augment import AugmentOptions, augment
+from tilestream.training.augment import AugmentOptions, augment, with_noise_and_jpeg
 from tilestream.training.datasets.base import IGNORE_LABEL, Sample
 from tilestream.training.synthetic import SyntheticStreet
 
@@ -119,13 +120,7 @@ def as_sent(images: UInt8Array, most_noise: float, rng: np.random.Generator) -> 
     ``most_noise``: its standard deviation is drawn from 0 to so many luma steps, once per clip.
     """
     sigma, quality = rng.uniform(0.0, most_noise), int(rng.integers(75, 98))
-    sent = np.empty_like(images)
-    for seen, image in zip(sent, images, strict=True):
-        noise = sigma * rng.standard_normal((*image.shape[:2], 1), dtype=np.float32)
-        noisy = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
-        _, data = cv2.imencode(".jpg", noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        seen[...] = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-    return sent
+    return np.stack([with_noise_and_jpeg(image, sigma, quality, rng) for image in images])
 
 
 def draw_bins(
@@ -150,10 +145,8 @@ def draw_bins(
     if motion.residual is not None:
         residual = _per_bin(motion.residual, bins, bin_size // motion.scale)
         scores = scores + rng.random() * _standardised(residual)
-    borders = np.zeros(labels.shape, dtype=np.uint8)
-    borders[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    borders[1:] |= labels[1:] != labels[:-1]
-    scores = scores + 2.0 * rng.random() * _standardised(_per_bin(borders, bins, bin_size))
+    borders = _per_bin(class_borders(labels), bins, bin_size)
+    scores = scores + 2.0 * rng.random() * _standardised(borders)
     count = max(1, round(rng.uniform(*shares) * rows * columns))
     keep = scores >= np.sort(scores, axis=None)[-count]
     return np.repeat(keep[None], units, axis=0)

@@ -89,9 +89,8 @@ class MaskedNetwork:
 
     def _spread(self, bins: Tensor, stride: int, values: Tensor) -> Tensor:
         """Bool [N, 1, h, w] from bool [N, bins_h, bins_w]."""
-        side = self.program.tile(stride)
-        large = bins.repeat_interleave(side, 1).repeat_interleave(side, 2)
-        return large[:, None, : values.shape[2], : values.shape[3]]
+        height, width = values.shape[2:]
+        return spread(bins, self.program.tile(stride), height, width)[:, None]
 
 
 class _Player(fx.Interpreter):
@@ -157,6 +156,11 @@ class ClipMoves:
                 side = self._program.tile(stride)
                 fresh = touched.repeat(side, 0).repeat(side, 1)[: rows.height, : rows.width]
                 rows.remainder[fresh] = 0.0
+
+
+def spread(bins: Tensor, side: int, height: int, width: int) -> Tensor:
+    """[N, height, width] of [N, bins_h, bins_w]: every bin over ``side`` x ``side`` positions of a map."""
+    return bins.repeat_interleave(side, 1).repeat_interleave(side, 2)[:, :height, :width]
 
 
 def _score_node(program: TileProgram) -> str:

@@ -25,7 +25,7 @@ from tilestream.training.masked_clips import (
     drive_through,
     same_view,
 )
-from tilestream.training.masked_network import ClipMoves, MaskedNetwork, PlayedFrames, Sources
+from tilestream.training.masked_network import ClipMoves, MaskedNetwork, PlayedFrames, Sources, spread
 from tilestream.training.sampling import Source
 from tilestream.training.trainer import Trainer, TrainOptions
 
@@ -80,9 +80,14 @@ class MaskedTrainer(Trainer):
         num_classes: int,
         teacher: nn.Module,
     ) -> None:
-        """``sources``: stills to drive through. Raises ValueError for clips longer than streets are."""
+        """``sources``: stills to drive through.
+
+        Raises ValueError for clips longer than streets are, and where nothing has a weight.
+        """
         if not 1 <= masked.partial_frames <= MOST_PARTIAL:
             raise ValueError(f"partial frames: {masked.partial_frames}; allowed: 1 to {MOST_PARTIAL}")
+        if not (masked.label_weight or options.distillation_weight):
+            raise ValueError("nothing to learn from: labels and teacher both have a weight of 0")
         super().__init__(model, sources, options, run_directory, num_classes, teacher)
         self.masked, self.streets = masked, streets
         self.network = MaskedNetwork(self.model, masked.bin_size)
@@ -153,27 +158,35 @@ class MaskedTrainer(Trainer):
 
     def _frame_loss(self, played: PlayedFrames, batch: PlayedClips, time: int, keep: list[Mask]) -> Tensor:
         """Cross-entropy with the labels and divergence from the teacher, in the kept bins."""
-        mixed = self.options.precision == "bf16"
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            target = self._teacher_network.dense(self._seen(batch.clear[time])).scores.float()
-        side = self.masked.bin_size
         bins = torch.from_numpy(np.stack([mask.any(axis=0) for mask in keep])).to(self.device)
-        pixels = bins.repeat_interleave(side, 1).repeat_interleave(side, 2)
-        labels = batch.labels[time].to(self.device)
-        labels = labels.masked_fill(~pixels[:, : labels.shape[1], : labels.shape[2]], IGNORE_LABEL)
-        scores = played.scores.float()
+        scores, terms = played.scores.float(), []
+        if self.masked.label_weight:
+            labels = batch.labels[time].to(self.device)
+            terms.append(self.masked.label_weight * self._label_loss(scores, labels, bins))
+        if self.options.distillation_weight:
+            taught = self._teacher_loss(scores, batch.clear[time], bins)
+            terms.append(self.options.distillation_weight * taught)
+        return torch.stack(terms).sum()
+
+    def _label_loss(self, scores: Tensor, labels: Tensor, bins: Tensor) -> Tensor:
+        height, width = labels.shape[1:]
+        kept = spread(bins, self.masked.bin_size, height, width)
         factor = min(2, self.network.score_stride)
         fine = F.interpolate(scores, scale_factor=float(factor), mode="bilinear", align_corners=False)
         size = (fine.shape[-2], fine.shape[-1])
-        step = labels.shape[-1] // size[1]
+        step = width // size[1]
         offset = (self.step % step, self.step // step % step)
-        loss = losses.cross_entropy(fine, losses.sampled_labels(labels, size, offset), self.weights)
-        cells = bins.repeat_interleave(side // self.network.score_stride, 1)
-        cells = cells.repeat_interleave(side // self.network.score_stride, 2)
-        cells = cells[:, : scores.shape[2], : scores.shape[3]]
-        chosen, wanted = (values.permute(0, 2, 3, 1)[cells] for values in (scores, target))
-        taught = losses.distillation(chosen, wanted)
-        return self.masked.label_weight * loss + self.options.distillation_weight * taught
+        wanted = losses.sampled_labels(labels.masked_fill(~kept, IGNORE_LABEL), size, offset)
+        return losses.cross_entropy(fine, wanted, self.weights)
+
+    def _teacher_loss(self, scores: Tensor, images: Tensor, bins: Tensor) -> Tensor:
+        mixed = self.options.precision == "bf16"
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            target = self._teacher_network.dense(self._seen(images)).scores.float()
+        height, width = scores.shape[2:]
+        kept = spread(bins, self.masked.bin_size // self.network.score_stride, height, width)
+        chosen, wanted = (values.permute(0, 2, 3, 1)[kept] for values in (scores, target))
+        return losses.distillation(chosen, wanted)
 
     def _set_training_mode(self) -> None:
         self.model.eval()
