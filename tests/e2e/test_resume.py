@@ -28,9 +28,14 @@ def check(results, count: int) -> None:
         assert (result.labels == result.frame_id % 12).all()
 
 
-async def trouble(proxy: Proxy, seed: int, cuts: int) -> None:
-    """Cuts, and times at which nobody answers."""
+async def trouble(proxy: Proxy, seed: int, cuts: int, answers: list[list]) -> None:
+    """Cuts, and times at which nobody answers, as soon as every stream has had an answer.
+
+    A server that cannot be reached at first is an error: the address may be wrong.
+    """
     order = random.Random(seed)
+    while not all(answers):
+        await asyncio.sleep(0.005)
     for _ in range(cuts):
         await asyncio.sleep(order.uniform(0.0, 0.15))
         proxy.refuse(order.random() < 0.3)
@@ -47,8 +52,10 @@ async def test_cuts_cost_an_async_stream_nothing(ttl):
     async with running(engine, resume_ttl=ttl) as r, proxied(r.server.port) as proxy:
         async with AsyncClient(f"127.0.0.1:{proxy.port}") as client:
             stream = client.stream(frames(300), frames_in_flight=3)
-            cutting = asyncio.create_task(trouble(proxy, 1, 8))
-            results = [result async for result in stream]
+            results: list = []
+            cutting = asyncio.create_task(trouble(proxy, 1, 8, [results]))
+            async for result in stream:
+                results.append(result)  # noqa: PERF401 - the trouble begins with the first one
             cutting.cancel()
             assert stream.reconnects >= 1
         check(results, 300)
@@ -73,7 +80,7 @@ async def test_cuts_cost_plain_streams_nothing():
             threads = [threading.Thread(target=play, args=(mine,)) for mine in answers]
             for thread in threads:
                 thread.start()
-            cutting = asyncio.create_task(trouble(proxy, 2, 8))
+            cutting = asyncio.create_task(trouble(proxy, 2, 8, answers))
             await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in threads))
             cutting.cancel()
         for mine in answers:

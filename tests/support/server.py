@@ -19,6 +19,7 @@ class Running:
     def __init__(self, server: Server, engine: FakeEngine, channel: grpc.aio.Channel) -> None:
         self.server, self.engine, self.channel = server, engine, channel
         self.stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
+        self._opened: list[Stream] = []  # a call that nothing refers to any more is cancelled
 
     async def open(self, **config) -> "Stream":
         """A stream whose session has started."""
@@ -26,6 +27,7 @@ class Running:
         await stream.send(config=pb.SessionConfig(**config))
         stream.started = (await stream.receive()).session_started
         assert stream.started.session_id
+        self._opened.append(stream)
         return stream
 
 
