@@ -112,6 +112,22 @@ def test_a_quiet_scene_is_checked_now_and_then_as_far_as_the_credit_goes(spread)
     assert few == (0.25 if spread else 0)
 
 
+def test_an_unmoved_scene_is_looked_at_ever_more_rarely():
+    gate = LearnedGate(risk_net(), 64)
+    standing = frame_of(0, 1.0, pixels=0)
+    waits = []
+    for looks in range(1, 7):
+        ages = np.arange(100, dtype=np.float32)
+        frames = [with_signals(standing, age=np.full(BINS, age, dtype=np.float32)) for age in ages]
+        computed = [gate.decide(dataclasses.replace(f, looks=looks)).key_frame for f in frames]
+        waits.append(int(np.argmax(computed)))
+    assert waits == [9, 17, 33, 65, 65, 65]
+    early = with_signals(
+        dataclasses.replace(standing, looks=1, credit=0.9), age=np.full(BINS, 20, np.float32)
+    )
+    assert not gate.decide(early).keep.any()  # only as far as the credit goes
+
+
 @pytest.mark.parametrize("spread", [False, True])
 def test_the_scale_moves_the_threshold_and_is_not_in_the_risk_that_is_told(spread):
     frame = frame_of(0, 1.0)
@@ -135,7 +151,7 @@ def test_a_standing_car_costs_nothing_and_a_driving_one_does():
         np.clip(scene[:, :64] + random.normal(0, 1.5, (64, 64, 1)), 0, 255).astype(np.uint8)
         for _ in range(20)
     ]
-    assert sum(segment(image)[1].key_frame for image in standing) == 1
+    assert sum(segment(image)[1].key_frame for image in standing) == 2  # the first, and a second look
     driving = [np.ascontiguousarray(scene[:, left : left + 64]) for left in range(2, 42, 2)]
     assert sum(segment(image)[1].key_frame for image in driving) >= 8
 

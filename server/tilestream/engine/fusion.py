@@ -8,7 +8,9 @@ was and it still looks the same:
 
 s and e being the scores of this whole frame and the fused ones of that before, the best class of each pixel
 at 0; g the motion between the two, and r what it leaves of the luma, mean over 3 x 3 pixels. Where p + g(p)
-lies outside of the image, a = 0.
+lies outside of the image, a = 0. While nothing moves at all, e is the mean of n looks at the same scene, and
+the weight n / (n + 1) makes it that of n + 1: noise, which changes some labels from frame to frame, averages
+out.
 """
 
 from __future__ import annotations
@@ -27,23 +29,28 @@ from tilestream.messages import Float32Array, UInt8Array
 FUSED_DIFFERENCE = 16.0
 """Luma steps from which on earlier scores count for nothing. With 24 or more, fast drives lose by fusion."""
 
+MOST_LOOKS = 8
+"""Whole frames of an unmoved scene that scores are the mean of, at most; from then on they slowly forget."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyScores:
     """What is kept of a whole frame. ``scores``: [C, h, w] at ``stride`` image pixels, on the device.
 
-    ``luma``: uint8 thumbnail, ``scale`` image pixels per pixel.
+    ``luma``: uint8 thumbnail, ``scale`` image pixels per pixel. ``looks``: whole frames of one unmoved scene
+    that the scores are the mean of.
     """
 
     scores: Tensor
     luma: UInt8Array
     scale: int
     stride: int
+    looks: int = 1
 
     @classmethod
-    def of(cls, scores: Tensor, luma: UInt8Array, scale: int, stride: int) -> KeyScores:
+    def of(cls, scores: Tensor, luma: UInt8Array, scale: int, stride: int, looks: int = 1) -> KeyScores:
         """Scores [C, h, w] as the network gives them, or as they were fused."""
-        return cls(_levelled(scores).to(scores.dtype), luma, scale, stride)
+        return cls(_levelled(scores).to(scores.dtype), luma, scale, stride, min(looks, MOST_LOOKS))
 
     def fused(
         self,
@@ -56,8 +63,10 @@ class KeyScores:
         """Scores [C, h, w] like those given, which are those of a frame ``size`` (height, width) large.
 
         ``displacement``: float32 (x, y) from that frame to this one's, in pixels of the thumbnail ``luma``;
-        None if nothing has moved.
+        None if nothing has moved. ``weight``: 0..1; more of it where more looks speak for these scores.
         """
+        if displacement is None:
+            weight = max(weight, self.looks / (self.looks + 1))
         rows, columns = scores.shape[1:]
         now = _levelled(scores)
         sources = grid(rows, columns)

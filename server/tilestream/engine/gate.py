@@ -53,6 +53,8 @@ class GateInput:
     ``motion``: what brought the previous frame here.
     ``risk_scale``: how many times as much of the session's computed bins was wrong as its gate had expected.
     ``limit``: share of the block units that may be computed now, whatever the credit pays for.
+    ``looks``: whole frames that the labels are the mean of, all of them at one unmoved scene; 0 where labels
+    are not averaged.
     """
 
     signals: BinSignals
@@ -64,6 +66,7 @@ class GateInput:
     motion: Motion | None = None
     risk_scale: float = 1.0
     limit: float = 1.0
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,7 @@ class ReuseEngine:
                 motion,
                 state.calibration.scale,
                 request.limit,
+                state.looks,
             )
             decision = self.gate.decide(known)
             keep, key, risk = decision.keep, decision.key_frame, decision.risk
@@ -235,11 +236,13 @@ class ReuseEngine:
             state = frame.state
             if not self._fusion or state.luma is None or not frame.request.retain:
                 continue
+            looks = 0
             if state.scores is not None and frame.goes_on and frame.request.keep is None:
-                moved = state.labels.displacement
+                moved, looks = state.labels.displacement, state.looks
                 fused = state.scores.fused(scores[index], state.luma, moved, state.size, self._fusion)
                 scores[index] = fused
-            state.scores = KeyScores.of(scores[index], state.luma, state.scale, self.dense.score_stride)
+            stride = self.dense.score_stride
+            state.scores = KeyScores.of(scores[index], state.luma, state.scale, stride, looks + 1)
         return scores
 
     def _keep_key_frame(self, frame: FrameInFlight, result: DenseResult, index: int, busy: set[str]) -> None:

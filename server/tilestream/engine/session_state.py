@@ -67,6 +67,11 @@ class SessionState:
         self._charged = True
 
     @property
+    def looks(self) -> int:
+        """Whole frames that the scores are the mean of, if nothing has moved since."""
+        return self.scores.looks if self.scores is not None and self.labels.displacement is None else 0
+
+    @property
     def tiles(self) -> int:
         """Tiles of every map."""
         return self.bins[0] * self.bins[1]
