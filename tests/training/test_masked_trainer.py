@@ -111,7 +111,23 @@ def test_without_labels_a_network_stays_with_its_teacher(tmp_path):
     drawn = trainer.draw()
     everywhere = [np.ones_like(mask) for mask in drawn.keep[0]]
     played = trainer.network.dense(trainer._seen(drawn.clear[0]))
-    assert float(trainer._frame_loss(played, drawn, 0, everywhere)) == pytest.approx(0.0, abs=1e-5)
+    loss = trainer._frame_loss(played, drawn, 0, everywhere).item()
+    assert loss == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_result_is_blended_with_the_start(tmp_path):
+    start = toy("ladder").state_dict()
+    options = MaskedOptions(street_share=0.3, partial_frames=2, bin_size=16, blend=0.25)
+    trainer = make_trainer(tmp_path, options)
+    result = trainer.run().state_dict()
+    moved = 0
+    for name, trained in trainer.average.state_dict().items():
+        expected = start[name] + 0.25 * (trained - start[name]) if trained.is_floating_point() else trained
+        assert torch.allclose(result[name], expected, atol=1e-6)
+        moved += not torch.equal(result[name], start[name])
+    assert moved > 4
+    with pytest.raises(ValueError, match="blend: 0; allowed: above 0 up to 1"):
+        make_trainer(tmp_path, MaskedOptions(blend=0))
 
 
 def test_what_has_no_weight_is_not_computed_and_something_has_to_have_one(tmp_path, monkeypatch):

@@ -258,9 +258,11 @@ def grid(height: int, width: int) -> Float32Array:
 
 def _same(previous: UInt8Array, current: UInt8Array) -> bool:
     """Whether two thumbnails differ by no more than noise anywhere."""
+    difference = cv2.absdiff(previous, current)
+    if cv2.mean(difference)[0] > STILL_DIFFERENCE:
+        return False  # most frames of a drive: then some block is above it, too
     rows, columns = (max(1, side // _STILL_SIDE) for side in current.shape)  # of 8 pixels or a little more
-    difference = cv2.absdiff(previous, current).astype(np.float32)
-    means = cv2.resize(difference, (columns, rows), interpolation=cv2.INTER_AREA)
+    means = cv2.resize(difference.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     return float(means.max()) <= STILL_DIFFERENCE
 
 

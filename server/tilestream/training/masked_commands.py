@@ -59,6 +59,10 @@ def train_masked(
     noise: Annotated[
         float, typer.Option(help="Most noise added to frames, luma steps; the teacher sees none.")
     ] = 3.0,
+    blend: Annotated[
+        float,
+        typer.Option(help="Share of the trained weights in what is written; the rest are the start's."),
+    ] = 1.0,
     freeze: Annotated[
         list[str] | None, typer.Option(help="Prefix of parameters that stay as they are; may be repeated.")
     ] = None,
@@ -96,7 +100,7 @@ def train_masked(
             augment=AugmentOptions(crop=parse_size(crop), scale=parse_range(scale), jitter=0.5),
         )
         masked = MaskedOptions(
-            street_share, dense_weight, partial, parse_range(keep), bin_size, label_weight, noise
+            street_share, dense_weight, partial, parse_range(keep), bin_size, label_weight, noise, blend
         )
         opened, tests = open_all(data, test, out / "stills")
         info = read_weights_info(weights_path(start))

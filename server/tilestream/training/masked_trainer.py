@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,9 @@ class MaskedOptions:
     frame's loss beside the mean of the partial ones'. ``partial_frames``: at most so many follow it.
     ``keep``: least and greatest share of the bins that one of them computes. ``label_weight``: of the true
     labels' loss beside the teacher's. ``noise``: greatest standard deviation, luma steps, of what is added
-    to every frame; the teacher sees them without.
+    to every frame; the teacher sees them without. ``blend``: share of the trained weights in the result, the
+    rest being those of the start: what is right already is kept, some of what is learned, too (Wortsman et
+    al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
     """
 
     street_share: float = 0.3
@@ -46,6 +49,7 @@ class MaskedOptions:
     bin_size: int = 64
     label_weight: float = 1.0
     noise: float = 3.0
+    blend: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,18 @@ class MaskedTrainer(Trainer):
             raise ValueError(f"partial frames: {masked.partial_frames}; allowed: 1 to {MOST_PARTIAL}")
         if not (masked.label_weight or options.distillation_weight):
             raise ValueError("nothing to learn from: labels and teacher both have a weight of 0")
+        if not 0 < masked.blend <= 1:
+            raise ValueError(f"blend: {masked.blend}; allowed: above 0 up to 1")
+        self._start = copy.deepcopy(model)
         super().__init__(model, sources, options, run_directory, num_classes, teacher)
         self.masked, self.streets = masked, streets
         self.network = MaskedNetwork(self.model, masked.bin_size)
         self._teacher_network = MaskedNetwork(teacher, masked.bin_size)
         self._dis = DisMotion(patch_stride=4, patch_means=True)  # what the engine's partial frames go by
+
+    def run(self, save_every: int = 50, until: int | None = None) -> nn.Module:
+        """As :meth:`Trainer.run`, blended with the start."""
+        return blended(self._start, super().run(save_every, until), self.masked.blend)
 
     def draw(self) -> PlayedClips:
         """The batch of the present step."""
@@ -190,3 +201,13 @@ class MaskedTrainer(Trainer):
 
     def _set_training_mode(self) -> None:
         self.model.eval()
+
+
+@torch.no_grad()
+def blended(start: nn.Module, trained: nn.Module, share: float) -> nn.Module:
+    """A network whose weights are ``share`` of the ``trained`` ones' and the rest of the ``start``'s."""
+    result, begin = copy.deepcopy(trained), start.state_dict()
+    for name, value in result.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.lerp(begin[name].to(value), value, share))
+    return result
