@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml client/python/pyproject.toml constraints.txt deploy/set
 	touch $@
 
 demo: $(STAMP)  ## stream a clip (VIDEO=path, or the synthetic street) through a real server into out/demo/
-	$(BIN)/python deploy/demo.py $(if $(VIDEO),--video "$(VIDEO)")
+	$(BIN)/python -m deploy.demo $(if $(VIDEO),--video "$(VIDEO)")
 
 test: lint  ## lint, types, API compatibility and all tests
 	proto/check.sh

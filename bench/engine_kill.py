@@ -21,8 +21,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from bench.overload import by_the_clock, clip
-from bench.server_overhead import server_process
 from bench.turns import write_result
+from deploy.server_process import server_process
 from tilestream_client import AsyncClient
 from tilestream_client.sources import Frame
 
@@ -94,8 +94,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         jpegs = clip(Path(folder))
         for _ in range(arguments.rounds):
-            with server_process("--models", arguments.model, "--engines", "1") as (address, pid):
-                cameras, kill = asyncio.run(play(address, pid, jpegs, arguments.sessions, arguments.fps))
+            flags = ("--log-level", "warning", "--models", arguments.model, "--engines", "1")
+            with server_process(Path(folder), *flags) as (process, port):
+                here = f"127.0.0.1:{port}"
+                playing = play(here, process.pid, jpegs, arguments.sessions, arguments.fps)
+                cameras, kill = asyncio.run(playing)
             standstills += [camera.standstill(kill) for camera in cameras]
             sent += sum(len(camera.sent_at) for camera in cameras)
             answered += sum(len(camera.answered) for camera in cameras)

@@ -27,6 +27,7 @@ from typing import Any
 
 from bench.server_overhead import encode
 from bench.turns import write_result
+from deploy.server_process import server_process
 from tilestream.training.synthetic import SyntheticStreet
 from tilestream_client import Client
 
@@ -73,24 +74,15 @@ class ServerProcess:
 def started(model: str, threads: int) -> Iterator[ServerProcess]:
     """A server process on free ports."""
     with tempfile.TemporaryDirectory() as name:
-        folder, port_file = Path(name), Path(name) / "port"
         with socket.create_server(("127.0.0.1", 0)) as held:
             metrics_port = held.getsockname()[1]
-        flags = {"port": 0, "port_file": str(port_file), "log_level": "warning", "models": model}
-        flags |= {"threads": threads, "metrics_port": metrics_port, "min_block_budget": 1.0}
-        command = [sys.executable, "-m", "bench.metrics_switch", json.dumps(flags)]
+        flags = {"log-level": "warning", "models": model, "threads": threads, "metrics-port": metrics_port}
+        words = [f"--{key}={value}" for key, value in (flags | {"min-block-budget": 1.0}).items()]
+        command = [sys.executable, "-m", "bench.metrics_switch"]
         environment = {**os.environ, "METRICS_COST_FOLDER": name}
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        try:
-            while not port_file.exists():
-                if process.poll() is not None:
-                    raise SystemExit("the server did not start")
-                time.sleep(0.05)
-            address = f"127.0.0.1:{port_file.read_text().strip()}"
-            yield ServerProcess(process, address, f"http://127.0.0.1:{metrics_port}/metrics", folder)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+        with server_process(Path(name), *words, command=command, environment=environment) as (process, port):
+            metrics = f"http://127.0.0.1:{metrics_port}/metrics"
+            yield ServerProcess(process, f"127.0.0.1:{port}", metrics, Path(name))
 
 
 @contextlib.contextmanager

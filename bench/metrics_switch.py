@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tilestream import server
-from tilestream.config import load_settings
+from tilestream.cli import app
 from tilestream.telemetry.calls import CallMetrics
 from tilestream.telemetry.metrics import Metrics
 
@@ -84,4 +84,4 @@ class SwitchedMetrics(Metrics):
 
 if __name__ == "__main__":
     setattr(server, "Metrics", SwitchedMetrics)  # noqa: B010 (it exports no such name)
-    sys.exit(server.run_server(load_settings(json.loads(sys.argv[1]), None)))
+    app(["serve", *sys.argv[1:]])

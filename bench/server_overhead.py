@@ -8,9 +8,7 @@ turns. The client shares the machine's cores with the server, so its work counts
 from __future__ import annotations
 
 import argparse
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ import numpy as np
 import torch
 
 from bench.turns import write_result
+from deploy.server_process import server_process
 from tilestream.engine.dense import DenseExecutor
 from tilestream.engine.device import choose_precision
 from tilestream.messages import UInt8Array
@@ -32,28 +31,11 @@ from tilestream_client import Client, MaskEncoding
 
 
 @contextmanager
-def server_process(*flags: str) -> Iterator[tuple[str, int]]:
-    """A server process on a free port; yields its address and its process id."""
-    with tempfile.TemporaryDirectory() as folder:
-        port_file = Path(folder) / "port"
-        command = [sys.executable, "-m", "tilestream", "serve", "--port", "0", "--port-file", str(port_file)]
-        process = subprocess.Popen([*command, "--log-level", "warning", *flags])
-        try:
-            while not port_file.exists():
-                if process.poll() is not None:
-                    raise SystemExit("the server did not start")
-                time.sleep(0.05)
-            yield f"127.0.0.1:{port_file.read_text().strip()}", process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
-@contextmanager
 def server(*flags: str) -> Iterator[str]:
     """A server process; yields its address."""
-    with server_process(*flags) as (address, _):
-        yield address
+    quiet = ("--log-level", "warning")
+    with tempfile.TemporaryDirectory() as name, server_process(Path(name), *quiet, *flags) as (_, port):
+        yield f"127.0.0.1:{port}"
 
 
 def encode(images: list[UInt8Array]) -> list[bytes]:

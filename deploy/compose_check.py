@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import docker
+from docker.errors import DockerException
+
 from bench import prometheus
 from bench.prometheus import PATIENCE, wait_for
 from deploy.docker_engine import CannotCheckError, engine
-from docker.errors import DockerException
-
 from tilestream.training.synthetic import write_clip
 from tilestream_client import Client, Frame, Result, TilestreamError
 from tilestream_client.load import LoadPlan, pattern_clip, run_load

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from deploy.server_process import NotStartedError, server_process
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP_FRAMES, CLIP_SEED, CLIP_FPS = 90, 12, 15.0
-START_SECONDS = 180.0  # a first start on a slow disk loads PyTorch for a while
 
 
 def main() -> int:
@@ -32,12 +29,17 @@ def main() -> int:
         print(f"demo: there is no video {arguments.video}", file=sys.stderr)
         return 1
     clip = arguments.video or synthetic_clip(out)
-    with running_server(out) as address:
-        command = [sys.executable, "-m", "tilestream_client", "stream", str(clip), "--server", address]
-        command += ["--out", str(out / "overlay.mp4"), "--contact-sheet", str(out / "contact_sheet.png")]
-        command += ["--json", str(out / "summary.json"), "--show-bins"]
-        command += ["--model", arguments.model] if arguments.model else []
-        status = subprocess.run(command, check=False).returncode
+    command = [sys.executable, "-m", "tilestream_client", "stream", str(clip)]
+    command += ["--out", str(out / "overlay.mp4"), "--contact-sheet", str(out / "contact_sheet.png")]
+    command += ["--json", str(out / "summary.json"), "--show-bins"]
+    command += ["--model", arguments.model] if arguments.model else []
+    print("demo: starting the server ...", flush=True)
+    try:
+        with server_process(out) as (_, port):
+            status = subprocess.run([*command, "--server", f"127.0.0.1:{port}"], check=False).returncode
+    except NotStartedError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     if status == 0:
         tell(out)
     return status
@@ -54,31 +56,6 @@ def synthetic_clip(out: Path) -> Path:
         write_clip(part, seed=CLIP_SEED, frames=CLIP_FRAMES, width=480, height=360, fps=CLIP_FPS)
         part.replace(path)
     return path
-
-
-@contextmanager
-def running_server(out: Path) -> Iterator[str]:
-    """A server of its own on a free port; yields its address and shuts it down as an operator would."""
-    port_file, log_path = out / "port", out / "server.log"
-    port_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "tilestream", "serve", "--port", "0", "--port-file", str(port_file)]
-    with log_path.open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        print("demo: starting the server ...", flush=True)
-        deadline = time.monotonic() + START_SECONDS
-        while not port_file.exists():
-            if server.poll() is not None or time.monotonic() > deadline:
-                tail = "\n".join(log_path.read_text().splitlines()[-15:])
-                raise SystemExit(f"demo: the server did not start; the end of {log_path}:\n{tail}")
-            time.sleep(0.05)
-        yield f"127.0.0.1:{port_file.read_text().strip()}"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
 
 
 def tell(out: Path) -> None:

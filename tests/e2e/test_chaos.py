@@ -92,7 +92,7 @@ def test_nothing_is_lost_mixed_up_or_left_behind(tmp_path):
     flags += ("--feature-memory", str(64 << 20), "--retry-delay", "0.5", "--service-level", "1")
     report = tmp_path / "report"
     with served(tmp_path, *flags) as (process, port):
-        server, log = Watched(process.pid, metrics_port), tmp_path / "log"
+        server, log = Watched(process.pid, metrics_port), tmp_path / "server.log"
         storm(server, port, log, SECONDS / 4, 1, report)  # the first use of everything
         server.wait_until_empty()
         before = server.descriptors(), server.threads(), server.memory()

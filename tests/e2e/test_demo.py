@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import START_SECONDS, environment
+from deploy.server_process import START_SECONDS
+from support.processes import environment
 from tilestream.training.synthetic import write_clip
 
 pytestmark = pytest.mark.e2e
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run_demo(*words):
     return subprocess.run(
-        [sys.executable, str(ROOT / "deploy" / "demo.py"), *words],
+        [sys.executable, "-m", "deploy.demo", *words], cwd=ROOT,
         capture_output=True, text=True, check=False, timeout=START_SECONDS * 2, env=environment(),
     )  # fmt: skip
 

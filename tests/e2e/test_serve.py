@@ -57,5 +57,5 @@ async def test_frames_are_segmented_and_sigterm_ends_in_order(weights, tmp_path)
             assert any(x.HasField("draining") for x in responses)
             assert (await stream.status())[0] is grpc.StatusCode.UNAVAILABLE
         assert await asyncio.to_thread(process.wait, 60) == 0
-        log = (tmp_path / "log").read_text()
+        log = (tmp_path / "server.log").read_text()
         assert "serving" in log and f":{port}" in log and "stopped" in log and "Traceback" not in log

@@ -1,15 +1,13 @@
 """The real server as a process of its own."""
 
-import contextlib
 import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-START_SECONDS = 240  # torch takes its time on a busy machine
+from deploy.server_process import server_process
 
 
 def environment() -> dict[str, str]:
@@ -24,21 +22,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-@contextlib.contextmanager
-def served(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen, int]]:
-    """`tilestream serve`, fp32, one thread; yields the process and its port. Its log is ``folder/log``."""
-    port_file, log_path = folder / "port", folder / "log"
-    command = [sys.executable, "-m", "tilestream", "serve", "--port", "0", "--port-file", str(port_file)]
-    command += ["--precision", "fp32", "--device", "cpu", "--threads", "1", *flags]
-    with log_path.open("w") as log:
-        process = subprocess.Popen(command, stderr=log, stdout=log, env=environment())
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not port_file.exists():
-            assert process.poll() is None, log_path.read_text()
-            assert time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.05)
-        yield process, int(port_file.read_text())
-    finally:
-        process.kill()
-        process.wait()
+def served(folder: Path, *flags: str) -> AbstractContextManager[tuple[subprocess.Popen[bytes], int]]:
+    """`tilestream serve`, fp32, one thread; yields the process and its port. Logs to ``server.log``."""
+    plain = ("--precision", "fp32", "--device", "cpu", "--threads", "1")
+    return server_process(folder, *plain, *flags, environment=environment())
