@@ -17,6 +17,13 @@ from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream.training.clip_evaluation import ClipPoint, play
 from tilestream.training.gate_examples import read_video
+from tilestream.training.options import (
+    BudgetsOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+)
 from tilestream.training.reports import parse_shares, print_clips, write_json
 from tilestream.training.stream_methods import UNLABELLED, fusion_of, make_method
 
@@ -25,23 +32,19 @@ console = Console(stderr=True)
 
 def eval_clips(
     clips: Annotated[list[Path], typer.Argument(help="Video files; they need no labels.")],
-    model: Annotated[
-        str, typer.Option(help="Name of a shipped model or path of a .safetensors file.")
-    ] = "swiftnet_resnet18",
+    model: ModelOption = "swiftnet_resnet18",
     method: Annotated[
         str, typer.Option(help=f"Comma-separated: {', '.join(UNLABELLED)}.")
     ] = "every_k,learned",
-    budget: Annotated[
-        str, typer.Option(help="Comma-separated shares of the block units.")
-    ] = "0.5,0.33,0.25,0.15",
+    budget: BudgetsOption = "0.5,0.33,0.25,0.15",
     frames: Annotated[int, typer.Option(help="Most frames of each clip.")] = 150,
     fps: Annotated[
         float, typer.Option(help="Clips with more frames per second are thinned out to this.")
     ] = 15,
     width: Annotated[int, typer.Option(help="Wider clips are scaled down to this.")] = 480,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    json_path: JsonOption = None,
 ) -> None:
     """Play unlabelled videos: agreement with computing every frame in full, and time against that."""
     try:

@@ -24,6 +24,20 @@ from tilestream.training.datasets import open_dataset
 from tilestream.training.datasets.base import DatasetError, SegmentationDataset
 from tilestream.training.evaluation import evaluate_stills
 from tilestream.training.initialise import initialise_from_folded
+from tilestream.training.options import (
+    CropOption,
+    DeviceOption,
+    DistillationOption,
+    FreezeOption,
+    MixedPrecisionOption,
+    PauseOption,
+    RateOption,
+    RunOption,
+    StepsOption,
+    TestOption,
+    ThreadsOption,
+    ZoomOption,
+)
 from tilestream.training.reports import print_stills, public_name, split_share
 from tilestream.training.sampling import Source, draw_batch, load_source
 from tilestream.training.trainer import Trainer, TrainOptions
@@ -33,19 +47,15 @@ console = Console(stderr=True)
 
 def train(
     data: Annotated[list[str], typer.Option(help="KIND:PATH[@SHARE], e.g. camvid:DIR@0.7; may be repeated.")],
-    out: Annotated[
-        Path, typer.Option(help="Directory of the run; a run that is there already is continued.")
-    ],
+    out: RunOption,
     model: Annotated[
         str, typer.Option(help="Architecture: " + ", ".join(ARCHITECTURES))
     ] = "swiftnet_resnet18",
-    steps: Annotated[int, typer.Option(help="Steps in all; a longer value prolongs a run.")] = 3000,
+    steps: StepsOption = 3000,
     batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
-    crop: Annotated[
-        str, typer.Option(help="HEIGHTxWIDTH of the crops, multiples of the model's stride.")
-    ] = "288x384",
-    scale: Annotated[str, typer.Option(help="MIN:MAX of the random zoom.")] = "0.6:1.8",
-    learning_rate: Annotated[float, typer.Option("--lr", help="Peak learning rate (AdamW).")] = 4e-4,
+    crop: CropOption = "288x384",
+    scale: ZoomOption = "0.6:1.8",
+    learning_rate: RateOption = 4e-4,
     encoder_learning_rate: Annotated[
         float, typer.Option("--encoder-lr", help="The same where --init gave weights.")
     ] = 1e-4,
@@ -59,9 +69,7 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="ImageNet weights of the encoder with folded batch norm (.npz).")
     ] = None,
-    freeze: Annotated[
-        list[str] | None, typer.Option(help="Prefix of parameters that stay as they are; may be repeated.")
-    ] = None,
+    freeze: FreezeOption = None,
     start: Annotated[
         str | None,
         typer.Option(help="Model to start from: a name or a .safetensors file."),
@@ -69,18 +77,13 @@ def train(
     teacher: Annotated[
         str | None, typer.Option(help="Model whose answers are learned too: a name or a .safetensors file.")
     ] = None,
-    distillation: Annotated[float, typer.Option(help="Weight of the teacher's answers in the loss.")] = 1.0,
-    test: Annotated[
-        list[str] | None,
-        typer.Option(help="KIND:PATH to measure at the end (its test split); may be repeated."),
-    ] = None,
+    distillation: DistillationOption = 1.0,
+    test: TestOption = None,
     seed: Annotated[int, typer.Option(help="Decides initial weights and every random view.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16 (mixed).")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 = one per core.")] = 0,
-    pause_at: Annotated[
-        int | None, typer.Option(help="Save and stop at this step; the run can be continued.")
-    ] = None,
+    device: DeviceOption = "auto",
+    precision: MixedPrecisionOption = "auto",
+    threads: ThreadsOption = 0,
+    pause_at: PauseOption = None,
 ) -> None:
     """Train a segmentation model; writes model.safetensors and its card model.md into --out."""
     try:

@@ -20,6 +20,14 @@ from tilestream.training.clip_commands import eval_clips
 from tilestream.training.datasets import open_dataset
 from tilestream.training.datasets.base import DatasetError
 from tilestream.training.evaluation import evaluate_stills
+from tilestream.training.options import (
+    BudgetsOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    SplitOption,
+)
 from tilestream.training.reports import (
     monitor_correlations,
     parse_shares,
@@ -48,13 +56,11 @@ def _eval() -> None:
 @eval_app.command("stills")
 def eval_stills(
     data: Annotated[str, typer.Option(help="KIND:PATH of the labelled data.")],
-    model: Annotated[
-        str, typer.Option(help="Name of a shipped model or path of a .safetensors file.")
-    ] = "swiftnet_resnet18",
-    split: Annotated[str, typer.Option(help="Split of the data.")] = "test",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "fp32",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
+    model: ModelOption = "swiftnet_resnet18",
+    split: SplitOption = "test",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    json_path: JsonOption = None,
 ) -> None:
     """Single-frame mIoU and per-class IoU on labelled stills."""
     try:
@@ -81,24 +87,20 @@ def eval_stream(
     data: Annotated[
         str, typer.Option(help="KIND:PATH of labelled data whose frames follow one another; a PATH: CamVid.")
     ],
-    model: Annotated[
-        str, typer.Option(help="Name of a shipped model or path of a .safetensors file.")
-    ] = "swiftnet_resnet18",
-    split: Annotated[str, typer.Option(help="Split of the data.")] = "val",
+    model: ModelOption = "swiftnet_resnet18",
+    split: SplitOption = "val",
     methods: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(METHODS)}.")] = ",".join(METHODS),
-    budgets: Annotated[
-        str, typer.Option(help="Comma-separated shares of the block units.")
-    ] = "0.5,0.33,0.25,0.15,0.1",
+    budgets: BudgetsOption = "0.5,0.33,0.25,0.15,0.1",
     phases: Annotated[
         int,
         typer.Option(min=1, help="So often, methods of whole frames play the clip, with other whole frames."),
     ] = 3,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     standstill: Annotated[
         str | None, typer.Option(help="FRAMESxTIMES: so often in the clip, hold a frame for so long (20x3).")
     ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the result here too.")] = None,
+    json_path: JsonOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw mIoU against ms here (PNG).")] = None,
 ) -> None:
     """Play labelled frames as one video and score every one, for every method and budget."""

@@ -15,6 +15,11 @@ from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream.training.gate_examples import ExampleSources, gather
 from tilestream.training.gate_training import captured, fit
+from tilestream.training.options import (
+    DeviceOption,
+    ModelOption,
+    PrecisionOption,
+)
 
 console = Console(stderr=True)
 
@@ -23,9 +28,7 @@ def train_gate(
     clips: Annotated[
         Path | None, typer.Option(help="Folder of videos of your cameras; they need no labels.")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="Name of a shipped model or path of a .safetensors file.")
-    ] = "swiftnet_resnet18",
+    model: ModelOption = "swiftnet_resnet18",
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: beside the model's weights.")
     ] = None,
@@ -40,8 +43,8 @@ def train_gate(
     width: Annotated[int, typer.Option(help="Wider videos are scaled down to this.")] = 480,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 3000,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Teach the gate what moved labels get wrong, from videos without labels.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +17,20 @@ from tilestream.training.commands import open_all, parse_range, parse_size, play
 from tilestream.training.datasets.base import DatasetError
 from tilestream.training.masked_clips import STREET_FRAMES, load_streets
 from tilestream.training.masked_trainer import MaskedOptions, MaskedTrainer
+from tilestream.training.options import (
+    CropOption,
+    DeviceOption,
+    DistillationOption,
+    FreezeOption,
+    MixedPrecisionOption,
+    PauseOption,
+    RateOption,
+    RunOption,
+    StepsOption,
+    TestOption,
+    ThreadsOption,
+    ZoomOption,
+)
 from tilestream.training.reports import public_name
 from tilestream.training.sampling import load_source
 from tilestream.training.trainer import TrainOptions
@@ -29,9 +42,7 @@ def train_masked(
     data: Annotated[
         list[str], typer.Option(help="KIND:PATH[@SHARE] of stills to drive through; may be repeated.")
     ],
-    out: Annotated[
-        Path, typer.Option(help="Directory of the run; a run that is there already is continued.")
-    ],
+    out: RunOption,
     start: Annotated[
         str, typer.Option(help="Model to start from: a name or a .safetensors file.")
     ] = "swiftnet_resnet18",
@@ -47,14 +58,12 @@ def train_masked(
     dense_weight: Annotated[
         float, typer.Option(help="Weight of the whole frame's loss; 1 is that of all partial ones.")
     ] = 0.5,
-    steps: Annotated[int, typer.Option(help="Steps in all; a longer value prolongs a run.")] = 400,
+    steps: StepsOption = 400,
     batch: Annotated[int, typer.Option(help="Clips per step.")] = 2,
-    crop: Annotated[
-        str, typer.Option(help="HEIGHTxWIDTH of the crops, multiples of the model's stride.")
-    ] = "320x448",
-    scale: Annotated[str, typer.Option(help="MIN:MAX of the random zoom.")] = "0.9:1.3",
-    learning_rate: Annotated[float, typer.Option("--lr", help="Peak learning rate (AdamW).")] = 3e-5,
-    distillation: Annotated[float, typer.Option(help="Weight of the teacher's answers in the loss.")] = 1.0,
+    crop: CropOption = "320x448",
+    scale: ZoomOption = "0.9:1.3",
+    learning_rate: RateOption = 3e-5,
+    distillation: DistillationOption = 1.0,
     label_weight: Annotated[float, typer.Option(help="Weight of the true labels in the loss.")] = 1.0,
     noise: Annotated[
         float, typer.Option(help="Most noise added to frames, luma steps; the teacher sees none.")
@@ -63,21 +72,14 @@ def train_masked(
         float,
         typer.Option(help="Share of the trained weights in what is written; the rest are the start's."),
     ] = 1.0,
-    freeze: Annotated[
-        list[str] | None, typer.Option(help="Prefix of parameters that stay as they are; may be repeated.")
-    ] = None,
-    test: Annotated[
-        list[str] | None,
-        typer.Option(help="KIND:PATH to measure at the end (its test split); may be repeated."),
-    ] = None,
+    freeze: FreezeOption = None,
+    test: TestOption = None,
     bin_size: Annotated[int, typer.Option(help="Side of a bin, pixels.")] = 64,
     seed: Annotated[int, typer.Option(help="Decides every clip and every bin.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16 (mixed).")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 = one per core.")] = 0,
-    pause_at: Annotated[
-        int | None, typer.Option(help="Save and stop at this step; the run can be continued.")
-    ] = None,
+    device: DeviceOption = "auto",
+    precision: MixedPrecisionOption = "auto",
+    threads: ThreadsOption = 0,
+    pause_at: PauseOption = None,
 ) -> None:
     """Go on training a model on partial frames, as the engine computes them; writes its weights and card.
 
