@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import cv2
@@ -113,6 +114,22 @@ def test_without_labels_a_network_stays_with_its_teacher(tmp_path):
     played = trainer.network.dense(trainer._seen(drawn.clear[0]))
     loss = trainer._frame_loss(played, drawn, 0, everywhere).item()
     assert loss == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_teachers_second_look_lies_on_the_first(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, MaskedOptions(bin_size=16, teacher_zoom=1.5))
+    looks = []
+
+    def dense(x):  # a teacher that says what it sees
+        looks.append(tuple(x.shape[2:]))
+        return SimpleNamespace(scores=torch.nn.functional.avg_pool2d(x, 4))
+
+    monkeypatch.setattr(trainer._teacher_network, "dense", dense)
+    slope = torch.linspace(-2, 2, 64)
+    x = torch.stack([slope.expand(64, 64), slope[:, None].expand(64, 64), torch.zeros(64, 64)])[None]
+    expected = torch.nn.functional.avg_pool2d(x, 4).log_softmax(dim=1)
+    assert torch.allclose(trainer._taught(x), expected, atol=0.05)
+    assert looks == [(64, 64), (96, 96)]
 
 
 def test_the_result_is_blended_with_the_start(tmp_path):

@@ -68,6 +68,12 @@ def train_masked(
     noise: Annotated[
         float, typer.Option(help="Most noise added to frames, luma steps; the teacher sees none.")
     ] = 3.0,
+    teacher_zoom: Annotated[
+        float,
+        typer.Option(
+            help="The teacher also sees frames mirrored and so many times as large; 1: it does not."
+        ),
+    ] = 1.0,
     blend: Annotated[
         float,
         typer.Option(help="Share of the trained weights in what is written; the rest are the start's."),
@@ -102,7 +108,15 @@ def train_masked(
             augment=AugmentOptions(crop=parse_size(crop), scale=parse_range(scale), jitter=0.5),
         )
         masked = MaskedOptions(
-            street_share, dense_weight, partial, parse_range(keep), bin_size, label_weight, noise, blend
+            street_share,
+            dense_weight,
+            partial,
+            parse_range(keep),
+            bin_size,
+            label_weight,
+            noise,
+            teacher_zoom,
+            blend,
         )
         opened, tests = open_all(data, test, out / "stills")
         info = read_weights_info(weights_path(start))

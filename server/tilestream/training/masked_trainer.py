@@ -37,9 +37,10 @@ class MaskedOptions:
     frame's loss beside the mean of the partial ones'. ``partial_frames``: at most so many follow it.
     ``keep``: least and greatest share of the bins that one of them computes. ``label_weight``: of the true
     labels' loss beside the teacher's. ``noise``: greatest standard deviation, luma steps, of what is added
-    to every frame; the teacher sees them without. ``blend``: share of the trained weights in the result, the
-    rest being those of the start: what is right already is kept, some of what is learned, too (Wortsman et
-    al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
+    to every frame; the teacher sees them without. ``teacher_zoom``: unless it is 1, the teacher also looks at
+    the frame mirrored and so many times as large, and the mean of both is learned. ``blend``: share of the
+    trained weights in the result, the rest being those of the start: what is right already is kept, some of
+    what is learned, too (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
     """
 
     street_share: float = 0.3
@@ -49,6 +50,7 @@ class MaskedOptions:
     bin_size: int = 64
     label_weight: float = 1.0
     noise: float = 3.0
+    teacher_zoom: float = 1.0
     blend: float = 1.0
 
 
@@ -191,13 +193,26 @@ class MaskedTrainer(Trainer):
         return losses.cross_entropy(fine, wanted, self.weights)
 
     def _teacher_loss(self, scores: Tensor, images: Tensor, bins: Tensor) -> Tensor:
-        mixed = self.options.precision == "bf16"
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            target = self._teacher_network.dense(self._seen(images)).scores.float()
+        target = self._taught(self._seen(images))
         height, width = scores.shape[2:]
         kept = spread(bins, self.masked.bin_size // self.network.score_stride, height, width)
         chosen, wanted = (values.permute(0, 2, 3, 1)[kept] for values in (scores, target))
         return losses.distillation(chosen, wanted)
+
+    @torch.no_grad()
+    def _taught(self, x: Tensor) -> Tensor:
+        """The teacher's scores, float32, of frames [N, 3, H, W] in full."""
+        zoom, mixed = self.masked.teacher_zoom, self.options.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            plain = self._teacher_network.dense(x).scores.float()
+            if zoom == 1.0:
+                return plain
+            step = self.masked.bin_size
+            size = [max(1, round(zoom * side / step)) * step for side in x.shape[2:]]
+            large = F.interpolate(x, size=size, mode="bilinear", align_corners=False).flip(3)
+            mirrored = self._teacher_network.dense(large).scores.float().flip(3)
+        again = F.interpolate(mirrored, size=plain.shape[2:], mode="bilinear", align_corners=False)
+        return (0.5 * (plain.softmax(dim=1) + again.softmax(dim=1))).clamp_min(1e-9).log()
 
     def _set_training_mode(self) -> None:
         self.model.eval()
