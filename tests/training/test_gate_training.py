@@ -8,7 +8,9 @@ from support.frames import photo
 from support.reuse_engines import network
 from tilestream.engine.cells import SIGNALS
 from tilestream.training.gate_data import collect
+from tilestream.training.gate_examples import ExampleSources, gather
 from tilestream.training.gate_training import captured, fit
+from tilestream.training.synthetic import write_clip
 
 CLASSES = 3
 
@@ -25,6 +27,23 @@ def test_examples_tell_where_moved_labels_differ():
     assert len(examples) == 2
     assert examples[0].wrong.max() == 0 and examples[1].wrong.shape == (4, 5)
     assert examples[1].cells[SIGNALS.index("distortion")][0, 0] > 0
+
+
+def test_examples_are_collected_once_for_the_same_weights(tmp_path):
+    write_clip(tmp_path / "clip.mp4", seed=1, frames=4, width=160, height=96, fps=15.0)
+    sources, work = ExampleSources(tmp_path, streets=0), tmp_path / "work"
+
+    def files(module) -> dict[str, int]:
+        gather(module, "mine", sources, work, 0, device="cpu", precision="fp32")
+        return {path.name: path.stat().st_mtime_ns for path in work.iterdir()}
+
+    module = network("split")
+    first = files(module)
+    assert len(first) == 1 and files(module) == first
+    with torch.no_grad():
+        next(module.parameters()).mul_(1.01)
+    second = files(module)
+    assert len(second) == 2 and first.items() <= second.items()
 
 
 def videos() -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -58,16 +59,25 @@ def gather(
     device: str = "auto",
     precision: Precision = "auto",
 ) -> dict[str, Examples]:
-    """Examples by video. What is in the folder ``work`` for the model ``name`` is not collected again."""
+    """Examples by video. What ``work`` has for these weights of the model ``name`` is not collected again."""
+    weights = _digest(network)
     videos: dict[str, Examples] = {}
     for number, (video, source) in enumerate(sources.open().items()):
-        file = work / f"{name}-{video}.npz"
+        file = work / f"{name}-{weights}-{video}.npz"
         if not file.exists():
             _store(file, collect(network, source, seed + number, device=device, precision=precision), video)
         cells, wrong = _load(file)
         if len(cells):
             videos[video] = (cells, wrong)
     return videos
+
+
+def _digest(network: nn.Module) -> str:
+    """Eight letters that other weights do not have."""
+    found = hashlib.sha256()
+    for value in network.state_dict().values():
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:8]
 
 
 def read_video(path: Path, fps: float, width: int) -> Iterator[UInt8Array]:
