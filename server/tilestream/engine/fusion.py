@@ -63,10 +63,8 @@ class KeyScores:
         """Scores [C, h, w] like those given, which are those of a frame ``size`` (height, width) large.
 
         ``displacement``: float32 (x, y) from that frame to this one's, in pixels of the thumbnail ``luma``;
-        None if nothing has moved. ``weight``: 0..1; more of it where more looks speak for these scores.
+        None if nothing has moved. ``weight``: 0..1, see :func:`weight_of`.
         """
-        if displacement is None:
-            weight = max(weight, self.looks / (self.looks + 1))
         rows, columns = scores.shape[1:]
         now = _levelled(scores)
         sources = grid(rows, columns)
@@ -82,6 +80,11 @@ class KeyScores:
         inside = cv2.inRange(sources, (-0.5, -0.5), last) > 0
         share = upload((np.float32(weight) * fits * inside).astype(np.float32), scores.device)
         return now + share * (moved - now)
+
+
+def weight_of(looks: int, weight: float) -> float:
+    """What the mean of ``looks`` at an unmoved scene weighs beside one more, if that is above ``weight``."""
+    return max(weight, looks / (looks + 1))
 
 
 def _levelled(scores: Tensor) -> Tensor:

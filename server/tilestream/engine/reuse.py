@@ -21,7 +21,7 @@ from tilestream.engine.frame_request import (
     frame_answer,
 )
 from tilestream.engine.frames import Normalizer
-from tilestream.engine.fusion import KeyScores
+from tilestream.engine.fusion import KeyScores, weight_of
 from tilestream.engine.gate import BudgetGate, Gate, GateInput
 from tilestream.engine.lowering import lower
 from tilestream.engine.motion import DisMotion, MotionEstimator, thumbnail
@@ -147,6 +147,8 @@ class ReuseEngine:
         state.flow = None if signals.scene_cut else motion.flow
         if motion.still:
             state.luma = previous
+        else:
+            state.standing = False
         middle = time.perf_counter()
         state.frames_since_key += 1
         risk = None
@@ -239,10 +241,11 @@ class ReuseEngine:
             looks = 0
             if state.scores is not None and frame.goes_on and frame.request.keep is None:
                 moved, looks = state.labels.displacement, state.looks
-                fused = state.scores.fused(scores[index], state.luma, moved, state.size, self._fusion)
-                scores[index] = fused
+                weight = weight_of(looks, self._fusion)
+                scores[index] = state.scores.fused(scores[index], state.luma, moved, state.size, weight)
             stride = self.dense.score_stride
             state.scores = KeyScores.of(scores[index], state.luma, state.scale, stride, looks + 1)
+            state.standing = True
         return scores
 
     def _keep_key_frame(self, frame: FrameInFlight, result: DenseResult, index: int, busy: set[str]) -> None:

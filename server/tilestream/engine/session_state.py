@@ -28,8 +28,9 @@ class SessionState:
 
     ``ready``: whether the labels, and the features if it keeps any, are those of an earlier frame.
     ``credit``: key frames' worth of budget saved up, ``phase`` at first; the first frame, which has nothing
-    to reuse, is not charged. ``scores``: of its latest whole frame, where they are kept. ``flow``: of the
-    latest frame, which the next one's motion is expected to be like.
+    to reuse, is not charged. ``scores``: of its latest whole frame, where they are kept; ``standing``: since
+    then, nothing but noise has changed. ``flow``: of the latest frame; the next one's motion is expected to
+    be like it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SessionState:
         self.luma: UInt8Array | None = None
         self.flow: Float32Array | None = None
         self.scores: KeyScores | None = None
+        self.standing = False
         self.frames_since_key = 0
         self.credit = phase
         self._charged = False
@@ -68,8 +70,8 @@ class SessionState:
 
     @property
     def looks(self) -> int:
-        """Whole frames that the scores are the mean of, if nothing has moved since."""
-        return self.scores.looks if self.scores is not None and self.labels.displacement is None else 0
+        """Whole frames that the scores are the mean of, if nothing has moved since; else 0."""
+        return self.scores.looks if self.scores is not None and self.standing else 0
 
     @property
     def tiles(self) -> int:
