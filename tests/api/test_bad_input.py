@@ -80,7 +80,7 @@ async def test_what_was_accepted_is_answered_before_the_stream_is_refused():
         stream = Stream(r.stub.StreamSegment())
         for request in (config(frames_in_flight=8), frame(1, jpeg(1)), frame(2, jpeg(2)), frame(2, jpeg(3))):
             await stream.call.write(request)
-        results = [x.result for x in await stream.rest() if x.HasField("result")]
+        results = await stream.results()
         assert [(x.frame_id, x.status) for x in results] == [(1, pb.FRAME_STATUS_OK), (2, pb.FRAME_STATUS_OK)]
         assert (await stream.status())[0] is grpc.StatusCode.FAILED_PRECONDITION
         failure = await status_details(stream.call, error_details_pb2.PreconditionFailure)

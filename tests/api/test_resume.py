@@ -59,7 +59,7 @@ async def test_a_lost_session_goes_on_where_it_was():
         assert ((await again.result()).frame_id) == 4
         assert list(r.engine.open_sessions) == [again.started.session_id]  # its features were never let go
         await again.done()
-        assert not [x for x in await again.rest() if x.HasField("result")]
+        assert not await again.results()
         assert (await again.status())[0] is grpc.StatusCode.OK
         await until(lambda: not r.engine.open_sessions)
 
@@ -124,7 +124,7 @@ async def test_a_session_that_half_closed_can_be_resumed_for_its_last_results():
         assert again.started.last_frame_id == 0
         gate.set()
         await again.done()
-        assert [x.result.frame_id for x in await again.rest() if x.HasField("result")] == [0]
+        assert [result.frame_id for result in await again.results()] == [0]
 
 
 async def test_a_session_ends_when_nobody_comes_back_in_time():

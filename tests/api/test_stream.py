@@ -150,8 +150,8 @@ async def test_half_close_answers_what_was_sent_and_ends_with_ok():
         for i in range(6):
             await stream.frame(i, jpeg(i))
         await stream.done()
-        results = [response.result.frame_id for response in await stream.rest()]
-        assert results == list(range(6))
+        results = await stream.results()
+        assert [result.frame_id for result in results] == list(range(6))
         assert (await stream.status())[0] is grpc.StatusCode.OK
 
 
@@ -234,7 +234,7 @@ def test_every_frame_is_answered_exactly_once_in_order(policy, in_flight, sessio
             await stream.done()
 
         sending = asyncio.ensure_future(send())
-        results = [response.result for response in await stream.rest()]
+        results = await stream.results()
         await sending
         assert (await stream.status())[0] is grpc.StatusCode.OK
         assert [result.frame_id for result in results] == [3 * i for i in range(len(frames))]

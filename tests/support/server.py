@@ -67,6 +67,10 @@ class Stream:
                 responses.append(response)
         return responses
 
+    async def results(self) -> list[pb.FrameResult]:
+        """The results in :meth:`rest`: there may be heartbeats and notices, too."""
+        return [response.result for response in await self.rest() if response.HasField("result")]
+
     async def status(self) -> tuple[grpc.StatusCode, str]:
         return await self.call.code(), await self.call.details()
 

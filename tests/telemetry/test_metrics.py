@@ -178,7 +178,7 @@ async def test_counters_add_up_to_what_clients_saw():
         await r.stub.GetServerInfo(pb.GetServerInfoRequest())
         while len(r.server.registry):
             await asyncio.sleep(0.01)
-        results = [response.result for responses in seen for response in responses]
+        results = [result for results in seen for result in results]
         check(r.server.metrics, results, sent=7 + 5)
 
 
@@ -229,9 +229,9 @@ async def drive(r, frames: int):
         await stream.done()
 
     sending = asyncio.ensure_future(send())
-    responses = await stream.rest()
+    results = await stream.results()
     await sending
-    return responses
+    return results
 
 
 def check(metrics: Metrics, results: list[pb.FrameResult], sent: int) -> None:

@@ -34,7 +34,7 @@ async def traced(monkeypatch, *metadata):
         await stream.frame(3, jpeg())
         await stream.frame(4, b"no")
         await stream.done()
-        results = [response.result for response in await stream.rest()]
+        results = await stream.results()
     return exporter.get_finished_spans(), started, results
 
 
