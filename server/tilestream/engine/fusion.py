@@ -37,20 +37,18 @@ MOST_LOOKS = 8
 class KeyScores:
     """What is kept of a whole frame. ``scores``: [C, h, w] at ``stride`` image pixels, on the device.
 
-    ``luma``: uint8 thumbnail, ``scale`` image pixels per pixel. ``looks``: whole frames of one unmoved scene
-    that the scores are the mean of.
+    ``luma``: uint8 thumbnail, ``scale`` image pixels per pixel.
     """
 
     scores: Tensor
     luma: UInt8Array
     scale: int
     stride: int
-    looks: int = 1
 
     @classmethod
-    def of(cls, scores: Tensor, luma: UInt8Array, scale: int, stride: int, looks: int = 1) -> KeyScores:
+    def of(cls, scores: Tensor, luma: UInt8Array, scale: int, stride: int) -> KeyScores:
         """Scores [C, h, w] as the network gives them, or as they were fused."""
-        return cls(_levelled(scores).to(scores.dtype), luma, scale, stride, min(looks, MOST_LOOKS))
+        return cls(_levelled(scores).to(scores.dtype), luma, scale, stride)
 
     def fused(
         self,

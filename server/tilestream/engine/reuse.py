@@ -21,7 +21,7 @@ from tilestream.engine.frame_request import (
     frame_answer,
 )
 from tilestream.engine.frames import Normalizer
-from tilestream.engine.fusion import KeyScores, weight_of
+from tilestream.engine.fusion import MOST_LOOKS, KeyScores, weight_of
 from tilestream.engine.gate import BudgetGate, Gate, GateInput
 from tilestream.engine.lowering import lower
 from tilestream.engine.motion import DisMotion, MotionEstimator, thumbnail
@@ -148,7 +148,7 @@ class ReuseEngine:
         if motion.still:
             state.luma = previous
         else:
-            state.standing = False
+            state.looks = 0
         middle = time.perf_counter()
         state.frames_since_key += 1
         risk = None
@@ -243,9 +243,8 @@ class ReuseEngine:
                 moved, looks = state.labels.displacement, state.looks
                 weight = weight_of(looks, self._fusion)
                 scores[index] = state.scores.fused(scores[index], state.luma, moved, state.size, weight)
-            stride = self.dense.score_stride
-            state.scores = KeyScores.of(scores[index], state.luma, state.scale, stride, looks + 1)
-            state.standing = True
+            state.looks = min(looks + 1, MOST_LOOKS)
+            state.scores = KeyScores.of(scores[index], state.luma, state.scale, self.dense.score_stride)
         return scores
 
     def _keep_key_frame(self, frame: FrameInFlight, result: DenseResult, index: int, busy: set[str]) -> None:

@@ -28,9 +28,9 @@ class SessionState:
 
     ``ready``: whether the labels, and the features if it keeps any, are those of an earlier frame.
     ``credit``: key frames' worth of budget saved up, ``phase`` at first; the first frame, which has nothing
-    to reuse, is not charged. ``scores``: of its latest whole frame, where they are kept; ``standing``: since
-    then, nothing but noise has changed. ``flow``: of the latest frame; the next one's motion is expected to
-    be like it.
+    to reuse, is not charged. ``scores``: of its latest whole frame, where they are kept; ``looks``: whole
+    frames of one scene that they are the mean of, 0 once something has moved. ``flow``: of the latest frame;
+    the next one's motion is expected to be like it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SessionState:
         self.luma: UInt8Array | None = None
         self.flow: Float32Array | None = None
         self.scores: KeyScores | None = None
-        self.standing = False
+        self.looks = 0
         self.frames_since_key = 0
         self.credit = phase
         self._charged = False
@@ -69,11 +69,6 @@ class SessionState:
         self._charged = True
 
     @property
-    def looks(self) -> int:
-        """Whole frames that the scores are the mean of, if nothing has moved since; else 0."""
-        return self.scores.looks if self.scores is not None and self.standing else 0
-
-    @property
     def tiles(self) -> int:
         """Tiles of every map."""
         return self.bins[0] * self.bins[1]
@@ -94,7 +89,7 @@ class SessionState:
     def lose_features(self) -> None:
         """The features are gone: the next frame has to be a key frame."""
         self._maps, self._put_off, self.luma, self.ready = {}, None, None, False
-        self.scores = self.flow = None
+        self.scores, self.flow, self.looks = None, None, 0
 
     def start(self, pages: dict[int, Pages], zero_rows: dict[int, int]) -> None:
         """A key frame lies in these pages, tile by tile in raster order."""
