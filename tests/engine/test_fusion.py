@@ -138,6 +138,16 @@ def test_looks_are_counted_while_nothing_moves():
     assert weight_of(looks, 0.35) == MOST_LOOKS / (MOST_LOOKS + 1)
 
 
+def test_what_creeps_is_not_averaged_with_what_it_was():
+    """Every frame is as good as the one before, and none of the last ones as the first."""
+    creeping = make_engine("split", motion=DisMotion(), gate=EveryKGate(1), fusion=0.35)
+    scene, looks = photo(90, 70, 0) // 2, []
+    for steps in range(0, 40, 2):  # luma
+        step(creeping, "camera", scene + np.uint8(steps))
+        looks.append(creeping.session("camera").looks)
+    assert looks == [1, 2] * 10
+
+
 @pytest.mark.parametrize("right", [0, 1])  # 0: no motion is found, but the frames differ
 def test_only_what_stands_still_is_looked_at_again(right):
     moving = make_engine("split", motion=Shift(right, 0), gate=EveryKGate(2), fusion=0.35)

@@ -137,7 +137,7 @@ class DisMotion:
     ) -> Motion:
         """Flow from ``current`` back to ``previous``, and where it explains nothing."""
         _check_pair(previous, current)
-        if _same(previous, current):
+        if show_the_same(previous, current):
             return replace(_none(current, scale), still=True)
         if min(current.shape) < self._min_side:
             return _none(current, scale)
@@ -256,8 +256,8 @@ def grid(height: int, width: int) -> Float32Array:
     return grid
 
 
-def _same(previous: UInt8Array, current: UInt8Array) -> bool:
-    """Whether two thumbnails differ by no more than noise anywhere."""
+def show_the_same(previous: UInt8Array, current: UInt8Array) -> bool:
+    """Whether two thumbnails of one size differ by no more than noise anywhere."""
     difference = cv2.absdiff(previous, current)
     if cv2.mean(difference)[0] > STILL_DIFFERENCE:
         return False  # most frames of a drive: then some block is above it, too

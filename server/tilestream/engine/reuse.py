@@ -24,7 +24,7 @@ from tilestream.engine.frames import Normalizer
 from tilestream.engine.fusion import MOST_LOOKS, KeyScores, weight_of
 from tilestream.engine.gate import BudgetGate, Gate, GateInput
 from tilestream.engine.lowering import lower
-from tilestream.engine.motion import DisMotion, MotionEstimator, thumbnail
+from tilestream.engine.motion import DisMotion, MotionEstimator, show_the_same, thumbnail
 from tilestream.engine.options import FUSION
 from tilestream.engine.partial_step import PartialStep
 from tilestream.engine.readback import Readback
@@ -238,13 +238,17 @@ class ReuseEngine:
             state = frame.state
             if not self._fusion or state.luma is None or not frame.request.retain:
                 continue
-            looks = 0
-            if state.scores is not None and frame.goes_on and frame.request.keep is None:
-                moved, looks = state.labels.displacement, state.looks
-                weight = weight_of(looks, self._fusion)
-                scores[index] = state.scores.fused(scores[index], state.luma, moved, state.size, weight)
-            state.looks = min(looks + 1, MOST_LOOKS)
-            state.scores = KeyScores.of(scores[index], state.luma, state.scale, self.dense.score_stride)
+            earlier = state.scores if frame.goes_on and frame.request.keep is None else None
+            luma = state.luma
+            if earlier is None or not show_the_same(earlier.luma, luma):
+                state.looks = 0
+            if earlier is not None:
+                moved, weight = state.labels.displacement, weight_of(state.looks, self._fusion)
+                scores[index] = earlier.fused(scores[index], luma, moved, state.size, weight)
+                if state.looks:
+                    luma = earlier.luma  # of the first look, so that what creeps adds up until it shows
+            state.looks = min(state.looks + 1, MOST_LOOKS)
+            state.scores = KeyScores.of(scores[index], luma, state.scale, self.dense.score_stride)
         return scores
 
     def _keep_key_frame(self, frame: FrameInFlight, result: DenseResult, index: int, busy: set[str]) -> None:
