@@ -15,7 +15,7 @@ help:  ## what there is
 
 setup: $(STAMP)  ## .venv/ with pinned versions of everything
 
-$(STAMP): pyproject.toml client/python/pyproject.toml constraints.txt deploy/setup.sh
+$(STAMP): pyproject.toml client/python/pyproject.toml street/pyproject.toml training/pyproject.toml constraints.txt deploy/setup.sh
 	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" deploy/setup.sh
 	touch $@
 

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.turns import Timing, as_records, take_turns, write_result
-from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import has_fast_bf16
 from tilestream.messages import UInt8Array
 from tilestream.models import list_models, load_model
-from tilestream.training.rivals import Contender, FrameToLabels, openvino
-from tilestream.training.synthetic import SyntheticStreet
+from tilestream_street import SyntheticStreet
+from tilestream_training.rivals import Contender, FrameToLabels, openvino
 
 SIZES = ((360, 480), (720, 960))
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.held_out import SHARES, load
-from tilestream.engine.cells import SIGNALS
-from tilestream.training.gate_training import Examples, captured, fit
+from tilestream.engine.gates.cells import SIGNALS
+from tilestream_training.gate_training import Examples, captured, fit
 
 GROUPS = {
     "distortion": ("distortion", "current", "peak"),

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from bench.held_out import SHARES, load
-from tilestream.engine.cells import SIGNALS
-from tilestream.engine.risk import RiskNet
-from tilestream.training.gate_training import Examples, captured, fit
+from tilestream.engine.gates.cells import SIGNALS
+from tilestream.engine.gates.risk_net import RiskNet
+from tilestream_training.gate_training import Examples, captured, fit
 
 AGE_UNIT = 8  # frames per 1 of the channel
 AGES = ((0, 1), (2, 4), (5, 8), (9, 16))

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.turns import write_result
 from tilestream.models import load_model
-from tilestream.training.gate_examples import ExampleSources, gather
-from tilestream.training.gate_training import Examples
+from tilestream_training.gate_examples import ExampleSources, gather
+from tilestream_training.gate_training import Examples
 
 SHARES = (0.1, 0.25, 0.5)
 """Of the bins that are looked at for wrong pixels."""

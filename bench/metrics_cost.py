@@ -28,8 +28,8 @@ from typing import Any
 from bench.server_overhead import encode
 from bench.turns import write_result
 from deploy.server_process import server_process
-from tilestream.training.synthetic import SyntheticStreet
 from tilestream_client import Client
+from tilestream_street import SyntheticStreet
 
 MODES = ("recorded", "silent", "timed")
 SCRAPE_SECONDS = 5.0  # deploy/prometheus/prometheus.yml

@@ -17,10 +17,17 @@ import cv2
 import numpy as np
 
 from bench.turns import write_result
-from tilestream.engine.motion import DisMotion, Motion, MotionEstimator, NoMotion, displace, thumbnail
+from tilestream.engine.motion.estimators import (
+    DisMotion,
+    Motion,
+    MotionEstimator,
+    NoMotion,
+    displace,
+    thumbnail,
+)
 from tilestream.messages import Float32Array
-from tilestream.training.synthetic import SyntheticStreet
-from tilestream.training.synthetic.street import StreetFrame
+from tilestream_street import SyntheticStreet
+from tilestream_street.street import StreetFrame
 
 SIZE = (480, 360)
 SCALE = 2  # image pixels per thumbnail pixel at that size

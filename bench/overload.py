@@ -19,8 +19,8 @@ from typing import Any
 
 from bench.server_overhead import encode, served_fps, server
 from bench.turns import write_result
-from tilestream.training.synthetic import SyntheticStreet
 from tilestream_client import Client, Frame
+from tilestream_street import SyntheticStreet
 
 PINNED = ("--block-budget", "1", "--min-block-budget", "1")
 

@@ -17,9 +17,9 @@ from bench.overload import PINNED, by_the_clock
 from bench.server_overhead import served_fps, server
 from bench.turns import write_result
 from tilestream.messages import UInt8Array
-from tilestream.training.datasets.camvid import CamVid
-from tilestream.training.metrics import ConfusionMatrix
 from tilestream_client import AsyncClient, Client, Result
+from tilestream_training.datasets.camvid import CamVid
+from tilestream_training.metrics import ConfusionMatrix
 
 
 async def play(address: str, jpegs: list[bytes], sessions: int, fps: float) -> list[list[Result]]:

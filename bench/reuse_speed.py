@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from bench.turns import Timing, as_records, take_turns, write_result
-from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_device, choose_precision
-from tilestream.engine.frame_request import FrameRequest
-from tilestream.engine.gate import BudgetGate, EveryKGate, Gate
-from tilestream.engine.reuse import ReuseEngine, ReuseOptions
+from tilestream.engine.frame import FrameRequest
+from tilestream.engine.gates.gate import BudgetGate, EveryKGate, Gate
+from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
 from tilestream.messages import FrameStats, UInt8Array
 from tilestream.models import list_models, load_model
-from tilestream.training.rivals import openvino
-from tilestream.training.synthetic import SyntheticStreet
+from tilestream_street import SyntheticStreet
+from tilestream_training.rivals import openvino
 
 SIZES = ((360, 480), (720, 960), (720, 1280))
 RATIOS = (1.0, 0.5, 0.33, 0.25, 0.1, 0.0)

@@ -22,12 +22,12 @@ import torch
 
 from bench.turns import write_result
 from deploy.server_process import server_process
-from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_precision
 from tilestream.messages import UInt8Array
 from tilestream.models import load_model
-from tilestream.training.synthetic import SyntheticStreet
 from tilestream_client import Client, MaskEncoding
+from tilestream_street import SyntheticStreet
 
 
 @contextmanager

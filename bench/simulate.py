@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bench.simulation import Record, Simulation, VirtualCamera, VirtualEngine
 from bench.turns import write_result
 from tilestream.scheduling.scheduler import Limits
-from tilestream.scheduling.simulation import Record, Simulation, VirtualCamera, VirtualEngine
 from tilestream.sessions.session import phase_of
 
 PANELS = (

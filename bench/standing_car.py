@@ -20,16 +20,16 @@ import torch
 
 from bench.turns import write_result
 from tilestream.engine import StreamingSegmenter
-from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_precision
-from tilestream.engine.learned_gate import load_gate_named
+from tilestream.engine.gates.learned import load_gate_named
 from tilestream.messages import UInt8Array
 from tilestream.models import list_models, load_model
-from tilestream.training.augment import with_noise_and_jpeg
-from tilestream.training.datasets.base import Sample
-from tilestream.training.datasets.camvid import CamVid
-from tilestream.training.metrics import ConfusionMatrix
-from tilestream.training.synthetic import SyntheticStreet
+from tilestream_street import SyntheticStreet
+from tilestream_training.augment import with_noise_and_jpeg
+from tilestream_training.datasets.base import Sample
+from tilestream_training.datasets.camvid import CamVid
+from tilestream_training.metrics import ConfusionMatrix
 
 SIZE = (480, 360)
 SIGMA, QUALITY = 2.0, 90  # luma steps of the sensor's noise; of the JPEG

@@ -17,13 +17,13 @@ import torch
 
 from bench.server_overhead import server
 from bench.turns import write_result
-from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_precision
 from tilestream.media.jpeg import FrameLimits, decode_frame
 from tilestream.models import load_model
-from tilestream.training.datasets.camvid import CamVid
-from tilestream.training.metrics import ConfusionMatrix
 from tilestream_client import Client, Result
+from tilestream_training.datasets.camvid import CamVid
+from tilestream_training.metrics import ConfusionMatrix
 
 NO_LIMITS = FrameLimits(1 << 30, 1 << 30, 1 << 16)
 

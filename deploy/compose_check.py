@@ -26,10 +26,10 @@ from docker.errors import DockerException
 from bench import prometheus
 from bench.prometheus import PATIENCE, wait_for
 from deploy.docker_engine import CannotCheckError, engine
-from tilestream.training.synthetic import write_clip
 from tilestream_client import Client, Frame, Result, TilestreamError
 from tilestream_client.load import LoadPlan, pattern_clip, run_load
 from tilestream_client.sources import open_source, paced
+from tilestream_street import write_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "tilestream-check"

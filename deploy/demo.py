@@ -49,7 +49,7 @@ def synthetic_clip(out: Path) -> Path:
     """Render the synthetic street once; later demos use the file."""
     path = out / "street.mp4"
     if not path.exists():
-        from tilestream.training.synthetic import write_clip
+        from tilestream_street import write_clip
 
         print(f"demo: drawing {CLIP_FRAMES} frames of a synthetic street (once) ...", flush=True)
         part = path.with_name("street.part.mp4")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import av
 
-from tilestream.training.synthetic import write_clip
 from tilestream_client import Client, TilestreamError
 from tilestream_client.sources import open_source, paced
+from tilestream_street import write_clip
 
 FRAMES, SEED, FPS = 90, 12, 15.0
 PAUSE = 2.0  # seconds before a lost server is tried again

@@ -26,18 +26,18 @@ app = typer.Typer(
 
 # Commands of other packages: name -> (module:function or module:typer app, one line for --help).
 LAZY_COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("tilestream.training.commands:train", "Train a segmentation model."),
+    "train": ("tilestream_training.commands:train", "Train a segmentation model."),
     "train-masked": (
-        "tilestream.training.masked_commands:train_masked",
+        "tilestream_training.masked_commands:train_masked",
         "Train a segmentation model further, on partial frames.",
     ),
     "train-gate": (
-        "tilestream.training.gate_commands:train_gate",
+        "tilestream_training.gate_commands:train_gate",
         "Train what decides which bins are computed, from unlabelled video.",
     ),
     "top": ("tilestream.remote:top", "Show the live sessions of a server."),
     "health": ("tilestream.remote:health", "Ask a server whether it serves; exit status 0 if so."),
-    "eval": ("tilestream.training.eval_commands:eval_app", "Measure the accuracy of a model."),
+    "eval": ("tilestream_training.eval_commands:eval_app", "Measure the accuracy of a model."),
 }
 
 
@@ -84,9 +84,9 @@ def models(
 
 
 def _explain(name: str, bin_size: int, size: str) -> None:
-    from tilestream.engine.explain import explain_program
-    from tilestream.engine.lowering import lower
-    from tilestream.engine.program import LoweringError
+    from tilestream.engine.lowering.explain import explain_program
+    from tilestream.engine.lowering.lower import lower
+    from tilestream.engine.lowering.program import LoweringError
     from tilestream.models import ModelError, load_model
 
     width, _, height = size.partition("x")

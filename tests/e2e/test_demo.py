@@ -9,7 +9,7 @@ import pytest
 
 from deploy.server_process import START_SECONDS
 from support.processes import environment
-from tilestream.training.synthetic import write_clip
+from tilestream_street import write_clip
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]

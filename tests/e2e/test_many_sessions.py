@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from support.processes import served
-from tilestream.training.synthetic import SyntheticStreet
 from tilestream_client import Client
+from tilestream_street import SyntheticStreet
 
 pytestmark = pytest.mark.e2e
 

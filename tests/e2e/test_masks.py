@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from support.processes import served
-from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.media.jpeg import FrameLimits, decode_frame
 from tilestream.models import list_models, load_model
-from tilestream.training.metrics import ConfusionMatrix
-from tilestream.training.synthetic import SyntheticStreet
 from tilestream_client import Client, MaskEncoding
+from tilestream_street import SyntheticStreet
+from tilestream_training.metrics import ConfusionMatrix
 
 pytestmark = pytest.mark.e2e
 NO_LIMITS = FrameLimits(1 << 30, 1 << 30, 1 << 16)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from support.frames import photo
 from support.reuse_engines import Shift, make_engine, network, step
-from tilestream.engine.agreement import compare
-from tilestream.engine.frame_request import FrameAnswer, FrameRequest
-from tilestream.engine.gate import EveryKGate
-from tilestream.engine.motion import DisMotion, NoMotion
+from tilestream.engine.frame import FrameAnswer, FrameRequest
+from tilestream.engine.gates.agreement import compare
+from tilestream.engine.gates.gate import EveryKGate
+from tilestream.engine.motion.estimators import DisMotion, NoMotion
 from tilestream.engine.streaming import StreamingSegmenter
 
 WIDTH, HEIGHT, BIN = 70, 50, 16

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from support.frames import photo
 from support.reuse_engines import NEVER, network
-from tilestream.engine.agreement import Agreement
-from tilestream.engine.calibration import LIMIT, RiskCalibration
-from tilestream.engine.gate import GateDecision, GateInput
-from tilestream.engine.learned_gate import RiskGate
+from tilestream.engine.gates.agreement import Agreement
+from tilestream.engine.gates.calibration import LIMIT, RiskCalibration
+from tilestream.engine.gates.gate import GateDecision, GateInput
+from tilestream.engine.gates.learned import RiskGate
 from tilestream.engine.streaming import StreamingSegmenter
-from tilestream.training.stream_methods import OracleGate
+from tilestream_training.stream_methods import OracleGate
 
 BINS = (3, 4)
 

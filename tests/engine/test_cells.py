@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tilestream.engine.cells import CELL, SIGNALS, cell_features
-from tilestream.engine.distortion import DistortionTracker
-from tilestream.engine.motion import Motion
+from tilestream.engine.gates.cells import CELL, SIGNALS, cell_features
+from tilestream.engine.motion.distortion import DistortionTracker
+from tilestream.engine.motion.estimators import Motion
 
 HEIGHT, WIDTH, CLASSES, SCALE = 100, 150, 4, 2  # no multiples of a cell
 ONE_CLASS = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from support.networks import lively
-from tilestream.engine.dense import DenseExecutor
+from tilestream.engine.dense.executor import DenseExecutor
+from tilestream.engine.dense.packed import PackedConv2d
 from tilestream.engine.device import has_fast_bf16
-from tilestream.engine.fused import PackedConv2d
 
 CPU = torch.device("cpu")
 

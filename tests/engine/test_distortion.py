@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilestream.engine.distortion import NOISE_FLOOR, OCCLUDED_AGE, STRONG_RESIDUAL, DistortionTracker
-from tilestream.engine.motion import DisMotion, Motion, NoMotion, thumbnail, warp
-from tilestream.training.synthetic import SyntheticStreet
+from tilestream.engine.motion.distortion import NOISE_FLOOR, OCCLUDED_AGE, STRONG_RESIDUAL, DistortionTracker
+from tilestream.engine.motion.estimators import DisMotion, Motion, NoMotion, thumbnail, warp
+from tilestream_street import SyntheticStreet
 
 ARRAYS = ("distortion", "current", "peak", "age", "motion", "occluded")
 GREY = np.full((64, 96), 100, dtype=np.uint8)  # 4 x 6 bins of 32 pixels at scale 2

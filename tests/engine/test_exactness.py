@@ -25,9 +25,9 @@ from support.reuse_engines import (
     worst_difference,
 )
 from support.toy_networks import TOYS
-from tilestream.engine import tables
 from tilestream.engine.device import has_fast_bf16
-from tilestream.engine.frame_request import FrameRequest
+from tilestream.engine.frame import FrameRequest
+from tilestream.engine.tiles import tables
 
 FP32 = 1e-5  # relative; 1.3e-6 is the worst that was seen
 CONTEXT = {"dilated", "excited", "ladder"}  # toys that pool over the whole frame

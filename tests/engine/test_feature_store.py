@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.reuse_engines import CPU, network
-from tilestream.engine.feature_store import FeatureStore, PagePool
-from tilestream.engine.lowering import lower
+from tilestream.engine.lowering.lower import lower
+from tilestream.engine.memory.feature_store import FeatureStore, PagePool
 
 PROGRAM = lower(network("pooled"), 16)
 SESSION_BYTES = PROGRAM.bytes_per_session(32, 48, 4)  # 6 tiles
@@ -175,7 +175,7 @@ def test_memory_that_does_not_suffice_is_asked_for_again(monkeypatch):
             raise torch.OutOfMemoryError("full")
         return empty(*sizes, **options)
 
-    monkeypatch.setattr("tilestream.engine.feature_store.torch.empty", scarce)
+    monkeypatch.setattr("tilestream.engine.memory.feature_store.torch.empty", scarce)
     with pytest.raises(torch.OutOfMemoryError):
         store.touch("a")
     assert not store.maps

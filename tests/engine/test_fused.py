@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from tilestream.engine.fused import PackedConv2d, pack_convolutions
+from tilestream.engine.dense.packed import PackedConv2d, pack_convolutions
 
 
 class Awkward(nn.Module):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from support.frames import photo
 from support.reuse_engines import Shift, make_engine, step
-from tilestream.engine.frame_request import FrameRequest
-from tilestream.engine.fusion import FUSED_DIFFERENCE, MOST_LOOKS, KeyScores, weight_of
-from tilestream.engine.gate import EveryKGate
-from tilestream.engine.motion import DisMotion
+from tilestream.engine.frame import FrameRequest
+from tilestream.engine.gates.gate import EveryKGate
+from tilestream.engine.memory.scores import FUSED_DIFFERENCE, MOST_LOOKS, KeyScores, weight_of
+from tilestream.engine.motion.estimators import DisMotion
 
 HEIGHT, WIDTH, STRIDE, SCALE = 48, 64, 4, 2
 ROWS, COLUMNS = HEIGHT // STRIDE, WIDTH // STRIDE

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tilestream.engine.distortion import BinSignals
-from tilestream.engine.gate import (
+from tilestream.engine.gates.gate import (
     GATES,
     BudgetGate,
     EveryKGate,
@@ -20,6 +19,7 @@ from tilestream.engine.gate import (
     make_gate,
     score,
 )
+from tilestream.engine.motion.distortion import BinSignals
 
 UNITS = 3
 SHAPES = st.tuples(st.integers(1, 8), st.integers(1, 10))

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from support.frames import photo
 from support.reuse_engines import NEVER, network
-from tilestream.engine.cells import SIGNALS
-from tilestream.engine.distortion import BinSignals
-from tilestream.engine.gate import GATES, Gate, GateInput, make_gate
-from tilestream.engine.learned_gate import LEARNED, LearnedGate
-from tilestream.engine.risk import RiskNet
+from tilestream.engine.gates.cells import SIGNALS
+from tilestream.engine.gates.gate import GATES, Gate, GateInput, make_gate
+from tilestream.engine.gates.learned import LEARNED, LearnedGate
+from tilestream.engine.gates.risk_net import RiskNet
+from tilestream.engine.motion.distortion import BinSignals
 from tilestream.engine.streaming import StreamingSegmenter
 
 ALL = (*GATES, *LEARNED)

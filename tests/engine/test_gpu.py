@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from support.networks import lively
-from tilestream.engine.frame_request import FrameRequest
-from tilestream.engine.motion import NoMotion
-from tilestream.engine.reuse import ReuseEngine, ReuseOptions
+from tilestream.engine.frame import FrameRequest
+from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
+from tilestream.engine.motion.estimators import NoMotion
 
 pytestmark = [
     pytest.mark.gpu,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tilestream.engine.labels import LabelMap
+from tilestream.engine.memory.labels import LabelMap
 
 
 def shifted(flow: tuple[float, float], height: int = 24, width: int = 32) -> np.ndarray:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from support.frames import photo
 from support.reuse_engines import NEVER, network
-from tilestream.engine.cells import SIGNALS
-from tilestream.engine.distortion import BinSignals
-from tilestream.engine.gate import EveryKGate, GateInput
-from tilestream.engine.gate_weights import load_gate, save_gate
-from tilestream.engine.learned_gate import CHECK_AFTER, MAX_AGE, LearnedGate, load_gate_named
-from tilestream.engine.risk import RiskNet
+from tilestream.engine.gates.cells import SIGNALS
+from tilestream.engine.gates.gate import EveryKGate, GateInput
+from tilestream.engine.gates.learned import CHECK_AFTER, MAX_AGE, LearnedGate, load_gate_named
+from tilestream.engine.gates.risk_net import RiskNet
+from tilestream.engine.gates.weights import load_gate, save_gate
+from tilestream.engine.motion.distortion import BinSignals
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import EngineError
 from tilestream.models import list_models
@@ -190,7 +190,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
 
 def test_weights_of_another_version_are_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("tilestream.engine.gate_weights.SIGNALS", SIGNALS[:-1])
+        patch.setattr("tilestream.engine.gates.weights.SIGNALS", SIGNALS[:-1])
         save_gate(risk_net(0, 11), MODEL, tmp_path / "gate.safetensors")
     with pytest.raises(EngineError, match=r"another version.*train-gate"):
         load_gate(MODEL, tmp_path / "gate.safetensors")

@@ -25,9 +25,9 @@ from support.reuse_engines import (
     worst_difference,
 )
 from support.toy_networks import CLASSES, TOYS, Basic, Toy, enliven
-from tilestream.engine.classify import classify
-from tilestream.engine.lowering import lower
-from tilestream.engine.program import Axis, LoweringError, WholeMap
+from tilestream.engine.lowering.classify import classify
+from tilestream.engine.lowering.lower import lower
+from tilestream.engine.lowering.program import Axis, LoweringError, WholeMap
 from tilestream.models.census import count_macs, shadow_of
 
 UNITS = {name: toy.units for name, toy in TOYS.items()} | {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilestream.engine.motion import (
+from tilestream.engine.motion.estimators import (
     MAX_THUMBNAIL_SIDE,
     DisMotion,
     Motion,
@@ -17,7 +17,7 @@ from tilestream.engine.motion import (
     thumbnail_scale,
     warp,
 )
-from tilestream.training.synthetic import SyntheticStreet
+from tilestream_street import SyntheticStreet
 
 
 def texture(height, width, seed=0):

@@ -6,10 +6,10 @@ import pytest
 
 from support.frames import photo
 from support.reuse_engines import Shift, kept_maps, make_engine, network, same, step
-from tilestream.engine.gate import BudgetGate, EveryKGate, Gate
-from tilestream.engine.learned_gate import RiskGate
-from tilestream.engine.motion import DisMotion, Motion, thumbnail
-from tilestream.engine.reuse import ReuseEngine
+from tilestream.engine.gates.gate import BudgetGate, EveryKGate, Gate
+from tilestream.engine.gates.learned import RiskGate
+from tilestream.engine.model_engine import ReuseEngine
+from tilestream.engine.motion.estimators import DisMotion, Motion, thumbnail
 from tilestream.engine.streaming import StreamingSegmenter
 
 

@@ -9,11 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from support.frames import photo
 from support.networks import lively
-from tilestream.engine import dense, executor, readback
-from tilestream.engine.frame_request import FrameRequest
-from tilestream.engine.motion import DisMotion
+from tilestream.engine import readback
+from tilestream.engine.dense import executor as dense
+from tilestream.engine.frame import FrameRequest
+from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
+from tilestream.engine.motion.estimators import DisMotion
 from tilestream.engine.readback import Readback
-from tilestream.engine.reuse import ReuseEngine, ReuseOptions
+from tilestream.engine.tiles import executor
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "is_nonzero")
 """Operations after which the host has to know a value that a CUDA device has computed."""

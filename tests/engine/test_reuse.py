@@ -24,9 +24,9 @@ from support.reuse_engines import (
     worst_difference,
 )
 from support.toy_networks import TOYS
-from tilestream.engine.frame_request import FrameRequest
-from tilestream.engine.motion import DisMotion, Motion
-from tilestream.engine.stage_masks import stage_masks
+from tilestream.engine.frame import FrameRequest
+from tilestream.engine.motion.estimators import DisMotion, Motion
+from tilestream.engine.tiles.masks import stage_masks
 
 FP32 = 1e-5
 

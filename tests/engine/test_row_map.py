@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.engine.row_map import RowMap
+from tilestream.engine.memory.row_map import RowMap
 
 H, W = 12, 15
 ZERO = 9999

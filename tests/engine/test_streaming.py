@@ -9,7 +9,7 @@ from support.frames import photo
 from support.reuse_engines import NEVER, lost_by_labels, module_logits
 from support.toy_networks import MEAN, STD, toy
 from tilestream.engine import LoweringError, StreamingSegmenter
-from tilestream.engine.motion import NoMotion
+from tilestream.engine.motion.estimators import NoMotion
 from tilestream.messages import EngineError, FrameStats
 
 BIN, HEIGHT, WIDTH = 16, 50, 70

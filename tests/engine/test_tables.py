@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.reuse_engines import CPU
-from tilestream.engine.program import Axis, Window
-from tilestream.engine.row_map import RowMap
-from tilestream.engine.tables import StepTables, StrideMaps, TileSet, bucket
+from tilestream.engine.lowering.program import Axis, Window
+from tilestream.engine.memory.row_map import RowMap
+from tilestream.engine.tiles.tables import StepTables, StrideMaps, TileSet, bucket
 
 TILE, STRIDE = 4, 8
 BORDERS = {

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from support.toy_networks import Toy
-from tilestream.engine.lowering import lower
-from tilestream.engine.program import LoweringError, Unit
+from tilestream.engine.lowering.lower import lower
+from tilestream.engine.lowering.program import LoweringError, Unit
 
 
 class Net(Toy):

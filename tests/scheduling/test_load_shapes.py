@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from bench.simulation import Simulation, VirtualCamera, VirtualEngine
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits
-from tilestream.scheduling.simulation import Simulation, VirtualCamera, VirtualEngine
 from tilestream.sessions.session import phase_of
 
 SPREAD = VirtualEngine(whole=0.12, part=0.15, frame=0.015, spread=True, outlier_every=10**9)

@@ -9,11 +9,11 @@ from torch import Tensor, fx, nn
 
 from support.networks import lively
 from support.toy_networks import TOYS, toy
-from tilestream.engine.frame_request import FrameAnswer, FrameRequest
-from tilestream.engine.gate import Gate
-from tilestream.engine.motion import Motion, MotionEstimator, NoMotion
-from tilestream.engine.program import TileProgram
-from tilestream.engine.reuse import ReuseEngine, ReuseOptions
+from tilestream.engine.frame import FrameAnswer, FrameRequest
+from tilestream.engine.gates.gate import Gate
+from tilestream.engine.lowering.program import TileProgram
+from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
+from tilestream.engine.motion.estimators import Motion, MotionEstimator, NoMotion
 
 CPU = torch.device("cpu")
 SHIPPED = ("swiftnet_resnet18", "ddrnet23_slim")

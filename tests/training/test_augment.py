@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilestream.training.augment import AugmentOptions, augment
-from tilestream.training.datasets.base import IGNORE_LABEL, Sample
+from tilestream_training.augment import AugmentOptions, augment
+from tilestream_training.datasets.base import IGNORE_LABEL, Sample
 
 
 def blocks(height: int, width: int, size: int = 16, classes: int = 6) -> Sample:

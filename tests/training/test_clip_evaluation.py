@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from support.reuse_engines import network
 from tilestream.cli import app
-from tilestream.engine.gate import EveryKGate
-from tilestream.training.clip_evaluation import play
-from tilestream.training.synthetic import SyntheticStreet
+from tilestream.engine.gates.gate import EveryKGate
+from tilestream_street import SyntheticStreet
+from tilestream_training.clip_evaluation import play
 
 
 @pytest.fixture(scope="module")

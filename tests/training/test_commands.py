@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tilestream.cli import app
 from tilestream.models import load_model
-from tilestream.training.cards import Phase, read_phases, record_phase
+from tilestream_training.cards import Phase, read_phases, record_phase
 
 runner = CliRunner()
 SPLITS = ("train", "test")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from support.pictures import SIZE, put_image, put_labels
-from tilestream.training.datasets import IGNORE_LABEL, DatasetError, open_dataset
-from tilestream.training.datasets.camvid import CLASS_NAMES, PALETTE
-from tilestream.training.datasets.cityscapes import CLASS_NAMES as CITYSCAPES_NAMES
-from tilestream.training.datasets.cityscapes import PALETTE as CITYSCAPES_PALETTE
-from tilestream.training.datasets.cityscapes import TO_CAMVID, Cityscapes, CityscapesClips
-from tilestream.training.datasets.folder import Folder, default_palette
+from tilestream_training.datasets import IGNORE_LABEL, DatasetError, open_dataset
+from tilestream_training.datasets.camvid import CLASS_NAMES, PALETTE
+from tilestream_training.datasets.cityscapes import CLASS_NAMES as CITYSCAPES_NAMES
+from tilestream_training.datasets.cityscapes import PALETTE as CITYSCAPES_PALETTE
+from tilestream_training.datasets.cityscapes import TO_CAMVID, Cityscapes, CityscapesClips
+from tilestream_training.datasets.folder import Folder, default_palette
 
 # id in *_labelIds.png -> (class of the 19 or None for void, class of the 11)
 CITYSCAPES_IDS = {

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.pictures import SIZE, put_image, put_labels
-from tilestream.training.datasets import IGNORE_LABEL, DatasetError, open_dataset
-from tilestream.training.datasets.base import label_lookup, read_labels
-from tilestream.training.datasets.camvid import CLASS_NAMES, PALETTE, CamVid, near_stretch
-from tilestream.training.datasets.folder import Folder
-from tilestream.training.datasets.synthetic import SEEDS, SPACING, VIEWS_PER_STREET, SyntheticStills
+from tilestream_training.datasets import IGNORE_LABEL, DatasetError, open_dataset
+from tilestream_training.datasets.base import label_lookup, read_labels
+from tilestream_training.datasets.camvid import CLASS_NAMES, PALETTE, CamVid, near_stretch
+from tilestream_training.datasets.folder import Folder
+from tilestream_training.datasets.synthetic import SEEDS, SPACING, VIEWS_PER_STREET, SyntheticStills
 
 
 def png(indices: np.ndarray, depth: int, colour_type: int) -> bytes:

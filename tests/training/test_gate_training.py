@@ -6,11 +6,11 @@ import torch
 
 from support.frames import photo
 from support.reuse_engines import network
-from tilestream.engine.cells import SIGNALS
-from tilestream.training.gate_data import collect
-from tilestream.training.gate_examples import ExampleSources, gather
-from tilestream.training.gate_training import captured, fit
-from tilestream.training.synthetic import write_clip
+from tilestream.engine.gates.cells import SIGNALS
+from tilestream_street import write_clip
+from tilestream_training.gate_data import collect
+from tilestream_training.gate_examples import ExampleSources, gather
+from tilestream_training.gate_training import captured, fit
 
 CLASSES = 3
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilestream.models.resnet import BasicBlock, ResNetEncoder
-from tilestream.training.initialise import initialise_from_folded
+from tilestream_training.initialise import initialise_from_folded
 
 # name: out, in, kernel, stride of a one-block-a-stage ResNet without its last stage
 CONVOLUTIONS = {

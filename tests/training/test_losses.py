@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tilestream.training import losses
-from tilestream.training.datasets.base import IGNORE_LABEL
+from tilestream_training import losses
+from tilestream_training.datasets.base import IGNORE_LABEL
 
 LABELS = st.lists(st.sampled_from([0, 1, 2, 3, IGNORE_LABEL]), min_size=12, max_size=12)
 

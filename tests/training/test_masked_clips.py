@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from support.frames import photo
-from tilestream.engine.motion import DisMotion, NoMotion, thumbnail
-from tilestream.training import masked_clips
-from tilestream.training.augment import AugmentOptions
-from tilestream.training.datasets.base import IGNORE_LABEL, Sample
-from tilestream.training.masked_clips import (
+from tilestream.engine.motion.estimators import DisMotion, NoMotion, thumbnail
+from tilestream_training import masked_clips
+from tilestream_training.augment import AugmentOptions
+from tilestream_training.datasets.base import IGNORE_LABEL, Sample
+from tilestream_training.masked_clips import (
     Clip,
     as_sent,
     cut,

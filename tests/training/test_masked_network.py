@@ -19,8 +19,8 @@ from support.reuse_engines import (
     worst_difference,
 )
 from support.toy_networks import TOYS
-from tilestream.engine.stage_masks import stage_masks
-from tilestream.training.masked_network import ClipMoves, MaskedNetwork, PlayedFrames
+from tilestream.engine.tiles.masks import stage_masks
+from tilestream_training.masked_network import ClipMoves, MaskedNetwork, PlayedFrames
 
 SIZE = (96, 80)  # width, height
 

@@ -17,12 +17,12 @@ from support.toy_networks import CLASSES, toy
 from tilestream.cli import app
 from tilestream.models import build_model, load_model, save_model
 from tilestream.models.registry import WeightsInfo
-from tilestream.training.augment import AugmentOptions
-from tilestream.training.datasets.base import Sample, SegmentationDataset
-from tilestream.training.masked_clips import Clip
-from tilestream.training.masked_trainer import MaskedOptions, MaskedTrainer
-from tilestream.training.sampling import load_source
-from tilestream.training.trainer import TrainOptions
+from tilestream_training.augment import AugmentOptions
+from tilestream_training.datasets.base import Sample, SegmentationDataset
+from tilestream_training.masked_clips import Clip
+from tilestream_training.masked_trainer import MaskedOptions, MaskedTrainer
+from tilestream_training.sampling import load_source
+from tilestream_training.trainer import TrainOptions
 
 
 class Pictures(SegmentationDataset):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tilestream.training.metrics import ConfusionMatrix
+from tilestream_training.metrics import ConfusionMatrix
 
 CLASSES = 4
 

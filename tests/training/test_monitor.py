@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilestream.messages import FrameStats
-from tilestream.training.monitor import Monitor, rank_correlation
+from tilestream_training.monitor import Monitor, rank_correlation
 
 
 def told(agreement: float | None, pixels: int = 0, age: float = 0.0) -> FrameStats:

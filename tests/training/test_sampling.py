@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tilestream.training.augment import AugmentOptions
-from tilestream.training.datasets.base import IGNORE_LABEL, Sample, SegmentationDataset
-from tilestream.training.sampling import draw_batch, load_source, pixel_counts
+from tilestream_training.augment import AugmentOptions
+from tilestream_training.datasets.base import IGNORE_LABEL, Sample, SegmentationDataset
+from tilestream_training.sampling import draw_batch, load_source, pixel_counts
 
 OPTIONS = AugmentOptions(crop=(16, 24), jitter=0.0)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.training.schedule import WarmupStableDecay
+from tilestream_training.schedule import WarmupStableDecay
 
 
 def test_values() -> None:

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tilestream.training.datasets.base import Sample, SegmentationDataset
-from tilestream.training.standstill import NOISE, WithStops, parse_stops
+from tilestream_training.datasets.base import Sample, SegmentationDataset
+from tilestream_training.standstill import NOISE, WithStops, parse_stops
 
 FRAMES = 9
 

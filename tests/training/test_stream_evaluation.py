@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from support.reuse_engines import network
 from tilestream.cli import app
 from tilestream.engine.streaming import StreamingSegmenter
-from tilestream.training.datasets.base import Sample
-from tilestream.training.stream_evaluation import StreamEvaluation
-from tilestream.training.stream_methods import OracleGate, RandomGate, make_method
-from tilestream.training.synthetic import SyntheticStreet
+from tilestream_street import SyntheticStreet
+from tilestream_training.datasets.base import Sample
+from tilestream_training.stream_evaluation import StreamEvaluation
+from tilestream_training.stream_methods import OracleGate, RandomGate, make_method
 
 FRAMES = 12
 

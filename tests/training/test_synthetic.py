@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tilestream.training.synthetic import (
+from tilestream_street import (
     CLASS_NAMES,
     IGNORE_LABEL,
     PALETTE,
@@ -20,7 +20,7 @@ from tilestream.training.synthetic import (
     SyntheticStreet,
     write_clip,
 )
-from tilestream.training.synthetic.props import shared_props
+from tilestream_street.props import shared_props
 
 # most checks run small: what they check does not depend on size
 WIDTH, HEIGHT = 240, 180

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from support.one_thread import one_thread  # noqa: F401
-from tilestream.training.augment import AugmentOptions
-from tilestream.training.datasets.base import Sample, SegmentationDataset
-from tilestream.training.sampling import Source, load_source
-from tilestream.training.trainer import Trainer, TrainOptions
+from tilestream_training.augment import AugmentOptions
+from tilestream_training.datasets.base import Sample, SegmentationDataset
+from tilestream_training.sampling import Source, load_source
+from tilestream_training.trainer import Trainer, TrainOptions
 
 CLASSES = 3
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from tilestream.engine.options import EngineOptions
 
 if TYPE_CHECKING:
-    from tilestream.engine.lowering import lower
-    from tilestream.engine.program import LoweringError
+    from tilestream.engine.lowering.lower import lower
+    from tilestream.engine.lowering.program import LoweringError
     from tilestream.engine.streaming import StreamingSegmenter
     from tilestream.messages import Engine
 
 __all__ = ["ENGINE_MODULE", "EngineOptions", "LoweringError", "StreamingSegmenter", "create_engine", "lower"]
 
-ENGINE_MODULE = "tilestream.engine.warm"
+ENGINE_MODULE = "tilestream.engine_process.warm"
 """To be imported where engines' processes are forked from: most of what :func:`create_engine` waits for."""
 
-_LAZY = {"StreamingSegmenter": "streaming", "lower": "lowering", "LoweringError": "program"}
+_LAZY = {"StreamingSegmenter": "streaming", "lower": "lowering.lower", "LoweringError": "lowering.program"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision, divide
-from tilestream.engine.frame_request import FrameAnswer, FrameRequest
-from tilestream.engine.gate import Gate
-from tilestream.engine.health import DeviceGauge, engine_report
-from tilestream.engine.learned_gate import load_gate_named
+from tilestream.engine.frame import FrameAnswer, FrameRequest
+from tilestream.engine.gates.gate import Gate
+from tilestream.engine.gates.learned import load_gate_named
+from tilestream.engine.lowering.program import LoweringError
+from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
 from tilestream.engine.options import EngineOptions
-from tilestream.engine.program import LoweringError
-from tilestream.engine.reuse import ReuseEngine, ReuseOptions
+from tilestream.engine.report import DeviceGauge, engine_report
 from tilestream.messages import (
     EngineError,
     EngineReport,

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision
-from tilestream.engine.frame_request import FrameAnswer, FrameRequest
-from tilestream.engine.gate import Gate
-from tilestream.engine.motion import MotionEstimator
+from tilestream.engine.frame import FrameAnswer, FrameRequest
+from tilestream.engine.gates.gate import Gate
+from tilestream.engine.memory.state import SessionState
+from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
+from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.options import Precision
-from tilestream.engine.reuse import ReuseEngine, ReuseOptions
-from tilestream.engine.session_state import SessionState
-from tilestream.engine.stage_masks import Mask
+from tilestream.engine.tiles.masks import Mask
 from tilestream.messages import FrameStats, UInt8Array
 
 _SESSION = "the only one"
@@ -25,13 +25,13 @@ _DEFAULTS = ReuseOptions()
 class StreamingSegmenter:
     """Segments the frames of one video, computing only what changed.
 
-    ``module``: any network that :func:`~tilestream.engine.lowering.lower` takes, in fp32 on the CPU.
+    ``module``: any network that :func:`~tilestream.engine.lowering.lower.lower` takes, in fp32 on the CPU.
     ``budget``: share (0..1] of the block units that a frame may compute. ``precision``: auto, fp32, bf16 or
     fp16; ``device``: auto, cpu, cuda or cuda:N. ``mean``, ``std``: of RGB in 0..1, by default the module's
     own. ``gate``, ``motion``: what decides, and what it is told; by default the budget's share of bins
     with the most distortion, and DIS optical flow. ``dense_above``: from this share of kept units on a
     frame is computed in full. ``fusion``: see ``ReuseOptions``, ``phase``: see ``SessionSpec``.
-    Raises :class:`~tilestream.engine.program.LoweringError` for a network
+    Raises :class:`~tilestream.engine.lowering.program.LoweringError` for a network
     that cannot be run on tiles, :class:`~tilestream.messages.EngineError` for a device or precision that is
     not there, ValueError for other arguments.
     """

@@ -1,0 +1,114 @@
+"""The dense path: whole frames through the whole network. Also the reference for everything partial."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from tilestream.engine.dense.labels import is_plain_upsampling, margin, upsampled_labels, with_rim
+from tilestream.engine.dense.normalize import Normalizer
+from tilestream.engine.dense.packed import pack_convolutions
+from tilestream.engine.lowering.lower import lower
+from tilestream.engine.lowering.program import TileProgram
+from tilestream.messages import UInt8Array
+
+_TYPICAL_SIZE = (384, 512)  # height, width; what packed weights are laid out for
+
+
+@dataclass(frozen=True, slots=True)
+class DenseResult:
+    """``planes``: labels and, if it was asked for, confidence, uint8 [N, H, W] each, on the device.
+
+    ``kept``: by name, the maps [N, C, H', W'] that a session keeps. Seconds of the two stages; where the
+    device works on its own, those that the host spent.
+    """
+
+    planes: list[Tensor]
+    backbone_seconds: float
+    head_seconds: float
+    kept: dict[str, Tensor] = field(default_factory=dict)
+
+
+class DenseExecutor:
+    """Runs a segmentation network on batches of equally large frames.
+
+    ``model``: an eval-mode module with ``stride``, ``mean`` and ``std`` (see ``load_model``). ``program``: of
+    that model; with ``keep`` the maps that it keeps are returned too.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        program: TileProgram | None = None,
+        normalize: Normalizer | None = None,
+        keep: bool = False,
+    ) -> None:
+        self.device, self.dtype = device, dtype
+        program = program or lower(model)
+        self.stride = program.stride
+        self._names = [node.name for node in program.kept] if keep else []
+        final = program.nodes[program.output]
+        plain = is_plain_upsampling(final)
+        self.score_stride: int = final.operation.factor if plain else 1  # type: ignore[union-attr]
+        """Image pixels per pixel of the scores, which are upsampled at the end."""
+        self._quick = device.type == "cpu"
+        network = _with_outputs(program, [*self._names, final.inputs[0] if plain else final.name])
+        self.network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device.type == "cpu" and torch.backends.mkldnn.is_available():
+            size = [side + -side % self.stride for side in _TYPICAL_SIZE]
+            example = torch.zeros(1, 3, *size, dtype=dtype).to(memory_format=torch.channels_last)
+            with torch.inference_mode():
+                self.network = pack_convolutions(self.network, example)
+        self.normalize = normalize or Normalizer(model.mean, model.std, device, dtype)  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def run(
+        self,
+        images: list[UInt8Array],
+        want_confidence: bool = False,
+        steady: Callable[[Tensor], Tensor] = lambda scores: scores,
+    ) -> DenseResult:
+        """Segment frames, uint8 [H, W, 3] RGB, all of one size.
+
+        ``steady`` may put other scores [N, C, h, w] in the place of the network's.
+        """
+        started = time.perf_counter()
+        height, width = images[0].shape[:2]
+        *kept, logits = self.network(self.normalize.whole(images, self.stride))
+        middle = time.perf_counter()
+        planes = [plane[:, :height, :width] for plane in self._labels(steady(logits), want_confidence)]
+        seconds = (middle - started, time.perf_counter() - middle)
+        return DenseResult(planes, *seconds, dict(zip(self._names, kept, strict=True)))
+
+    def labels(self, image: UInt8Array) -> UInt8Array:
+        """Labels uint8 [H, W] of one frame."""
+        return self.run([image]).planes[0][0].cpu().numpy()
+
+    def _labels(self, logits: Tensor, want_confidence: bool) -> list[Tensor]:
+        """uint8 labels and, if wanted, confidence [N, H', W'] from logits at 1 / stride of that size."""
+        factor = self.score_stride
+        if factor > 1 and self._quick and not want_confidence:
+            return [upsampled_labels(with_rim(logits), factor)]
+        if factor > 1:
+            logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+        labels = logits.max(dim=1).indices.to(torch.uint8)  # faster than argmax, and the same
+        return [labels, margin(logits)] if want_confidence else [labels]
+
+
+def _with_outputs(program: TileProgram, names: list[str]) -> fx.GraphModule:
+    """The program's graph, returning the named maps."""
+    network = copy.deepcopy(program.graph)
+    nodes = {node.name: node for node in network.graph.nodes}
+    output = next(node for node in network.graph.nodes if node.op == "output")
+    output.args = (tuple(nodes[name] for name in names),)
+    network.graph.eliminate_dead_code()
+    network.recompile()
+    return network

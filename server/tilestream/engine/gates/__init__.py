@@ -1,0 +1,1 @@
+"""What decides which bins of a frame are computed, and what gates are told."""

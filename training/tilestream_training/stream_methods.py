@@ -1,0 +1,106 @@
+"""What can decide, in an evaluation, how a video's frames are computed: gates, and what they have to beat."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from tilestream.engine.gates.gate import BudgetGate, EveryKGate, Gate, GateDecision, GateInput
+from tilestream.engine.gates.learned import QUIET, RiskGate, load_gate_named
+from tilestream.engine.options import FUSION
+from tilestream.engine.streaming import StreamingSegmenter
+from tilestream.messages import Float32Array, UInt8Array
+
+METHODS = (
+    "learned",
+    "learned_spread",
+    "baseline",
+    "random",
+    "every_k",
+    "every_k_fused",
+    "half_resolution",
+    "oracle",
+)
+"""``baseline``: the gate by distortion and age. ``oracle``: knows the dense labels.
+
+``every_k`` is what is to be beaten: whole frames, labels moved in between, and nothing else;
+``every_k_fused``: the gate ``every_k`` as it is shipped.
+"""
+
+HALF_RESOLUTION = "half_resolution"
+
+UNLABELLED = ("learned", "learned_spread", "baseline", "random", "every_k", "every_k_fused")
+"""Those that a video without labels can be played with."""
+
+
+class RandomGate:
+    """Any bins, as many as the budget pays for."""
+
+    reuses_features = True
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def decide(self, frame: GateInput) -> GateDecision:
+        """A scene cut is a key frame, as for all gates."""
+        shape = frame.signals.age.shape
+        chosen = self._random.permutation(frame.signals.age.size) < int(frame.budget * frame.signals.age.size)
+        keep = chosen.reshape(shape) | frame.signals.scene_cut
+        return GateDecision(bool(keep.all()), np.broadcast_to(keep, (frame.units, *shape)))
+
+
+class OracleGate(RiskGate):
+    """Knows which moved labels are wrong: for reference only, as :meth:`tell` needs the dense labels."""
+
+    def __init__(self, bin_size: int, *, spread: bool = True, quiet: float = QUIET) -> None:
+        super().__init__(spread=spread, quiet=quiet)
+        self._bin = bin_size
+        self._segment: StreamingSegmenter | None = None
+        self._dense: UInt8Array | None = None
+
+    def tell(self, segment: StreamingSegmenter, dense: UInt8Array) -> None:
+        """What the next frame of ``segment`` would be labelled if it were computed in full."""
+        self._segment, self._dense = segment, dense
+
+    def risk(self, frame: GateInput) -> Float32Array:
+        """The true share of wrong pixels."""
+        if (
+            self._segment is None
+            or self._segment.state is None
+            or self._dense is None
+            or frame.motion is None
+        ):
+            raise ValueError("the oracle has to be told the dense labels of each frame")
+        labels = copy.deepcopy(self._segment.state.labels)
+        labels.move(frame.motion.flow, frame.motion.scale)
+        wrong = labels.plane(0) != self._dense
+        rows, columns = frame.signals.age.shape
+        counts = np.zeros((rows * self._bin, columns * self._bin, 2), dtype=np.float32)
+        counts[: wrong.shape[0], : wrong.shape[1]] = np.stack([wrong, np.ones_like(wrong)], axis=2)
+        sums = counts.reshape(rows, self._bin, columns, self._bin, 2).sum(axis=(1, 3))
+        return np.asarray(sums[..., 0] / sums[..., 1], dtype=np.float32)
+
+
+def make_method(name: str, model: str, bin_size: int) -> Gate:
+    """The gate of a method; ``half_resolution`` has none. Raises ValueError for another name."""
+    made: Gate
+    match name:
+        case "learned" | "learned_spread":
+            made = load_gate_named(name, model, bin_size)
+        case "baseline":
+            made = BudgetGate()
+        case "random":
+            made = RandomGate()
+        case "every_k" | "every_k_fused":
+            made = EveryKGate()
+        case "oracle":
+            made = OracleGate(bin_size)
+        case _:
+            raise ValueError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
+    return made
+
+
+def fusion_of(name: str) -> float:
+    """The weight of score fusion in a method, see ``ReuseOptions``."""
+    return FUSION if name in ("learned", "every_k_fused") else 0.0
