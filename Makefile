@@ -15,12 +15,12 @@ help:  ## what there is
 
 setup: $(STAMP)  ## .venv/ with pinned versions of everything
 
-$(STAMP): pyproject.toml client/python/pyproject.toml street/pyproject.toml training/pyproject.toml constraints.txt deploy/setup.sh
-	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" deploy/setup.sh
+$(STAMP): pyproject.toml client/python/pyproject.toml street/pyproject.toml training/pyproject.toml constraints.txt tools/setup.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" tools/setup.sh
 	touch $@
 
 demo: $(STAMP)  ## stream a clip (VIDEO=path, or the synthetic street) through a real server into out/demo/
-	$(BIN)/python -m deploy.demo $(if $(VIDEO),--video "$(VIDEO)")
+	$(BIN)/python -m tools.demo $(if $(VIDEO),--video "$(VIDEO)")
 
 test: lint  ## lint, types, API compatibility and all tests
 	proto/check.sh

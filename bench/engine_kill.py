@@ -22,9 +22,9 @@ from pathlib import Path
 
 from bench.overload import by_the_clock, clip
 from bench.turns import write_result
-from deploy.server_process import server_process
 from tilestream_client import AsyncClient
 from tilestream_client.sources import Frame
+from tools.server_process import server_process
 
 
 @dataclass(slots=True)

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 from bench.overload import clip
-from bench.server_overhead import server
 from bench.stills_through_server import NO_LIMITS
 from bench.turns import write_result
 from tilestream.engine import EngineOptions, create_engine
@@ -24,6 +23,7 @@ from tilestream.engine.options import GateName
 from tilestream.media.jpeg import decode_frame
 from tilestream.messages import Engine, FrameJob, FrameKind, SessionSpec, StepPlan, UInt8Array
 from tilestream_client import AsyncClient
+from tools.server_process import serving
 
 
 def bare_fps(engine: Engine, model: str, images: list[UInt8Array], sessions: int, budget: float) -> float:
@@ -76,7 +76,7 @@ def main() -> None:
     flags = ["--models", arguments.model, "--gate", gate, "--block-budget", str(budget)]
     flags += ["--min-block-budget", "1", "--max-step-seconds", "10", "--engines", str(arguments.engines)]
     bare, served = [], []
-    with server(*flags) as address:
+    with serving(*flags) as address:
         bare_fps(engine, arguments.model, images[:2], sessions, budget)
         asyncio.run(served_fps(address, jpegs[:2], sessions, arguments.in_flight))
         for _ in range(arguments.rounds):

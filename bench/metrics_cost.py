@@ -27,9 +27,9 @@ from typing import Any
 
 from bench.server_overhead import encode
 from bench.turns import write_result
-from deploy.server_process import server_process
 from tilestream_client import Client
 from tilestream_street import SyntheticStreet
+from tools.server_process import server_process
 
 MODES = ("recorded", "silent", "timed")
 SCRAPE_SECONDS = 5.0  # deploy/prometheus/prometheus.yml

@@ -17,10 +17,11 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.server_overhead import encode, served_fps, server
+from bench.server_overhead import encode, served_fps
 from bench.turns import write_result
 from tilestream_client import Client, Frame
 from tilestream_street import SyntheticStreet
+from tools.server_process import serving
 
 PINNED = ("--block-budget", "1", "--min-block-budget", "1")
 
@@ -72,7 +73,7 @@ def main() -> None:
         folder = Path(name)
         jpegs = clip(folder)
         flags = ("--models", arguments.model, "--gate", arguments.gate)
-        with server(*flags, "--block-budget", "1") as ours, server(*flags, *PINNED) as pinned:
+        with serving(*flags, "--block-budget", "1") as ours, serving(*flags, *PINNED) as pinned:
             with Client(pinned) as client:
                 served_fps(client, jpegs[:5], arguments.model, 2)
                 capacity = served_fps(client, jpegs[:40], arguments.model, 2)[0]

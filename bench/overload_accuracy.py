@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.overload import PINNED, by_the_clock
-from bench.server_overhead import served_fps, server
+from bench.server_overhead import served_fps
 from bench.turns import write_result
 from tilestream.messages import UInt8Array
 from tilestream_client import AsyncClient, Client, Result
 from tilestream_training.datasets.camvid import CamVid
 from tilestream_training.metrics import ConfusionMatrix
+from tools.server_process import serving
 
 
 async def play(address: str, jpegs: list[bytes], sessions: int, fps: float) -> list[list[Result]]:
@@ -70,7 +71,7 @@ def main() -> None:
     truths = [dataset[index].labels for index in range(len(dataset))]
     runs = []
     flags = ("--models", arguments.model)
-    with server(*flags, "--block-budget", "1") as ours, server(*flags, *PINNED) as pinned:
+    with serving(*flags, "--block-budget", "1") as ours, serving(*flags, *PINNED) as pinned:
         with Client(pinned) as client:
             served_fps(client, jpegs[:5], arguments.model, 2)
             capacity = served_fps(client, jpegs[:40], arguments.model, 2)[0]

@@ -25,12 +25,12 @@ import cv2
 import numpy as np
 
 from bench.overload import clip
-from bench.prometheus import ask, prometheus, wait_for, wait_for_scrape
-from bench.server_overhead import server
 from bench.turns import RESULTS, write_result
 from tilestream_client import Result
 from tilestream_client.load import LoadPlan, LoadReport, run_load
 from tilestream_client.stats import Latencies, Tally
+from tools.prometheus import ask, prometheus, wait_for, wait_for_scrape
+from tools.server_process import serving
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -199,7 +199,7 @@ def main() -> None:
         held.close()
         jpegs = clip(Path(name))
         flags = ("--models", arguments.model, "--metrics-port", metrics.rpartition(":")[2])
-        with server(*flags) as address, prometheus(metrics, RULES, interval=1.0) as url:
+        with serving(*flags) as address, prometheus(metrics, RULES, interval=1.0) as url:
             seen = Seen()
             report = LoadReport(arguments.sessions, tally=seen)
             plan = LoadPlan(

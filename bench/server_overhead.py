@@ -10,32 +10,20 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
 from bench.turns import write_result
-from deploy.server_process import server_process
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_precision
 from tilestream.messages import UInt8Array
 from tilestream.models import load_model
 from tilestream_client import Client, MaskEncoding
 from tilestream_street import SyntheticStreet
-
-
-@contextmanager
-def server(*flags: str) -> Iterator[str]:
-    """A server process; yields its address."""
-    quiet = ("--log-level", "warning")
-    with tempfile.TemporaryDirectory() as name, server_process(Path(name), *quiet, *flags) as (_, port):
-        yield f"127.0.0.1:{port}"
+from tools.server_process import serving
 
 
 def encode(images: list[UInt8Array]) -> list[bytes]:
@@ -82,7 +70,7 @@ def main() -> None:
     executor = DenseExecutor(load_model(arguments.model), torch.device("cpu"), dtype)
     flags = ("--models", arguments.model, "--precision", precision, "--device", "cpu")
     bare, served, latencies = [], [], []
-    with server(*flags) as address, Client(address) as client:
+    with serving(*flags) as address, Client(address) as client:
         bare_fps(executor, images[:4])
         served_fps(client, jpegs[:5], arguments.model, arguments.in_flight)
         for _ in range(arguments.rounds):

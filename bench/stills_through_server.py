@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.server_overhead import server
 from bench.turns import write_result
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_precision
@@ -24,13 +23,14 @@ from tilestream.models import load_model
 from tilestream_client import Client, Result
 from tilestream_training.datasets.camvid import CamVid
 from tilestream_training.metrics import ConfusionMatrix
+from tools.server_process import serving
 
 NO_LIMITS = FrameLimits(1 << 30, 1 << 30, 1 << 16)
 
 
 def through_server(jpegs: list[bytes], model: str, precision: str) -> tuple[list[Result], float]:
     """All results, and the seconds from the first request to the last answer."""
-    with server("--models", model, "--precision", precision) as address, Client(address) as client:
+    with serving("--models", model, "--precision", precision) as address, Client(address) as client:
         list(client.stream(iter(jpegs[:3]), block_budget=1.0))  # the first frames of a process are slow
         started = time.perf_counter()
         results = list(client.stream(iter(jpegs), frames_in_flight=2, block_budget=1.0))

@@ -15,7 +15,7 @@ SKIPPED = 77
 @pytest.mark.docker
 @pytest.mark.timeout(1800)
 def test_the_stack_works_and_prometheus_says_what_the_client_saw():
-    command = [sys.executable, "-m", "deploy.compose_check"]
+    command = [sys.executable, "-m", "tools.compose_check"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT)
     if result.returncode == SKIPPED:
         pytest.skip(result.stderr.strip().splitlines()[-1])

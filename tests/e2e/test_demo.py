@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.server_process import START_SECONDS
 from support.processes import environment
 from tilestream_street import write_clip
+from tools.server_process import START_SECONDS
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run_demo(*words):
     return subprocess.run(
-        [sys.executable, "-m", "deploy.demo", *words], cwd=ROOT,
+        [sys.executable, "-m", "tools.demo", *words], cwd=ROOT,
         capture_output=True, text=True, check=False, timeout=START_SECONDS * 2, env=environment(),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from deploy.server_process import server_process
+from tools.server_process import server_process
 
 
 def environment() -> dict[str, str]:

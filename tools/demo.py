@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.server_process import NotStartedError, server_process
+from tools.server_process import NotStartedError, server_process
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP_FRAMES, CLIP_SEED, CLIP_FPS = 90, 12, 15.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,3 +53,11 @@ def server_process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def serving(*flags: str) -> Iterator[str]:
+    """A server process that logs warnings only; yields its address. Raises :class:`NotStartedError`."""
+    quiet = ("--log-level", "warning")
+    with tempfile.TemporaryDirectory() as name, server_process(Path(name), *quiet, *flags) as (_, port):
+        yield f"127.0.0.1:{port}"
