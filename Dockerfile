@@ -22,21 +22,20 @@ FROM build AS torch-cuda
 RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt torch
 
 FROM torch-cpu AS build-cpu
-COPY pyproject.toml README.md LICENSE ./
 COPY server server
-RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt '.[otel]'
+RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt './server[otel]'
 # The second command shows that nothing is missing.
 RUN ./trim.sh /opt/tilestream && /opt/tilestream/bin/tilestream models
 
 FROM torch-cuda AS build-cuda
-COPY pyproject.toml README.md LICENSE ./
 COPY server server
-RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt '.[otel,cuda]'
+RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt './server[otel,cuda]'
 RUN ./trim.sh /opt/tilestream && /opt/tilestream/bin/tilestream models
 
 FROM build-cpu AS build-demo
+COPY street street
 COPY client/python client/python
-RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt ./client/python
+RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt ./street ./client/python
 
 FROM python:3.11-slim AS runtime
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp tilestream

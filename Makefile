@@ -7,15 +7,17 @@ STAMP := $(VENV)/.ready
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 VIDEO ?=
+VERSION ?=
+DISTRIBUTIONS := server client/python street training
 
-.PHONY: help setup demo test compose-check lint format proto bench clean
+.PHONY: help setup demo test compose-check lint format proto version bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(STAMP)  ## .venv/ with pinned versions of everything
 
-$(STAMP): pyproject.toml client/python/pyproject.toml street/pyproject.toml training/pyproject.toml constraints.txt tools/setup.sh
+$(STAMP): $(DISTRIBUTIONS:%=%/pyproject.toml) requirements-dev.txt constraints.txt tools/setup.sh
 	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" tools/setup.sh
 	touch $@
 
@@ -41,8 +43,11 @@ format: $(STAMP)  ## let ruff put the code in order
 proto: $(STAMP)  ## generate the Python stubs of proto/ anew
 	$(BIN)/python proto/generate.py
 
+version: $(STAMP)  ## give all distributions another version: make version VERSION=0.2.0
+	$(BIN)/python -m tools.version "$(VERSION)"
+
 bench: $(STAMP)  ## measure side by side; JSON and a table in bench/results/
 	$(BIN)/python -m bench.run_all
 
 clean:  ## remove what was built (the virtual environment too)
-	rm -rf $(VENV) build out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build $(DISTRIBUTIONS:%=%/build) out .mypy_cache .ruff_cache .pytest_cache .hypothesis

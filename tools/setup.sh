@@ -32,6 +32,6 @@ pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
 if [ -n "$TORCH_INDEX" ]; then
   pip install -q -c constraints.txt --index-url "$TORCH_INDEX" torch
 fi
-pip install -q -c constraints.txt -e client/python -e street -e '.[dev]' -e training ||
+pip install -q -c constraints.txt -r requirements-dev.txt ||
   fail "pip could not install the packages; the lines above say which one (is there a network?)"
 echo "setup: ready, $("$VENV/bin/python" -c 'import torch; print("PyTorch", torch.__version__)')"

@@ -1,4 +1,4 @@
-"""The commands ``tilestream eval stills``, ``tilestream eval stream`` and ``tilestream eval clips``."""
+"""Measure the accuracy of a model: `eval stills`, `eval stream` and `eval clips`."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def eval_stream(
     source = data if ":" in data else f"camvid:{data}"
     try:
         if plot is not None and find_spec("matplotlib") is None:
-            raise ValueError("--plot needs matplotlib: pip install 'tilestream[plots]'")
+            raise ValueError("--plot needs matplotlib: pip install 'tilestream-training[plots]'")
         shares = parse_shares(budgets)
         names = methods.split(",")
         if unknown := [name for name in names if name not in METHODS]:

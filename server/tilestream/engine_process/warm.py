@@ -6,8 +6,9 @@ thread or touch a device: neither survives a fork.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import tilestream.engine.engine  # noqa: F401 (for its imports)
 from tilestream.engine.lowering.lower import lower
@@ -28,5 +29,8 @@ class _Smallest(nn.Module):
         return self.end(self.relu(x + self.block(x)))  # type: ignore[no-any-return]
 
 
-tqdm.monitor_interval = 0  # torch.fx shows no progress, but the monitor's thread would be started
+with suppress(ImportError):  # where it is installed, torch.fx takes it; else something without threads
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # no progress is shown, but the monitor's thread would be started
 lower(_Smallest().eval(), 64)
