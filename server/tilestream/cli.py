@@ -5,8 +5,8 @@ Nothing here imports torch or gRPC before a command needs it, so that ``--help``
 
 from __future__ import annotations
 
-import importlib
 import inspect
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -14,6 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from tilestream import __version__
+from tilestream.commands import GROUP, add_installed_commands, add_lazy_command
 from tilestream.config import ENV_PREFIX, ConfigError, Settings, load_settings
 
 app = typer.Typer(
@@ -24,21 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# Commands of other packages: name -> (module:function or module:typer app, one line for --help).
-LAZY_COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("tilestream_training.commands:train", "Train a segmentation model."),
-    "train-masked": (
-        "tilestream_training.masked_commands:train_masked",
-        "Train a segmentation model further, on partial frames.",
-    ),
-    "train-gate": (
-        "tilestream_training.gate_commands:train_gate",
-        "Train what decides which bins are computed, from unlabelled video.",
-    ),
-    "top": ("tilestream.remote:top", "Show the live sessions of a server."),
-    "health": ("tilestream.remote:health", "Ask a server whether it serves; exit status 0 if so."),
-    "eval": ("tilestream_training.eval_commands:eval_app", "Measure the accuracy of a model."),
-}
+# Its own commands that need much to be imported; the others are below.
+LAZY_COMMANDS = {"top": "tilestream.remote:top", "health": "tilestream.remote:health"}
 
 
 def main() -> None:
@@ -163,25 +151,7 @@ def _add_serve() -> None:
     app.command()(serve)
 
 
-def _add_lazy(name: str, where: str, summary: str) -> None:
-    """A command whose module is imported when it is called; it gets all arguments, --help included."""
-
-    def run(context: typer.Context) -> None:
-        module, _, attribute = where.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        if not isinstance(command, typer.Typer):
-            function, command = command, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            command.command()(function)
-        command(args=context.args, prog_name=f"tilestream {name}")
-
-    app.command(
-        name,
-        help=summary,
-        add_help_option=False,
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    )(run)
-
-
 _add_serve()
-for _name, (_where, _summary) in LAZY_COMMANDS.items():
-    _add_lazy(_name, _where, _summary)
+for _name, _target in LAZY_COMMANDS.items():
+    add_lazy_command(app, EntryPoint(_name, _target, GROUP))
+add_installed_commands(app, own={"serve", "models", *LAZY_COMMANDS})
