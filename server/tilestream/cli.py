@@ -57,18 +57,26 @@ def models(
     bin_size: Annotated[int, typer.Option(help="Side of a bin for --explain, pixels.")] = 64,
     size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Frame for --explain.")] = "480x360",
 ) -> None:
-    """List the models that are shipped, or explain one of them."""
+    """List the models that are shipped and those of other packages, or explain one of them."""
     if explain:
         _explain(explain, bin_size, size)
         return
     from tilestream.messages import ModelInfo
-    from tilestream.models import list_models, load_model
+    from tilestream.models import ModelError, list_models, list_plugins, load_model
 
-    for name in list_models():
-        info: ModelInfo = load_model(name).info  # type: ignore[assignment]
+    failed = False
+    for name in (*list_models(), *list_plugins()):
+        try:
+            info: ModelInfo = load_model(name).info  # type: ignore[assignment]
+        except ModelError as error:
+            typer.echo(f"tilestream models: {error}", err=True)
+            failed = True
+            continue
         miou = f"mIoU {info.reference_miou:.3f}" if info.reference_miou is not None else "mIoU not measured"
         typer.echo(f"{name}: {info.description} ({info.parameters / 1e6:.1f} M weights, {miou})")
         typer.echo(f"  classes: {', '.join(info.classes)}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _explain(name: str, bin_size: int, size: str) -> None:

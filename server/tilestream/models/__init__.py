@@ -1,5 +1,6 @@
-"""Networks as ordinary nn.Modules, and the weights that are shipped with them."""
+"""Networks as ordinary nn.Modules, the weights that are shipped with them, and networks of other packages."""
 
-from tilestream.models.registry import ModelError, build_model, list_models, load_model, save_model
+from tilestream.models.info import ModelError, describe
+from tilestream.models.registry import build_model, list_models, list_plugins, load_model, save_model
 
-__all__ = ["ModelError", "build_model", "list_models", "load_model", "save_model"]
+__all__ = ["ModelError", "build_model", "describe", "list_models", "list_plugins", "load_model", "save_model"]

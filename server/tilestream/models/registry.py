@@ -1,7 +1,8 @@
 """Which networks there are, and how to get one with its weights.
 
 A weight file is a safetensors file whose metadata says which architecture it belongs to and which
-classes it tells apart, so that a file alone is enough to load a model.
+classes it tells apart, so that a file alone is enough to load a model. Other packages add networks by
+entry points: see ``plugins``.
 """
 
 from __future__ import annotations
@@ -16,15 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tilestream.messages import ModelInfo
 from tilestream.models.ddrnet import ddrnet23_slim
+from tilestream.models.info import ModelError, describe
+from tilestream.models.plugins import load_plugin, plugin_folder, plugin_names
 from tilestream.models.swiftnet import swiftnet_resnet18
 
 WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
-
-
-class ModelError(Exception):
-    """A model is unknown or its weights do not fit; the message says what there is instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,11 @@ def list_models() -> tuple[str, ...]:
     return tuple(sorted(shipped, key=lambda name: name != DEFAULT_MODEL))
 
 
+def list_plugins() -> tuple[str, ...]:
+    """Names of the models that other installed packages add."""
+    return tuple(name for name in plugin_names() if name not in list_models())
+
+
 def build_model(name: str, num_classes: int) -> nn.Module:
     """A network with random weights. Raises :class:`ModelError` for an unknown name."""
     if name not in ARCHITECTURES:
@@ -68,11 +71,14 @@ def build_model(name: str, num_classes: int) -> nn.Module:
 def load_model(name: str = DEFAULT_MODEL) -> nn.Module:
     """A trained network in evaluation mode, fp32, on the CPU.
 
-    ``name``: a shipped model (:func:`list_models`) or the path of a ``.safetensors`` file that
-    ``tilestream train`` wrote. The module maps float [N, 3, H, W] (RGB in 0..1, normalised by its ``mean``
-    and ``std``; H and W multiples of its ``stride``) to logits [N, classes, H, W]; its ``info`` is the
-    :class:`~tilestream.messages.ModelInfo`. Raises :class:`ModelError`.
+    ``name``: a shipped model (:func:`list_models`), one of another package (:func:`list_plugins`) or the path
+    of a ``.safetensors`` file that ``tilestream train`` wrote. The module maps float [N, 3, H, W] (RGB in
+    0..1, normalised by its ``mean`` and ``std``; H and W multiples of its ``stride``) to logits
+    [N, classes, H, W]; its ``info`` is the :class:`~tilestream.messages.ModelInfo`. Raises
+    :class:`ModelError`.
     """
+    if name in list_plugins():
+        return load_plugin(name)
     path = weights_path(name)
     info = read_weights_info(path)
     model = build_model(info.architecture, len(info.classes))
@@ -87,14 +93,9 @@ def load_model(name: str = DEFAULT_MODEL) -> nn.Module:
     except RuntimeError as error:
         raise ModelError(f"{path} does not fit {info.architecture}: {error}") from error
     shipped = path.parent == WEIGHTS_DIRECTORY
-    model.info = ModelInfo(  # type: ignore[assignment]
-        name=path.stem,
-        description=ARCHITECTURES[info.architecture].description if shipped else info.architecture,
-        classes=info.classes,
-        palette=info.palette,
-        stride=int(model.stride),  # type: ignore[arg-type]
-        parameters=sum(p.numel() for p in model.parameters()),
-        reference_miou=info.reference_miou,
+    description = ARCHITECTURES[info.architecture].description if shipped else info.architecture
+    model.info = describe(  # type: ignore[assignment]
+        model, path.stem, info.classes, info.palette, description, info.reference_miou
     )
     return model.eval().requires_grad_(False)
 
@@ -119,11 +120,17 @@ def save_model(model: nn.Module, path: Path, info: WeightsInfo) -> None:
 
 
 def weights_path(name: str) -> Path:
-    """The file of a shipped model or, for a path, the path. Raises :class:`ModelError`."""
+    """The file of a shipped model or, for a path, the path. Raises :class:`ModelError`.
+
+    Of another package's model: where a file would be, beside its module; there need not be one.
+    """
+    if name in list_plugins():
+        return plugin_folder(name) / f"{name}.safetensors"
     path = Path(name) if name.endswith(".safetensors") else WEIGHTS_DIRECTORY / f"{name}.safetensors"
     if not path.is_file():
+        others = f", other packages have {', '.join(list_plugins())}" if list_plugins() else ""
         raise ModelError(
-            f"unknown model {name!r}; shipped models are {', '.join(list_models()) or '(none)'}, "
+            f"unknown model {name!r}; shipped models are {', '.join(list_models()) or '(none)'}{others}; "
             "or give the path of a .safetensors file"
         )
     return path
