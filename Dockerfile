@@ -32,10 +32,12 @@ COPY server server
 RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt './server[otel,cuda]'
 RUN ./trim.sh /opt/tilestream && /opt/tilestream/bin/tilestream models
 
-FROM build-cpu AS build-demo
+# The street and the client: no server, no PyTorch.
+FROM build AS build-demo
 COPY street street
 COPY client/python client/python
 RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt ./street ./client/python
+RUN ./trim.sh /opt/tilestream
 
 FROM python:3.11-slim AS runtime
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp tilestream

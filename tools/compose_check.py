@@ -1,4 +1,4 @@
-"""Looks at the compose stack from outside: up, stream, compare with Prometheus, overload, kill, down.
+"""Looks at the compose stack from outside: up, stream, compare with Prometheus, overload, kill, demo, down.
 
 Run it as ``python -m tools.compose_check``. Needs a Docker engine (``DOCKER_HOST``) with Compose. Where
 there is none but dockerd is installed and we are root, one is started, and taken away again. Base images have
@@ -64,8 +64,9 @@ def main() -> int:
 def check(client: docker.DockerClient) -> None:
     """Raises AssertionError for what is wrong."""
     require(client)
-    build("cpu")
-    images = ("tilestream:cpu", BASE)
+    for target in ("cpu", "demo"):
+        build(target)
+    images = ("tilestream:cpu", "tilestream:demo", BASE)
     say(f"images: {', '.join(f'{image} {megabytes(client, image):.0f} MB' for image in images)}")
     try:
         up()
@@ -73,6 +74,7 @@ def check(client: docker.DockerClient) -> None:
         steady()
         too_much()
         kill_under_load(client)
+        demo(client)
     finally:
         take_down(client)
     say("passed")
@@ -199,6 +201,17 @@ def crash(client: docker.DockerClient, server: Any) -> None:
     client.containers.run(
         "tilestream:cpu", ["-c", kill], entrypoint=["python"], user="root", pid_mode="host", remove=True
     )
+
+
+def demo(client: docker.DockerClient) -> None:
+    """The client of the profile `demo` streams for ever, and needs no PyTorch for it."""
+    completed = "sum(tilestream_frames_completed_total)"
+    before = ask(completed)
+    compose("up", "-d", "--no-build", "demo")
+    code, _ = container(client, "demo").exec_run(["python", "-c", "import torch"])
+    assert code, "PyTorch is in the demo's image"
+    wait_for(lambda: ask(completed) > before, "frames of the demo are counted")
+    say(f"demo: {ask(completed) - before:.0f} frames so far")
 
 
 def counters() -> dict[str, float]:
