@@ -10,7 +10,7 @@ VIDEO ?=
 VERSION ?=
 DISTRIBUTIONS := server client/python street training
 
-.PHONY: help setup demo test compose-check lint format proto version bench clean
+.PHONY: help setup demo test test-long compose-check lint format proto version bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## stream a clip (VIDEO=path, or the synthetic street) through a
 test: lint  ## lint, types, API compatibility and all tests
 	proto/check.sh
 	$(BIN)/python -m pytest
+
+test-long: $(STAMP)  ## the tests that take minutes each and that `make test` leaves out
+	$(BIN)/python -m pytest --long -m long || [ $$? -eq 5 ]  # 5: there are none
 
 compose-check: $(STAMP)  ## build the images, run the compose stack and look at it from outside (needs a Docker engine)
 	$(BIN)/python -m pytest --docker -m docker

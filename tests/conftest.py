@@ -10,16 +10,27 @@ settings.register_profile("tilestream", deadline=None, suppress_health_check=[He
 settings.load_profile("tilestream")
 
 
+OPTIONAL = {
+    "docker": (
+        "build images and run the compose stack",
+        "takes minutes and a Docker engine: make compose-check",
+    ),
+    "long": ("run what takes minutes each", "takes minutes: make test-long"),
+}
+"""Markers of tests that run only if asked for: what their option does, and why they are skipped."""
+
+
 def pytest_addoption(parser):
-    parser.addoption("--docker", action="store_true", help="also build images and run the compose stack")
+    for name, (what, _) in OPTIONAL.items():
+        parser.addoption(f"--{name}", action="store_true", help=f"also {what}")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--docker"):
-        skip = pytest.mark.skip(reason="takes minutes and a Docker engine: make compose-check")
-        for item in items:
-            if "docker" in item.keywords:
-                item.add_marker(skip)
+    for name, (_, why) in OPTIONAL.items():
+        if not config.getoption(f"--{name}"):
+            for item in items:
+                if name in item.keywords:
+                    item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(autouse=True)
