@@ -42,6 +42,7 @@ RATE, SECONDS, WINDOW = 4.0, 45, 30
 TOO_FAST, TOO_MANY = 30.0, 4  # frames/s and cameras that no server of ours keeps up with
 KILL_AFTER, FRAMES = 20, 100
 TOLERANCE = 0.05
+EDGE = 1 / WINDOW  # frames/s: one frame more or less in the window, which is much where a machine is slow
 WAY = 0.01  # seconds that client and server may be apart: loopback, and both share the cores
 COUNTERS = (
     *(f"frames_{name}_total" for name in ("received", "completed", "dropped", "invalid", "unanswered")),
@@ -123,8 +124,10 @@ def steady() -> None:
     assert all(result.ok for result in results), "frames were not answered"
     times = [at for at, _ in answered if at > answered[-1][0] - WINDOW]
     speed = (len(times) - 1) / (times[-1] - times[0])
-    near("frames/s", ask(f"sum(rate(tilestream_frames_completed_total[{WINDOW}s]))", ended), speed)
-    near("frames/s, tilestream_fps", ask(f"sum(avg_over_time(tilestream_fps[{WINDOW}s]))", ended), speed)
+    rate = ask(f"sum(rate(tilestream_frames_completed_total[{WINDOW}s]))", ended)
+    near("frames/s", rate, speed, slack=EDGE)
+    told = ask(f"sum(avg_over_time(tilestream_fps[{WINDOW}s]))", ended)
+    near("frames/s, tilestream_fps", told, speed, slack=EDGE)
     now = counted(before, len(results))
     assert now["frames_completed_total"] == len(results), now
     latency = now["frame_latency_seconds_sum"] / now["frame_latency_seconds_count"]
