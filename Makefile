@@ -13,7 +13,7 @@ DISTRIBUTIONS := server client/python street training
 .PHONY: help setup demo test test-long compose-check lint format proto version bench clean
 
 help:  ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 setup: $(STAMP)  ## .venv/ with pinned versions of everything
 
