@@ -22,8 +22,8 @@ PLACES = {
     "training/tilestream_training/__init__.py": PACKAGE,
     "training/pyproject.toml": SIBLING,
 }
-RELEASED = re.compile(rf"(?m)^## ({NUMBER})\b")
-UNRELEASED = "## Unreleased\n"
+RELEASED = re.compile(rf"(?m)^## \[({NUMBER})\]")
+UNRELEASED = "## [Unreleased]\n"
 
 
 def versions(root: Path = ROOT) -> dict[str, set[str]]:
@@ -48,8 +48,8 @@ def change(version: str, root: Path = ROOT) -> None:
         path.write_text(pattern.sub(rf"\g<1>{version}", path.read_text()))
     changelog = root / "CHANGELOG.md"
     text = changelog.read_text()
-    if f"\n## {version}," not in text:
-        heading = f"{UNRELEASED}\n## {version}, {date.today():%Y-%m-%d}\n"
+    if f"\n## [{version}]" not in text:
+        heading = f"{UNRELEASED}\n## [{version}] - {date.today():%Y-%m-%d}\n"
         changelog.write_text(text.replace(UNRELEASED, heading, 1))
 
 

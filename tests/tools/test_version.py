@@ -13,7 +13,7 @@ def tree(tmp_path):
     for place in PLACES:
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / place, tmp_path / place)
-    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- Something new.\n")
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [Unreleased]\n\n- Something new.\n")
     return tmp_path
 
 
@@ -30,8 +30,8 @@ def test_what_was_unreleased_comes_under_the_version_once(tree):
     change("1.2.3", tree)
     change("1.2.3", tree)
     text = (tree / "CHANGELOG.md").read_text()
-    assert text.count("## 1.2.3, ") == text.count("## Unreleased\n") == 1
-    assert text.index("## Unreleased") < text.index("## 1.2.3, ") < text.index("Something new")
+    assert text.count("## [1.2.3] - ") == text.count("## [Unreleased]\n") == 1
+    assert text.index("## [Unreleased]") < text.index("## [1.2.3] - ") < text.index("Something new")
 
 
 def test_the_changelog_has_a_place_for_what_is_unreleased():
