@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tilestream.messages import FrameJob, FrameOutcome, FrameStats, StepPlan
+from tilestream.scheduling.credit import Credit, pays_for_whole
 from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import Limits, Scheduler
 from tilestream.scheduling.session_queue import ReadyFrame
@@ -97,11 +98,10 @@ class _Session:
     """A camera that is connected. ``sent``: by frame, when; its frames in flight."""
 
     camera: VirtualCamera
+    credit: Credit
     next_id: int = 0
     sent: dict[int, float] = field(default_factory=dict)
     blocked: bool = False  # a frame waits for room
-    credit: float = 0.0
-    fresh: bool = True
 
 
 class Simulation:
@@ -151,7 +151,7 @@ class Simulation:
             self._at(now + self._retry_delay, "open", index)
             return
         camera = self._cameras[index]
-        self._sessions[index] = _Session(camera)
+        self._sessions[index] = _Session(camera, Credit(camera.phase))
         self.scheduler.add(str(index), camera.weight, phase=camera.phase)
         phase = 0.0 if camera.fps == float("inf") else self._chance.random() / camera.fps
         self._at(now + phase, "frame", index)
@@ -214,16 +214,16 @@ class Simulation:
 
     def _share(self, session: _Session | None, job: FrameJob) -> float:
         """What the engine's gate would compute."""
-        if session is None or session.fresh or job.budget >= 1.0:
+        if session is None:
+            return 1.0
+        credit = session.credit
+        if credit.fresh or job.budget >= 1.0:
             share = 1.0
         elif self._engine.spread:
             share = min(job.budget, job.limit)
         else:
-            share = 1.0 if min(session.credit + job.budget, job.limit) >= 1.0 - 1e-6 else 0.0
-        if session is not None and session.fresh:
-            session.fresh, session.credit = False, session.camera.phase
-        elif session is not None:
-            session.credit = max(-1.0, min(session.credit + job.budget - share, 1.0))
+            share = float(pays_for_whole(min(credit.with_budget(job.budget), job.limit)))
+        credit.charge(job.budget, share)
         return share
 
     def _done(self, now: float, _: int) -> None:

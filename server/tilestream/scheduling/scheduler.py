@@ -114,7 +114,7 @@ class Scheduler:
     def begin_anew(self) -> None:
         """The engine has lost all features: every session's next frame has to be computed in full."""
         for queue in self._queues.values():
-            queue.fresh = True
+            queue.credit.restart()
 
     def waiting(self) -> int:
         """Frames that wait for their turn."""
@@ -149,11 +149,11 @@ class Scheduler:
     def _fill(self, candidates: list[SessionQueue], now: float) -> None:
         """Choose, in this order, what fits into a step."""
         took, oldest = self.costs.fixed, now
-        others = any(not queue.fresh for queue in candidates)
+        others = any(not queue.credit.fresh for queue in candidates)
         for queue in candidates:
             if len(self._running) >= self.limits.max_batch:
                 break
-            if queue.fresh and others and self._key_credit < 0.0:
+            if queue.credit.fresh and others and self._key_credit < 0.0:
                 continue
             frame = queue.frames[0]
             budget = self.control.budget(frame.budget)
@@ -166,7 +166,7 @@ class Scheduler:
             if self._running and took + predicted > self.limits.step_seconds:
                 continue
             took, oldest = took + predicted, min(oldest, frame.received)
-            self._key_credit = min(0.0, self._key_credit + (-predicted if queue.fresh else predicted))
+            self._key_credit = min(0.0, self._key_credit + (-predicted if queue.credit.fresh else predicted))
             self._start(queue, budget, limit, predicted)
 
     def _start(self, queue: SessionQueue, budget: float, limit: float, predicted: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tilestream.messages import FrameJob, FrameStats, UInt8Array
 from tilestream.scheduling.cost_model import Work
+from tilestream.scheduling.credit import Credit
 
 _WHOLE = 0.97  # from this share of units on, a frame was computed as a whole
 _PATIENCE = 8  # frames in a row whose whole one is put off at most
@@ -40,19 +41,21 @@ class SessionQueue:
     group: str
     phase: float
     service: float = 0.0
-    fresh: bool = True  # its next frame has to be a key frame
     last_done: float = float("-inf")
     frames: deque[ReadyFrame] = field(default_factory=deque)
-    _credit: float = 0.0  # key frames' worth of budget saved up, as the engine counts it
+    credit: Credit = field(init=False)  # as the engine counts it
     _whole: bool = True  # its frames are computed as a whole or not at all
     _quiet: bool = False  # its gate let a whole frame that was due pass, as there was nothing to see
     _put_off: int = 0  # frames in a row whose whole one was put off
+
+    def __post_init__(self) -> None:
+        self.credit = Credit(self.phase)
 
     def work(self, frame: ReadyFrame, budget: float) -> Work:
         """What its next frame will probably come to."""
         whole, share = True, 1.0
         if not self._bound_to_be_whole(frame, budget):
-            whole = self._whole and not self._quiet and self._due(budget)
+            whole = self._whole and not self._quiet and self.credit.pays_for_whole(budget)
             share = float(whole) if self._whole else budget
         return Work(self.group, _megapixels(frame.image), whole, share)
 
@@ -61,11 +64,7 @@ class SessionQueue:
         return not self._bound_to_be_whole(frame, budget) and self._put_off < _PATIENCE
 
     def _bound_to_be_whole(self, frame: ReadyFrame, budget: float) -> bool:
-        return self.fresh or frame.force_key or budget >= 1.0
-
-    def _due(self, budget: float) -> bool:
-        """Whether its credit pays for a whole frame."""
-        return self._credit + budget >= 1.0 - 1e-6
+        return self.credit.fresh or frame.force_key or budget >= 1.0
 
     def withdraw(self, frame_id: int) -> bool:
         """Take a frame back. False if it does not wait here (any more)."""
@@ -77,17 +76,14 @@ class SessionQueue:
         """Note what was computed of a frame. None if it failed: its session starts anew."""
         self._put_off = self._put_off + 1 if job.limit < 1.0 else 0
         if stats is None or not stats.units_total:
-            self.fresh = True
+            self.credit.restart()
             return None
         share = stats.units_computed / stats.units_total
         whole = stats.key_frame or share >= _WHOLE
         self._whole = whole or share == 0.0
-        if share > 0.0 or (job.limit >= 1.0 and self._due(job.budget)):
+        if share > 0.0 or (job.limit >= 1.0 and self.credit.pays_for_whole(job.budget)):
             self._quiet = share == 0.0
-        if self.fresh:  # not charged
-            self.fresh, self._credit = False, self.phase
-        else:
-            self._credit = min(max(self._credit + job.budget - share, -1.0), 1.0)
+        self.credit.charge(job.budget, share)
         return Work(self.group, _megapixels(job.image), whole, share)
 
 
