@@ -17,6 +17,9 @@ import numpy.typing as npt
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
+STAGES = ("motion", "gate", "tables", "backbone", "head")
+"""Of an engine's step, in their order: what ``FrameStats.stage_seconds`` may tell of."""
+
 
 class FrameKind(Enum):
     """How a frame is computed."""
@@ -106,7 +109,7 @@ class FrameStats:
     mean_distortion: float = 0.0
     budget: float = 1.0
     macs: int = 0  # multiply-accumulates that were run for this frame
-    stage_seconds: dict[str, float] = field(default_factory=dict)  # motion, gate, backbone, head
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # this frame's share, see STAGES
     # Block units computed and all of them, by the stride of the map they make.
     units_by_stride: dict[int, tuple[int, int]] = field(default_factory=dict)
     # Reuse agreement: of the pixels that were computed anew, the share that kept their moved label, 0..1.

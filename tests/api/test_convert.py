@@ -6,7 +6,8 @@ from tilestream.api import convert
 from tilestream.api.errors import ApiError, to_api_error, to_status
 from tilestream.media.errors import InvalidReason
 from tilestream.media.masks import MaskFormat
-from tilestream.sessions.frames import DropReason, Status
+from tilestream.messages import STAGES
+from tilestream.sessions.frames import Answer, DropReason, Status, Ticket
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.v1 import segmentation_pb2 as pb
 
@@ -25,6 +26,13 @@ def test_members_correspond(wire, ours, prefix):
     assert {name.removeprefix(prefix) for name in wire.DESCRIPTOR.values_by_name} - {"UNSPECIFIED"} == {
         m.name for m in ours
     }
+
+
+def test_the_engine_s_stages_are_the_api_s():
+    seconds = {stage: 0.001 * (number + 1) for number, stage in enumerate(STAGES)}
+    ticket = Ticket(1, 0, 0.0, engine_seconds=0.02, stage_seconds={**seconds, "unheard_of": 1.0})
+    times = convert.result_message(ticket, Answer(Status.OK), 0.03).times
+    assert [getattr(times, f"{stage}_us") for stage in STAGES] == [1000, 2000, 3000, 4000, 5000]
 
 
 def test_every_state_that_is_listed_has_a_name():

@@ -209,6 +209,7 @@ class FakeServer(rpc.SegmentationServiceServicer):
         fate = self.script.fate(frame.frame_id)
         result = pb.FrameResult(frame_id=frame_id, capture_time_us=frame.capture_time_us)
         result.times.total_us = 1500
+        result.times.tables_us = 250
         if fate == "dropped":
             result.status, result.drop_reason = pb.FRAME_STATUS_DROPPED, pb.DROP_REASON_QUEUE_FULL
             return result

@@ -42,6 +42,7 @@ def test_all_that_a_result_tells(serve, images):
     assert "secret" not in repr(stream.session)
     assert (key.name, key.capture_time, key.status, key.reason) == ("a", 1700000000.5, "ok", "")
     assert key.latency > 0 and key.times.total == pytest.approx(0.0015)
+    assert key.times.tables == pytest.approx(0.00025)
     assert key.reuse.key_frame and key.reuse.block_drop_rate == 0 and key.reuse.agreement is None
     assert partial.reuse.agreement == pytest.approx(0.9)
     assert partial.reuse.block_drop_rate == 0.6 and partial.reuse.units_dropped == 60

@@ -13,7 +13,7 @@ from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import config, refused, running
 from tilestream.media.errors import InvalidReason
-from tilestream.messages import EngineReport, FrameStats
+from tilestream.messages import STAGES, EngineReport, FrameStats
 from tilestream.sessions.frames import DropReason
 from tilestream.sessions.registry import NotAdmitted
 from tilestream.sessions.session import CloseCause
@@ -126,11 +126,16 @@ def test_rates_of_the_last_seconds():
 def test_what_the_engine_reports():
     metrics = Metrics()
     value = metrics.registry.get_sample_value
-    metrics.step_done(3, 0.05, EngineReport("cuda:0", 7, 5, 10, 20, 1, 2, 30, 40, 0.5))
+    stages = {"gate": 0.01, "backbone": 0.03}
+    metrics.step_done(3, 0.05, EngineReport("cuda:0", 7, 5, 10, 20, 1, 2, 30, 40, 0.5), stages=stages)
     metrics.step_done(1, 0.05, EngineReport("cuda:0", 7, 6, 11, 20, 1, 2, 30, 40, 0.5))
     metrics.step_done(1, 0.05, None)
     assert value("tilestream_step_sessions_sum") == 5 and value("tilestream_step_seconds_count") == 3
     assert value("tilestream_step_tiles_sum") == 14
+    assert values_of(metrics, "tilestream_step_stage_seconds_sum", "stage") == {
+        **dict.fromkeys(STAGES, 0.0),
+        **stages,
+    }
     assert value("tilestream_evictions_total") == 6
     assert value("tilestream_feature_store_bytes") == 11
     assert value("tilestream_device_utilisation_ratio", {"device": "cuda:0"}) == 0.5
@@ -257,6 +262,9 @@ def check(metrics: Metrics, results: list[pb.FrameResult], sent: int) -> None:
     assert total(metrics, "tilestream_stage_seconds_sum", stage="encode") == pytest.approx(encode, abs=1e-4)
     assert total(metrics, "tilestream_scheduler_lag_seconds_count") == len(ok)
     assert total(metrics, "tilestream_step_sessions_sum") == len(ok)
+    backbone = sum(x.times.backbone_us for x in ok) / 1e6
+    spent = total(metrics, "tilestream_step_stage_seconds_sum", stage="backbone")
+    assert spent == pytest.approx(backbone, abs=1e-6) and backbone > 0
     assert total(metrics, "tilestream_feature_store_bytes") == 1000
     assert (
         total(metrics, "tilestream_sessions_opened_total") == 4 and total(metrics, "tilestream_sessions") == 0

@@ -25,7 +25,11 @@ class FrameStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Where the time of a frame went on the server, seconds; 0 = did not happen."""
+    """Where the time of a frame went on the server, seconds; 0 = did not happen.
+
+    engine: the step that computed it, shared with frames of others. motion, gate, tables, backbone, head: its
+    own share of that step.
+    """
 
     total: float = 0.0
     queue: float = 0.0
@@ -33,6 +37,7 @@ class Times:
     engine: float = 0.0
     motion: float = 0.0
     gate: float = 0.0
+    tables: float = 0.0
     backbone: float = 0.0
     head: float = 0.0
     encode: float = 0.0
@@ -214,6 +219,7 @@ def _times(times: pb.StageTimes) -> Times:
         engine=times.engine_us / 1e6,
         motion=times.motion_us / 1e6,
         gate=times.gate_us / 1e6,
+        tables=times.tables_us / 1e6,
         backbone=times.backbone_us / 1e6,
         head=times.head_us / 1e6,
         encode=times.encode_us / 1e6,

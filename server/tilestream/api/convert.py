@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from tilestream.config import Settings
 from tilestream.media.errors import InvalidReason
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import BinAccount, FrameStats, ModelInfo
+from tilestream.messages import STAGES, BinAccount, FrameStats, ModelInfo
 from tilestream.sessions.frames import Answer, DropReason, EncodedPlane, Status, Ticket
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.sessions.session import Session, SessionOptions, SessionState
@@ -107,13 +107,12 @@ def _times(ticket: Ticket, total: float) -> pb.StageTimes:
 
 
 def stage_seconds(ticket: Ticket, total: float) -> dict[str, float]:
-    """Seconds per stage; the engine's are its own, or one "backbone" if it does not tell them apart."""
+    """Seconds per stage; the engine's are the frame's share of its step, as far as it tells them apart."""
     active = ticket.decode_seconds + ticket.engine_seconds + ticket.encode_seconds
-    known = ("motion", "gate", "backbone", "head")
     return {
         "queue": max(0.0, total - active),
         "decode": ticket.decode_seconds,
-        **{name: ticket.stage_seconds[name] for name in known if name in ticket.stage_seconds},
+        **{name: ticket.stage_seconds[name] for name in STAGES if name in ticket.stage_seconds},
         "encode": ticket.encode_seconds,
     }
 

@@ -69,7 +69,12 @@ class OutcomeRouter:
     def _deliver(self, report: StepReport) -> None:
         if report.outcomes:
             self._metrics.step_done(
-                len(report.outcomes), report.seconds, report.engine, report.put_off, report.loop
+                len(report.outcomes),
+                report.seconds,
+                report.engine,
+                report.put_off,
+                report.loop,
+                report.stage_seconds,
             )
         elif report.engine is not None:
             self._metrics.engine_reported(report.engine, report.loop)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -62,6 +62,15 @@ class StepReport:
     put_off: int = 0
     load: LoadReport = field(default_factory=LoadReport)
     loop: int = 0
+
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """What the step took by stage: the sum of its frames' shares; without the stages that it skipped."""
+        total: defaultdict[str, float] = defaultdict(float)
+        for outcome in self.outcomes:
+            for stage, seconds in outcome.stats.stage_seconds.items() if outcome.stats is not None else ():
+                total[stage] += seconds
+        return dict(total)
 
 
 class EngineLoop:

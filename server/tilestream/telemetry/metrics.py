@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
@@ -26,7 +27,7 @@ from prometheus_client import (
     start_http_server,
 )
 
-from tilestream.messages import EngineReport, FrameStats
+from tilestream.messages import STAGES, EngineReport, FrameStats
 from tilestream.telemetry.calls import CallCounters
 from tilestream.telemetry.engine_totals import EngineTotals
 
@@ -42,7 +43,7 @@ _WINDOW = 5.0  # seconds that the gauges of rates look back
 _KINDS = ("key", "partial")
 _DROPS = ("queue_full", "superseded", "overload", "engine_error", "shutdown")
 _FAULTS = ("empty", "too_many_bytes", "too_many_pixels", "not_jpeg", "truncated", "corrupt", "unsupported")
-_STAGES = ("queue", "decode", "motion", "gate", "backbone", "head", "encode")
+_STAGES = ("queue", "decode", *STAGES, "encode")
 _CAUSES = ("finished", "client_error", "disconnected", "idle", "max_age", "shutdown", "error")
 _REFUSALS = ("full", "overloaded", "shutdown", "engine")
 
@@ -152,6 +153,10 @@ class Metrics:
 
     def _define_engine(self) -> None:
         self._step_seconds = self._histogram("step_seconds", "Time of an engine step.", _SECONDS)
+        stages = self._histogram(
+            "step_stage_seconds", "Time of an engine step per stage.", _SECONDS, ["stage"]
+        )
+        self._step_stages = _Series(stages, STAGES)
         self._step_sessions = self._histogram("step_sessions", "Sessions per engine step.", _COUNTS)
         self._step_tiles = self._histogram("step_tiles", "Tiles computed per engine step.", _TILES)
         self._lag = self._histogram(
@@ -220,15 +225,23 @@ class Metrics:
         self._unanswered.inc(count)
 
     def step_done(
-        self, sessions: int, seconds: float, report: EngineReport | None, put_off: int = 0, engine: int = 0
+        self,
+        sessions: int,
+        seconds: float,
+        report: EngineReport | None,
+        put_off: int = 0,
+        engine: int = 0,
+        stages: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """An engine computed a step; ``report`` is None where it did not get that far.
 
-        ``put_off``: frames that were not computed in full to be on time.
+        ``put_off``: frames that were not computed in full to be on time. ``stages``: seconds of the step.
         """
         self._put_off.inc(put_off)
         self._step_sessions.observe(sessions)
         self._step_seconds.observe(seconds)
+        for stage, spent in stages.items():
+            self._step_stages[stage].observe(spent)
         if report is not None:
             self._step_tiles.observe(report.tiles)
             self.engine_reported(report, engine)

@@ -315,7 +315,7 @@ class BinAccount(_message.Message):
     def __init__(self, bin_size: _Optional[int] = ..., columns: _Optional[int] = ..., rows: _Optional[int] = ..., units_computed: _Optional[_Iterable[int]] = ..., distortion: _Optional[_Iterable[float]] = ..., age: _Optional[_Iterable[int]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., units_per_bin: _Optional[int] = ...) -> None: ...
 
 class StageTimes(_message.Message):
-    __slots__ = ("total_us", "queue_us", "decode_us", "engine_us", "motion_us", "gate_us", "backbone_us", "head_us", "encode_us")
+    __slots__ = ("total_us", "queue_us", "decode_us", "engine_us", "motion_us", "gate_us", "backbone_us", "head_us", "encode_us", "tables_us")
     TOTAL_US_FIELD_NUMBER: _ClassVar[int]
     QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     DECODE_US_FIELD_NUMBER: _ClassVar[int]
@@ -325,6 +325,7 @@ class StageTimes(_message.Message):
     BACKBONE_US_FIELD_NUMBER: _ClassVar[int]
     HEAD_US_FIELD_NUMBER: _ClassVar[int]
     ENCODE_US_FIELD_NUMBER: _ClassVar[int]
+    TABLES_US_FIELD_NUMBER: _ClassVar[int]
     total_us: int
     queue_us: int
     decode_us: int
@@ -334,7 +335,8 @@ class StageTimes(_message.Message):
     backbone_us: int
     head_us: int
     encode_us: int
-    def __init__(self, total_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., decode_us: _Optional[int] = ..., engine_us: _Optional[int] = ..., motion_us: _Optional[int] = ..., gate_us: _Optional[int] = ..., backbone_us: _Optional[int] = ..., head_us: _Optional[int] = ..., encode_us: _Optional[int] = ...) -> None: ...
+    tables_us: int
+    def __init__(self, total_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., decode_us: _Optional[int] = ..., engine_us: _Optional[int] = ..., motion_us: _Optional[int] = ..., gate_us: _Optional[int] = ..., backbone_us: _Optional[int] = ..., head_us: _Optional[int] = ..., encode_us: _Optional[int] = ..., tables_us: _Optional[int] = ...) -> None: ...
 
 class DrainingNotice(_message.Message):
     __slots__ = ("reason", "grace_ms", "retry_delay_ms")
