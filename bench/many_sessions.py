@@ -27,7 +27,7 @@ from tools.server_process import serving
 
 
 def bare_fps(engine: Engine, model: str, images: list[UInt8Array], sessions: int, budget: float) -> float:
-    """Frames/s of steps with one frame of every session each, the first step (key frames) included."""
+    """Frames/s of steps with one frame of every session each, the first step (whole frames) included."""
     names = [f"s{index}" for index in range(sessions)]
     for name in names:
         engine.open(SessionSpec(name, model))

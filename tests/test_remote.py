@@ -21,7 +21,7 @@ async def command(*words: str, columns: int = 80):
 
 async def test_top_shows_the_sessions():
     engine = FakeEngine()
-    engine.key_interval = 10
+    engine.whole_interval = 10
     async with running(engine) as r:
         address = f"127.0.0.1:{r.server.port}"
         assert json.loads((await command("top", "--json", "--server", address)).output) == {"sessions": []}
@@ -32,7 +32,7 @@ async def test_top_shows_the_sessions():
         assert row["session"] == stream.started.session_id and row["camera"] == "[red]front"
         assert row["frames_ok"] == 1 and row["fps"] > 0 and row["latency_p50"] > 0
         assert row["agreement"] is None and row["block_budget"] == 1.0 and row["block_drop_rate"] == 0
-        for frame_id in (2, 3):  # not key frames
+        for frame_id in (2, 3):  # not whole frames
             await stream.frame(frame_id, jpeg())
             assert (await stream.result()).reuse.agreement == 0.75
         (row,) = json.loads((await command("top", "--json", "--server", address)).output)["sessions"]

@@ -120,7 +120,7 @@ class FrameStats:
 
     @property
     def distortion(self) -> float:
-        """Mean over the bins, luma steps 0..255; 0 for a key frame."""
+        """Mean over the bins, luma steps 0..255; 0 for a whole frame."""
         return self.mean_distortion
 
     @property
@@ -159,7 +159,7 @@ class EngineReport:
 
     ``tiles``: computed in that step, counted once however many layers were run on them. ``evictions``: since
     the engine was made. A page is counted once per stride that it is a page of. ``restarts``: how often the
-    engine died and all sessions had to begin anew.
+    engine died and all sessions lost their features.
     """
 
     device: str = "cpu"
@@ -212,7 +212,7 @@ class Engine(Protocol):
     def release(self, session_id: str) -> None:
         """Forget a session. Idempotent."""
 
-    def tend(self) -> None:
+    def check_health(self) -> None:
         """Put right what broke; called now and then while there is nothing to do. Raises EngineLost."""
 
     def close(self) -> None:

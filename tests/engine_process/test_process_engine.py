@@ -105,7 +105,7 @@ def test_a_killed_process_is_replaced_and_knows_the_sessions(engine):
     assert engine.report().restarts == 1 and engine.process_id != old
     os.kill(engine.process_id, signal.SIGKILL)
     while engine.report().restarts == 1:  # also where nothing is computed
-        engine.tend()
+        engine.check_health()
     assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
 
 
@@ -154,11 +154,11 @@ def test_a_process_that_stands_by_takes_over():
     assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
     assert engine.process_id == standby and engine.standby_id is None
     clock.now += STANDBY_AFTER
-    engine.tend()
+    engine.check_health()
     os.kill(engine.standby_id, signal.SIGKILL)
     dead = engine.standby_id
     while engine.standby_id == dead:
-        engine.tend()
+        engine.check_health()
     assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
     engine.close()
 
@@ -187,10 +187,10 @@ def test_a_standby_that_cannot_be_had_is_tried_ever_later(tmp_path, caplog):
     for _ in range(4):
         while engine.standby_id is None:
             clock.now += 1.0
-            engine.tend()
+            engine.check_health()
         begun.append(clock.now)
         while engine.standby_id is not None:
-            engine.tend()
+            engine.check_health()
     gaps = np.diff(begun)
     assert (gaps[1:] >= 1.5 * gaps[:-1]).all() and "no room for another one" in caplog.text
     engine.close()
@@ -204,7 +204,7 @@ def test_a_dead_standby_is_noticed_between_frames_and_never_promoted():
     engine.step(StepPlan((job(),)))
     dead = engine.standby_id
     os.kill(dead, signal.SIGKILL)
-    while engine.standby_id == dead:  # frames keep coming: nobody tends the engine
+    while engine.standby_id == dead:  # frames keep coming: nobody checks its health
         engine.step(StepPlan((job(),)))
     clock.now += STANDBY_AFTER
     engine.step(StepPlan((job(),)))

@@ -115,6 +115,6 @@ def test_what_was_asked_together_with_what_lost_the_engine_is_refused():
         second.result(LONG)
 
 
-def test_an_idle_engine_is_tended(two):
-    while not all(engine.tended for engine in two.engines):
+def test_an_idle_engine_s_health_is_checked(two):
+    while not all(engine.health_checks for engine in two.engines):
         pass

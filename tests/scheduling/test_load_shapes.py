@@ -126,7 +126,7 @@ def test_the_same_seed_gives_the_same_record():
 
 def test_whole_frames_of_cameras_that_begin_together_are_spread_by_their_names():
     engine = VirtualEngine(whole=0.27, frame=0.026, noise=0.0, outlier_every=10**9)
-    pinned = Limits(min_budget=1.0, service_level=10.0, max_step_seconds=0.05)  # nothing is put off
+    pinned = Limits(min_budget=1.0, service_level=10.0, max_step_seconds=0.05)  # nothing is deferred
 
     def longest(phases):
         """The latest answer after all have begun, of cameras that compute every fifth frame."""

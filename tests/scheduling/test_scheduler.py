@@ -229,7 +229,7 @@ def test_new_sessions_get_half_of_the_time_at_most_while_others_wait():
     assert sum(1 for names in run if False in names) == 20, "and all of them come"
 
 
-def test_a_session_whose_frame_failed_is_expected_to_need_a_key_frame():
+def test_a_session_whose_frame_failed_is_expected_to_need_a_whole_one():
     scheduler = scheduler_with("a")
     for number, share in enumerate((1.0, 0.0)):
         scheduler.offer(replace(frame("a", number), budget=0.25))
@@ -295,7 +295,7 @@ def offer(scheduler: Scheduler, name: str, number: int, received: float) -> None
     scheduler.offer(replace(frame(name, number), budget=0.25, received=received))
 
 
-def test_a_whole_frame_that_would_be_late_is_put_off_to_a_later_one():
+def test_a_whole_frame_that_would_be_late_is_deferred_to_a_later_one():
     scheduler = due_sessions("a")
     limits = []
     for number, waited in enumerate((0.04, 0.04, 0.01), 1):
@@ -309,7 +309,7 @@ def test_a_whole_frame_that_would_be_late_is_put_off_to_a_later_one():
     assert not scheduler._queues["a"].work(scheduler._queues["a"].frames[0], 0.25).whole, "it has had one"
 
 
-def test_a_whole_frame_is_put_off_where_it_would_make_others_late():
+def test_a_whole_frame_is_deferred_where_it_would_make_others_late():
     scheduler = due_sessions("a")
     scheduler.add("b")
     scheduler.offer(frame("b", 0))
@@ -320,7 +320,7 @@ def test_a_whole_frame_is_put_off_where_it_would_make_others_late():
     assert limits == {"a": 0.0, "b": 1.0}
 
 
-def test_a_frame_is_not_put_off_for_ever():
+def test_a_frame_is_not_deferred_for_ever():
     scheduler = due_sessions("a")
     limits = []
     for number in range(1, 31):
@@ -335,7 +335,7 @@ def test_a_frame_is_not_put_off_for_ever():
     assert first == 8 and limits[first + 1 :].index(True) <= 8 + 4, "eight frames after it is due again"
 
 
-def test_nothing_is_put_off_while_budgets_are_not_lowered_or_of_sessions_whose_budget_is_not():
+def test_nothing_is_deferred_while_budgets_are_not_lowered_or_of_sessions_whose_budget_is_not():
     for level, wanted, limit in (
         (Level.NORMAL, 0.25, 1.0),
         (Level.REDUCED, 0.1, 1.0),
@@ -351,12 +351,12 @@ def test_nothing_is_put_off_while_budgets_are_not_lowered_or_of_sessions_whose_b
         assert [job.limit for job in scheduler.schedule(2.0).jobs] == [limit]
 
 
-@pytest.mark.parametrize("what", ["key", "budget", "first"])
-def test_what_has_to_be_whole_is_not_put_off(what):
+@pytest.mark.parametrize("what", ["asked", "budget", "first"])
+def test_what_has_to_be_whole_is_not_deferred(what):
     scheduler = due_sessions("a")
     if what == "first":
-        scheduler.begin_anew()
-    late = replace(frame("a", 1), force_key=what == "key", budget=1.0 if what == "budget" else 0.25)
+        scheduler.invalidate()
+    late = replace(frame("a", 1), whole=what == "asked", budget=1.0 if what == "budget" else 0.25)
     scheduler.offer(replace(late, received=0.0))
     assert scheduler.schedule(5.0).jobs[0].limit == 1.0
 

@@ -41,10 +41,10 @@ class FakeEngine:
         self.plans: list[list[tuple[str, int]]] = []
         self.threads: set[int] = set()
         self.refuse_open = False
-        self.key_interval = 1  # of the frames between, a quarter of the units is computed
+        self.whole_interval = 1  # of the frames between, a quarter of the units is computed
         self.seconds = 0.0  # that a step takes per frame whose budget is 1; units follow the budget
         self.closed = False
-        self.tended = 0
+        self.health_checks = 0
         self.stepping = threading.Event()
 
     def models(self):
@@ -90,19 +90,19 @@ class FakeEngine:
         )
 
     def _stats(self, job, units: int) -> FrameStats:
-        key = job.frame_id % self.key_interval == 0
-        computed = units if key else units // 4
+        whole = job.frame_id % self.whole_interval == 0
+        computed = units if whole else units // 4
         if self.seconds:
-            key, computed = job.budget >= 1.0, round(units * job.budget)
+            whole, computed = job.budget >= 1.0, round(units * job.budget)
         return FrameStats(
-            key,
+            whole,
             computed,
             units,
             budget=job.budget if self.seconds else 1.0,
             stage_seconds={"backbone": 0.001},
             units_by_stride={8: (computed, units)},
-            agreement=None if key else 0.75,
-            agreement_pixels=0 if key else 1000,
+            agreement=None if whole else 0.75,
+            agreement_pixels=0 if whole else 1000,
         )
 
     def report(self) -> EngineReport:
@@ -112,8 +112,8 @@ class FakeEngine:
         self.threads.add(threading.get_ident())
         self.open_sessions.pop(session_id, None)
 
-    def tend(self) -> None:
-        self.tended += 1
+    def check_health(self) -> None:
+        self.health_checks += 1
 
     def close(self) -> None:
         self.closed = True

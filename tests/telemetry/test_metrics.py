@@ -170,7 +170,7 @@ def test_a_device_that_does_not_tell_has_no_series():
 
 async def test_counters_add_up_to_what_clients_saw():
     engine = FakeEngine()
-    engine.key_interval = 3
+    engine.whole_interval = 3
     async with running(engine, max_sessions=2) as r:
         seen = await asyncio.gather(*(drive(r, frames) for frames in (7, 5)))
         held = [await r.open(), await r.open()]

@@ -127,7 +127,7 @@ class FramePipeline:
             self._session.session_id,
             ticket.frame_id,
             frame.image,
-            ticket.force_key,
+            ticket.whole,
             budget,
             ticket.submitted,
             droppable=self.inbox.policy is not QueuePolicy.WAIT,

@@ -72,7 +72,7 @@ class OutcomeRouter:
                 len(report.outcomes),
                 report.seconds,
                 report.engine,
-                report.put_off,
+                report.deferred,
                 report.loop,
                 report.stage_seconds,
             )

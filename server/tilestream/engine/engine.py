@@ -95,7 +95,7 @@ class TorchEngine:
         if spec is not None:
             self._models[spec.model].release(session_id)
 
-    def tend(self) -> None:
+    def check_health(self) -> None:
         """What computes in this process cannot break without it."""
 
     def close(self) -> None:

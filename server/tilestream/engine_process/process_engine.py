@@ -31,7 +31,7 @@ _CANNOT_START = (EngineError, RuntimeError, OSError, EOFError)  # the latter two
 
 
 class ProcessEngine:
-    """Implements ``messages.Engine``. Where the process dies its sessions begin anew in another one.
+    """Implements ``messages.Engine``. Where the process dies its sessions go on in another, without features.
 
     A step whose process dies is run once more in the new one; if that dies too, its frames fail. With
     ``standby`` another process is kept that has loaded everything and takes over within milliseconds.
@@ -74,7 +74,7 @@ class ProcessEngine:
         return self._active.wait().models
 
     def open(self, spec: SessionSpec) -> None:
-        self._insist("open", spec)
+        self._ask_until_answered("open", spec)
         self._specs[spec.session_id] = spec
 
     def step(self, plan: StepPlan) -> list[FrameOutcome]:
@@ -96,9 +96,9 @@ class ProcessEngine:
 
     def release(self, session_id: str) -> None:
         if self._specs.pop(session_id, None) is not None:
-            self._insist("release", session_id)
+            self._ask_until_answered("release", session_id)
 
-    def tend(self) -> None:
+    def check_health(self) -> None:
         if not self._active.alive():
             self._replace(EngineDied("it ended by itself"))
         self._keep_standby()
@@ -120,7 +120,7 @@ class ProcessEngine:
             take_outcome(placed, place, arena) for placed, place in zip(reply.outcomes, places, strict=True)
         ]
 
-    def _insist(self, verb: str, argument: object) -> None:
+    def _ask_until_answered(self, verb: str, argument: object) -> None:
         """Ask; if the process is dead or dies of it, ask the next one."""
         while True:
             try:
@@ -150,22 +150,22 @@ class ProcessEngine:
     def _keep_standby(self) -> None:
         """Have a process ready to take over, if it is time to. One that cannot be had is tried ever later."""
         if self._standby is not None and not self._standby.alive():
-            self._put_standby_off(self._standby.last_words())
+            self._defer_standby(self._standby.last_words())
             self._standby.end()
             self._standby = None
         if self._wants_standby and self._standby is None and self._clock() >= self._standby_at:
             try:
                 self._standby = ProcessHandle(self._how)
             except (OSError, EOFError) as error:
-                self._put_standby_off(str(error))
+                self._defer_standby(str(error))
 
-    def _put_standby_off(self, why: str) -> None:
+    def _defer_standby(self, why: str) -> None:
         seconds = self._standby_delay
         log.warning("no engine process stands by: %s", why, extra={"next_try_seconds": seconds})
         self._standby_at = self._clock() + seconds
         self._standby_delay = min(2.0 * seconds, _LONGEST_STANDBY_DELAY)
 
-    def _heir(self) -> ProcessHandle:
+    def _standby_or_new(self) -> ProcessHandle:
         """The process that stands by, if it still does, or a new one."""
         standby, self._standby = self._standby, None
         if standby is not None:
@@ -184,7 +184,7 @@ class ProcessEngine:
             raise EngineLost(f"engine processes died {MAX_DEATHS} times within {DEATH_WINDOW:g} s")
         for _ in range(MAX_STARTS):
             try:
-                self._active = self._begin(self._heir())
+                self._active = self._begin(self._standby_or_new())
             except _CANNOT_START as error:
                 log.error("an engine process could not take over: %s", error)
                 time.sleep(delay)

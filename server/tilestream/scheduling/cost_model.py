@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 PRIOR = (0.002, 0.03, 0.27, 0.3)
-"""Seconds: a step; per megapixel a frame, all of a key frame, all units in tiles. Two cores.
+"""Seconds: a step; per megapixel a frame, all of a whole frame, all units in tiles. Two cores.
 
 Only their proportions matter for long: a common factor is learned from the first step on.
 """

@@ -31,7 +31,7 @@ from tilestream.scheduling.session_queue import ReadyFrame
 
 log = logging.getLogger(__name__)
 
-_TEND = 0.2  # seconds between looks after an engine that has nothing to do
+_HEALTH_CHECK = 0.2  # seconds between checks of an engine that has nothing to do
 _SHED = "the server cannot keep up; a later frame of this session was computed instead"
 
 
@@ -50,7 +50,7 @@ class StepReport:
     how the engine is doing now.
 
     ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole. ``shed``: outcomes of
-    frames that were dropped instead. ``put_off``: frames that would have been whole, had there been time.
+    frames that were dropped instead. ``deferred``: frames that would have been whole, had there been time.
     ``load``: what is being done about the load. ``loop``: whose step it was, where there are several engines.
     """
 
@@ -59,7 +59,7 @@ class StepReport:
     begin: float = 0.0
     engine: EngineReport | None = None
     shed: tuple[FrameOutcome, ...] = ()
-    put_off: int = 0
+    deferred: int = 0
     load: LoadReport = field(default_factory=LoadReport)
     loop: int = 0
 
@@ -196,7 +196,7 @@ class EngineLoop:
         """Wait for work and do it. False when it is time to stop."""
         with self._wake:
             if self._idle():
-                self._wake.wait(_TEND)
+                self._wake.wait(_HEALTH_CHECK)
             idle = self._idle()
             commands = list(self._commands)
             self._commands.clear()
@@ -211,7 +211,7 @@ class EngineLoop:
                 _refuse(commands[index + 1 :])
                 raise
         if idle:
-            engine.tend()
+            engine.check_health()
         if plan.jobs:
             self._on_step(self._step(engine, plan))
         elif commands or self._note_restarts(engine.report()):
@@ -233,7 +233,7 @@ class EngineLoop:
             return False
         self._restarts = report.restarts
         with self._wake:
-            self._scheduler.begin_anew()
+            self._scheduler.invalidate()
         return True
 
     @staticmethod
@@ -277,8 +277,8 @@ class EngineLoop:
             self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
             load = self._scheduler.load(end)
         shed = tuple(FrameOutcome(*frame, None, None, error=_SHED, shed=True) for frame in plan.shed)
-        put_off = sum(job.limit < 1.0 for job in plan.jobs)
-        return StepReport(outcomes, end - begin, begin, report, shed, put_off, load, self._number)
+        deferred = sum(job.limit < 1.0 for job in plan.jobs)
+        return StepReport(outcomes, end - begin, begin, report, shed, deferred, load, self._number)
 
 
 def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:

@@ -6,7 +6,7 @@ took, divided by its weight. A virtual clock follows the least service among tho
 from a pause starts at the present, and can neither be starved nor catch up on what it did not ask for.
 
 How many: as many as the step's time allows, and at least one. While overload control lowers budgets, a whole
-frame that would make a frame of the step late, itself or another, is put off: its labels are moved, and a
+frame that would make a frame of the step late, itself or another, is deferred: its labels are moved, and a
 later one of its session is whole.
 Frames of new sessions have to be computed in full. While others wait, those get half of the engine's time at
 most, so that a hundred new cameras do not stop the ones that are there.
@@ -68,7 +68,7 @@ class Scheduler:
         self._running: dict[str, _Running] = {}
         self._begun = 0.0
         self._virtual_now = 0.0
-        self._key_credit = 0.0  # seconds; below 0 new sessions have had more than their half
+        self._first_frames = 0.0  # seconds; below 0 those of new sessions have had more than their half
         self._added = 0
 
     def add(self, session_id: str, weight: float = 1.0, group: str = "", phase: float = 0.0) -> None:
@@ -111,8 +111,8 @@ class Scheduler:
             del self._ready[session_id]
         return found
 
-    def begin_anew(self) -> None:
-        """The engine has lost all features: every session's next frame has to be computed in full."""
+    def invalidate(self) -> None:
+        """The features of all sessions are gone: the next frame of each has to be computed in full."""
         for queue in self._queues.values():
             queue.credit.restart()
 
@@ -153,7 +153,7 @@ class Scheduler:
         for queue in candidates:
             if len(self._running) >= self.limits.max_batch:
                 break
-            if queue.credit.fresh and others and self._key_credit < 0.0:
+            if queue.credit.fresh and others and self._first_frames < 0.0:
                 continue
             frame = queue.frames[0]
             budget = self.control.budget(frame.budget)
@@ -161,12 +161,13 @@ class Scheduler:
             predicted = self.costs.frame_seconds(work)
             due = min(oldest, frame.received) + _ON_TIME * self.limits.service_level
             late = now + took + predicted > due
-            if work.whole and late and self.control.lowers(frame.budget) and queue.may_put_off(frame, budget):
+            if work.whole and late and self.control.lowers(frame.budget) and queue.may_defer(frame, budget):
                 predicted, limit = self.costs.frame_seconds(replace(work, whole=False, share=0.0)), 0.0
             if self._running and took + predicted > self.limits.step_seconds:
                 continue
             took, oldest = took + predicted, min(oldest, frame.received)
-            self._key_credit = min(0.0, self._key_credit + (-predicted if queue.credit.fresh else predicted))
+            self._first_frames += -predicted if queue.credit.fresh else predicted
+            self._first_frames = min(0.0, self._first_frames)
             self._start(queue, budget, limit, predicted)
 
     def _start(self, queue: SessionQueue, budget: float, limit: float, predicted: float) -> None:
@@ -174,7 +175,7 @@ class Scheduler:
         if not queue.frames:
             del self._ready[frame.session_id]
         queue.service += predicted / queue.weight
-        kind = FrameKind.KEY if frame.force_key else FrameKind.PARTIAL
+        kind = FrameKind.KEY if frame.whole else FrameKind.PARTIAL
         job = FrameJob(frame.session_id, frame.frame_id, frame.image, kind, budget, limit)
         self._running[frame.session_id] = _Running(queue, job, frame.received, predicted)
 

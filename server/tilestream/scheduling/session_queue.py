@@ -10,7 +10,7 @@ from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.credit import Credit
 
 _WHOLE = 0.97  # from this share of units on, a frame was computed as a whole
-_PATIENCE = 8  # frames in a row whose whole one is put off at most
+_PATIENCE = 8  # frames in a row whose whole one is deferred at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,7 @@ class ReadyFrame:
     session_id: str
     frame_id: int
     image: UInt8Array
-    force_key: bool = False
+    whole: bool = False
     budget: float = 1.0
     received: float = 0.0
     droppable: bool = False
@@ -46,7 +46,7 @@ class SessionQueue:
     credit: Credit = field(init=False)  # as the engine counts it
     _whole: bool = True  # its frames are computed as a whole or not at all
     _quiet: bool = False  # its gate let a whole frame that was due pass, as there was nothing to see
-    _put_off: int = 0  # frames in a row whose whole one was put off
+    _deferred: int = 0  # frames in a row whose whole one was deferred
 
     def __post_init__(self) -> None:
         self.credit = Credit(self.phase)
@@ -59,12 +59,12 @@ class SessionQueue:
             share = float(whole) if self._whole else budget
         return Work(self.group, _megapixels(frame.image), whole, share)
 
-    def may_put_off(self, frame: ReadyFrame, budget: float) -> bool:
+    def may_defer(self, frame: ReadyFrame, budget: float) -> bool:
         """Whether a later frame may be computed as a whole instead of this one."""
-        return not self._bound_to_be_whole(frame, budget) and self._put_off < _PATIENCE
+        return not self._bound_to_be_whole(frame, budget) and self._deferred < _PATIENCE
 
     def _bound_to_be_whole(self, frame: ReadyFrame, budget: float) -> bool:
-        return self.credit.fresh or frame.force_key or budget >= 1.0
+        return self.credit.fresh or frame.whole or budget >= 1.0
 
     def withdraw(self, frame_id: int) -> bool:
         """Take a frame back. False if it does not wait here (any more)."""
@@ -74,7 +74,7 @@ class SessionQueue:
 
     def account(self, job: FrameJob, stats: FrameStats | None) -> Work | None:
         """Note what was computed of a frame. None if it failed: its session starts anew."""
-        self._put_off = self._put_off + 1 if job.limit < 1.0 else 0
+        self._deferred = self._deferred + 1 if job.limit < 1.0 else 0
         if stats is None or not stats.units_total:
             self.credit.restart()
             return None

@@ -78,7 +78,7 @@ class Ticket:
     frame_id: int
     capture_time_us: int
     received: float
-    force_key: bool = False
+    whole: bool = False
     stage: Stage = Stage.DECODING
     answer: Answer | None = None
     submitted: float = 0.0  # to the scheduler, monotonic seconds

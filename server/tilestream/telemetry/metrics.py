@@ -167,7 +167,7 @@ class Metrics:
         )
         self._budget_scale = self._gauge("budget_scale_ratio", "What budgets are multiplied with, 0..1.")
         self._demand = self._gauge("demand_ratio", "Engine time that the offered frames would take, 1 = all.")
-        self._put_off = self._counter("whole_frames_put_off", "Frames not computed in full to be on time.")
+        self._deferred = self._counter("whole_frames_put_off", "Frames not computed in full to be on time.")
         self._evictions = self._counter("evictions", "Sessions whose features were evicted.")
         self._restarts = self._counter("engine_restarts", "Engine processes that died and were replaced.")
         self._store_bytes = self._gauge("feature_store_bytes", "Features held, bytes.")
@@ -229,15 +229,15 @@ class Metrics:
         sessions: int,
         seconds: float,
         report: EngineReport | None,
-        put_off: int = 0,
+        deferred: int = 0,
         engine: int = 0,
         stages: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """An engine computed a step; ``report`` is None where it did not get that far.
 
-        ``put_off``: frames that were not computed in full to be on time. ``stages``: seconds of the step.
+        ``deferred``: frames that were not computed in full to be on time. ``stages``: seconds of the step.
         """
-        self._put_off.inc(put_off)
+        self._deferred.inc(deferred)
         self._step_sessions.observe(sessions)
         self._step_seconds.observe(seconds)
         for stage, spent in stages.items():
