@@ -35,7 +35,7 @@ def bare_fps(engine: Engine, model: str, images: list[UInt8Array], sessions: int
     for index, image in enumerate(images):
         jobs = [FrameJob(name, index, image, FrameKind.PARTIAL, budget) for name in names]
         for outcome in engine.step(StepPlan(tuple(jobs))):
-            assert outcome.labels is not None, outcome.error
+            assert outcome.labels is not None, outcome.failure
     seconds = time.perf_counter() - started
     for name in names:
         engine.release(name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tilestream.messages import FrameJob, FrameOutcome, FrameStats, StepPlan
+from tilestream.messages import FrameJob, FrameStats, Outcome, StepPlan
 from tilestream.scheduling.credit import Credit, pays_for_whole
 from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import Limits, Scheduler
@@ -126,7 +126,7 @@ class Simulation:
         self._number = 0
         self._free = True
         self._plan = StepPlan(())
-        self._outcomes: tuple[FrameOutcome, ...] = ()
+        self._outcomes: tuple[Outcome, ...] = ()
         self._seconds = 0.0
         for index, camera in enumerate(cameras):
             self._at(camera.active[0], "open", index)
@@ -205,7 +205,7 @@ class Simulation:
             share = self._share(self._sessions.get(int(job.session_id)), job)
             works.append((job.image.shape[0] * job.image.shape[1] / 1e6, share))
             stats = FrameStats(share >= 1.0, round(share * UNITS), UNITS, budget=job.budget)
-            outcomes.append(FrameOutcome(job.session_id, job.frame_id, None, stats))
+            outcomes.append(Outcome(job.session_id, job.frame_id, None, stats))
         self._outcomes, self._seconds = tuple(outcomes), self._engine.seconds(works, self._chance)
         self._free = False
         self.record.steps += 1

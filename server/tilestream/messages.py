@@ -86,6 +86,54 @@ class StepPlan:
     shed: tuple[tuple[str, int], ...] = ()
 
 
+class DropReason(Enum):
+    """Why a frame was not computed; the API's enum of the same name has the same members."""
+
+    QUEUE_FULL = "queue_full"
+    SUPERSEDED = "superseded"
+    OVERLOAD = "overload"
+    ENGINE_ERROR = "engine_error"
+    SHUTDOWN = "shutdown"
+
+
+class InvalidReason(Enum):
+    """Why a frame cannot be used; the API's enum of the same name has the same members."""
+
+    EMPTY = "empty"
+    TOO_MANY_BYTES = "too_many_bytes"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    NOT_JPEG = "not_jpeg"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    UNSUPPORTED = "unsupported"
+
+
+class FailureKind(Enum):
+    """Whose fault it is that a frame has no labels."""
+
+    DROPPED = "dropped"  # not the frame's: it may be fine
+    INVALID = "invalid"  # the frame's: sending it again will not help
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a frame has no labels, whoever found that out. ``detail`` is fit for the client."""
+
+    kind: FailureKind
+    reason: DropReason | InvalidReason
+    detail: str = ""
+
+    @classmethod
+    def dropped(cls, reason: DropReason, detail: str = "") -> Failure:
+        """Of a frame that was not computed."""
+        return cls(FailureKind.DROPPED, reason, detail)
+
+    @classmethod
+    def invalid(cls, reason: InvalidReason, detail: str = "") -> Failure:
+        """Of a frame that cannot be used."""
+        return cls(FailureKind.INVALID, reason, detail)
+
+
 @dataclass(frozen=True, slots=True)
 class BinAccount:
     """Per-bin account of one frame; every array is [bins_h, bins_w]."""
@@ -134,23 +182,21 @@ class FrameStats:
         return 1.0 - self.units_computed / self.units_total if self.units_total else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class FrameOutcome:
-    """The engine's answer to one :class:`FrameJob`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of a frame in the engine: labels, or a failure that says why there are none.
 
-    ``labels``: uint8 [H, W], or None where ``error`` says why there are none.
-    ``confidence``: uint8 [H, W], 0..255 = softmax margin of best over second class; only if asked for.
-    ``shed``: it was dropped to keep up with newer frames.
+    ``labels``: uint8 [H, W] at compute size. ``confidence``: likewise, 0..255 = softmax margin of best over
+    second class; only if the session asks for it, and so are ``bins``.
     """
 
     session_id: str
     frame_id: int
-    labels: UInt8Array | None
-    stats: FrameStats | None
+    labels: UInt8Array | None = None
+    stats: FrameStats | None = None
     confidence: UInt8Array | None = None
     bins: BinAccount | None = None
-    error: str | None = None
-    shed: bool = False
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +246,7 @@ class Engine(Protocol):
     def open(self, spec: SessionSpec) -> None:
         """Prepare state for a session. Raises :class:`EngineError` if that cannot be had."""
 
-    def step(self, plan: StepPlan) -> list[FrameOutcome]:
+    def step(self, plan: StepPlan) -> list[Outcome]:
         """Compute a plan: one outcome per job, in the order of the jobs. Does not raise for one bad job.
 
         Raises :class:`EngineError` where all of its frames are lost, :class:`EngineLost` where all is.

@@ -4,10 +4,9 @@ import pytest
 
 from tilestream.api import convert
 from tilestream.api.errors import ApiError, to_api_error, to_status
-from tilestream.media.errors import InvalidReason
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import STAGES
-from tilestream.sessions.frames import Answer, DropReason, Status, Ticket
+from tilestream.messages import STAGES, DropReason, Failure, InvalidReason
+from tilestream.sessions.frames import Answer, Status, Ticket
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.v1 import segmentation_pb2 as pb
 
@@ -28,10 +27,28 @@ def test_members_correspond(wire, ours, prefix):
     }
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        *(Failure.dropped(reason, "too late") for reason in DropReason),
+        *(Failure.invalid(reason, "too large") for reason in InvalidReason),
+    ],
+    ids=lambda failure: failure.reason.value,
+)
+def test_every_failure_is_told_with_its_reason_and_detail(failure):
+    ticket = Ticket(1, 0, 0.0)
+    assert ticket.fail(failure)
+    result = convert.result_message(ticket, ticket.known_answer, 0.0)
+    assert pb.FrameStatus.Name(result.status) == f"FRAME_STATUS_{failure.kind.name}"
+    dropped = pb.DropReason.Name(result.drop_reason).removeprefix("DROP_REASON_")
+    invalid = pb.InvalidReason.Name(result.invalid_reason).removeprefix("INVALID_REASON_")
+    assert {dropped, invalid} == {failure.reason.name, "UNSPECIFIED"} and result.detail == failure.detail
+
+
 def test_the_engine_s_stages_are_the_api_s():
     seconds = {stage: 0.001 * (number + 1) for number, stage in enumerate(STAGES)}
     ticket = Ticket(1, 0, 0.0, engine_seconds=0.02, stage_seconds={**seconds, "unheard_of": 1.0})
-    times = convert.result_message(ticket, Answer(Status.OK), 0.03).times
+    times = convert.result_message(ticket, Answer(), 0.03).times
     assert [getattr(times, f"{stage}_us") for stage in STAGES] == [1000, 2000, 3000, 4000, 5000]
 
 

@@ -13,7 +13,8 @@ from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.proxy import proxied
 from support.server import Running, Stream, running, status_details
-from tilestream.sessions.frames import DropReason, Status, Ticket
+from tilestream.messages import DropReason
+from tilestream.sessions.frames import Status, Ticket
 from tilestream.sessions.session import SessionState
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc as rpc

@@ -85,9 +85,9 @@ def test_bad_jobs_fail_alone(engine):
         FrameJob("good", 3, picture()),
     )
     stranger, broken, good = engine.step(StepPlan(jobs))
-    assert stranger.labels is None and "not open" in stranger.error
-    assert broken.labels is None and broken.error
-    assert good.error is None and good.labels.shape == (96, 128)
+    assert stranger.labels is None and "not open" in stranger.failure.detail
+    assert broken.labels is None and broken.failure.detail
+    assert good.failure is None and good.labels.shape == (96, 128)
     engine.release("good")
     engine.release("broken")
 

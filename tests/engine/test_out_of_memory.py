@@ -28,7 +28,7 @@ class Setup:
         self.real_step, self.steps = self.model.step, 0
         for name in (*IDLE, "busy"):
             self.engine.open(SessionSpec(name, "model"))
-            assert self.frame(name).error is None
+            assert self.frame(name).failure is None
 
     def frame(self, name):
         image = np.full((64, 64, 3), 90, dtype=np.uint8)
@@ -62,7 +62,7 @@ def test_room_is_made_and_the_step_tried_again(setup, error):
     setup.fail(1, error)
     outcome = setup.frame("busy")
     assert setup.steps == 2
-    assert outcome.error is None and outcome.stats.key_frame
+    assert outcome.failure is None and outcome.stats.key_frame
     assert setup.holders() == {"newest", "busy"}
     setup.engine.open(SessionSpec("new", "model"))  # not refused: it went well in the end
 
@@ -71,19 +71,19 @@ def test_it_is_tried_only_once_and_new_sessions_are_refused_for_a_while(setup):
     setup.fail(2, SHORTAGES[0])
     outcome = setup.frame("busy")
     assert setup.steps == 2
-    assert outcome.labels is None and "failed" in outcome.error
+    assert outcome.labels is None and "failed" in outcome.failure.detail
     setup.now = REFUSE_SECONDS - 0.1
     with pytest.raises(EngineError, match="out of memory"):
         setup.engine.open(SessionSpec("new", "model"))
     setup.now = REFUSE_SECONDS
     setup.engine.open(SessionSpec("new", "model"))
     again = setup.frame("busy")
-    assert again.error is None and again.stats.key_frame
+    assert again.failure is None and again.stats.key_frame
 
 
 def test_other_errors_are_not_tried_again_and_cost_nobody_else(setup):
     setup.fail(1, RuntimeError("a bug"))
-    assert setup.frame("busy").error is not None
+    assert setup.frame("busy").failure is not None
     assert setup.steps == 1
     assert setup.holders() == set(IDLE)
     setup.engine.open(SessionSpec("new", "model"))

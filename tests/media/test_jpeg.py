@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.frames import encode, jpeg, photo
 from tilestream.media import jpeg as module
-from tilestream.media.errors import BadFrame, InvalidReason
+from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import (
     FrameLimits,
     bundled_decoder,
@@ -17,6 +17,7 @@ from tilestream.media.jpeg import (
     fit_size,
     system_decoder,
 )
+from tilestream.messages import InvalidReason
 
 LIMITS = FrameLimits(max_bytes=1 << 20, max_pixels=640 * 480, max_side=1000)
 SAMPLINGS = {"444": 0x111111, "422": 0x211111, "420": 0x221111, "440": 0x121111, "411": 0x411111}
@@ -120,7 +121,7 @@ def test_fit_size_keeps_the_limit(width, height, limit):
 def reason_of(data, **options) -> InvalidReason:
     with pytest.raises(BadFrame) as caught:
         decode(data, **options)
-    return caught.value.reason
+    return caught.value.failure.reason
 
 
 def test_too_many_bytes():
@@ -190,7 +191,7 @@ def test_fuzz_a_frame_is_decoded_or_bad(data, compute_size):
         try:
             frame = decode(data, compute_size)
         except BadFrame as bad:
-            assert str(bad)
+            assert str(bad) == bad.failure.detail != ""
         else:
             assert frame.width * frame.height <= LIMITS.max_pixels
             wanted = compute_size or (frame.width, frame.height)

@@ -3,15 +3,16 @@ import pytest
 import simplejpeg
 
 from support.frames import encode, jpeg, photo
-from tilestream.media.errors import BadFrame, InvalidReason
+from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg_header import read_header
+from tilestream.messages import InvalidReason
 
 
 def reason_of(data: bytes) -> InvalidReason:
     with pytest.raises(BadFrame) as caught:
         read_header(data)
-    assert str(caught.value)
-    return caught.value.reason
+    assert str(caught.value) == caught.value.failure.detail != ""
+    return caught.value.failure.reason
 
 
 def with_byte(data: bytes, marker: int, offset: int, value: int) -> bytes:

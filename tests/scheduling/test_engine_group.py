@@ -68,7 +68,7 @@ def test_one_that_refuses_costs_the_others_nothing(two):
     two.group.release("a")
     two.engines[0].refuse_open = False
     two.open("b")
-    assert two.group.offer(frame("b")) and two.outcome()[1].error is None
+    assert two.group.offer(frame("b")) and two.outcome()[1].failure is None
     assert two.group.load().level == 0
 
 

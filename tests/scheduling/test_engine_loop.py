@@ -1,15 +1,17 @@
 import queue
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 
 from support.fake_engine import STEP, FakeEngine
-from tilestream.messages import EngineError, SessionSpec
+from tilestream.messages import DropReason, EngineError, Failure, SessionSpec
 from tilestream.scheduling.engine_loop import EngineLoop
 from tilestream.scheduling.scheduler import Limits, Scheduler
 from tilestream.scheduling.session_queue import ReadyFrame
 
+engine_error = partial(Failure.dropped, DropReason.ENGINE_ERROR)
 LONG = 30.0  # seconds that are never reached
 
 
@@ -76,8 +78,8 @@ def test_a_failing_step_costs_its_frames_only(rig, error):
     answers = []
     for i in range(3):
         rig.offer("a", i)
-        answers.append(rig.outcome().error)
-    assert answers == [None, "the computation failed", None]
+        answers.append(rig.outcome().failure)
+    assert answers == [None, engine_error("the computation failed"), None]
 
 
 def test_an_engine_error_s_text_reaches_the_frame(rig):
@@ -87,14 +89,14 @@ def test_an_engine_error_s_text_reaches_the_frame(rig):
     rig.engine.fail = fail
     rig.open("a")
     rig.offer("a", 0)
-    assert rig.outcome().error == "frame too small"
+    assert rig.outcome().failure == engine_error("frame too small")
 
 
 def test_frames_that_the_engine_forgets_are_answered(rig):
     rig.engine.step = lambda plan: []
     rig.open("a")
     rig.offer("a", 0)
-    assert rig.outcome().error == "the engine gave no answer for this frame"
+    assert rig.outcome().failure == engine_error("the engine gave no answer for this frame")
 
 
 def test_open_fails_with_the_engine_s_reason(rig):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.messages import FrameOutcome, FrameStats
+from tilestream.messages import DropReason, Failure, FrameStats, Outcome
 from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
@@ -142,7 +142,7 @@ def test_a_waiting_session_is_served_within_one_round():
 def computed(scheduler: Scheduler, plan, seconds: float, now: float, share: float = 1.0) -> None:
     """Every frame of a plan was computed to this share."""
     outcomes = tuple(
-        FrameOutcome(job.session_id, job.frame_id, None, FrameStats(share == 1.0, round(100 * share), 100))
+        Outcome(job.session_id, job.frame_id, None, FrameStats(share == 1.0, round(100 * share), 100))
         for job in plan.jobs
     )
     scheduler.done(outcomes, seconds, now)
@@ -237,7 +237,8 @@ def test_a_session_whose_frame_failed_is_expected_to_need_a_whole_one():
     cheap = scheduler._queues["a"].work(replace(frame("a", 2), budget=0.25), 0.25)
     scheduler.offer(frame("a", 2))
     scheduler.schedule(0.0)
-    scheduler.done((FrameOutcome("a", 2, None, None, error="no"),), 0.01, 0.0)
+    failure = Failure.dropped(DropReason.ENGINE_ERROR, "no")
+    scheduler.done((Outcome("a", 2, failure=failure),), 0.01, 0.0)
     dear = scheduler._queues["a"].work(replace(frame("a", 3), budget=0.25), 0.25)
     assert (cheap.share, dear.share) == (0.0, 1.0)
 
@@ -382,7 +383,7 @@ def test_sessions_do_not_pay_for_a_restart_of_the_engine():
         (name,) = (job.session_id for job in plan.jobs)
         restarted = name == "hit" and not served["hit"]
         seconds = 3.0 if restarted else 0.05
-        outcomes = (FrameOutcome(name, plan.jobs[0].frame_id, None, FrameStats(True, 100, 100)),)
+        outcomes = (Outcome(name, plan.jobs[0].frame_id, None, FrameStats(True, 100, 100)),)
         now += seconds
         scheduler.done(outcomes, seconds, now, restarted=restarted)
         served[name] += 1

@@ -1,10 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.sessions.frames import Answer, DropReason, Stage, Status, Ticket
+from tilestream.messages import DropReason
+from tilestream.sessions.frames import Answer, Stage, Status, Ticket
 from tilestream.sessions.inbox import MAX_UNSENT, Inbox, QueuePolicy
 
-OK = Answer(Status.OK)
+OK = Answer()
 
 
 class Desk:
@@ -33,7 +34,7 @@ class Desk:
 
 
 def dropped_for(ticket: Ticket) -> DropReason | None:
-    return ticket.answer.reason if ticket.answer is not None else None
+    return ticket.answer.failure.reason if ticket.answer and ticket.answer.failure else None
 
 
 def test_wait_refuses_when_full_and_drops_nothing():

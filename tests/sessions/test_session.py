@@ -4,8 +4,8 @@ import pytest
 
 from support.fake_engine import fake_model
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import FrameStats
-from tilestream.sessions.frames import Answer, DropReason, Status
+from tilestream.messages import DropReason, Failure, FrameStats
+from tilestream.sessions.frames import Answer, Status
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.sessions.registry import ServerDraining, ServerOverloaded, SessionRegistry, TooManySessions
 from tilestream.sessions.session import (
@@ -89,14 +89,14 @@ def test_a_draining_registry_admits_nobody():
 
 
 def ok(units: int, budget: float = 1.0) -> Answer:
-    return Answer(Status.OK, stats=FrameStats(False, units, 100, budget=budget))
+    return Answer(stats=FrameStats(False, units, 100, budget=budget))
 
 
 def test_stats_roll():
     stats = SessionStats(opened=0.0)
     for i in range(100):  # 10 a second
         stats.add(ok(25, 0.5), latency=0.001 * (i + 1), now=0.1 * (i + 1))
-    stats.add(Answer(Status.DROPPED, DropReason.OVERLOAD), 9.0, 10.0)
+    stats.add(Answer(Failure.dropped(DropReason.OVERLOAD)), 9.0, 10.0)
     rates = stats.rates(10.0)
     assert rates.fps == pytest.approx(10.0)
     assert rates.latency_p50 == pytest.approx(0.051)
@@ -114,7 +114,7 @@ def test_the_agreement_of_many_pixels_counts_for_more():
     assert stats.rates(1.0).agreement is None
     for now, agreement, pixels in ((2.0, 1.0, 300), (3.0, 0.6, 100), (4.0, None, 0)):
         found = FrameStats(False, 25, 100, agreement=agreement, agreement_pixels=pixels)
-        stats.add(Answer(Status.OK, stats=found), 0.01, now)
+        stats.add(Answer(stats=found), 0.01, now)
     assert stats.rates(4.0).agreement == pytest.approx(0.9)
     assert stats.rates(2.5 + WINDOW_SECONDS).agreement == pytest.approx(0.6)
     assert stats.rates(100.0).agreement is None

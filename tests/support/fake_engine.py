@@ -9,9 +9,9 @@ from tilestream.messages import (
     BinAccount,
     EngineError,
     EngineReport,
-    FrameOutcome,
     FrameStats,
     ModelInfo,
+    Outcome,
     SessionSpec,
     StepPlan,
 )
@@ -56,7 +56,7 @@ class FakeEngine:
             raise EngineError("no memory for another session")
         self.open_sessions[spec.session_id] = spec
 
-    def step(self, plan: StepPlan) -> list[FrameOutcome]:
+    def step(self, plan: StepPlan) -> list[Outcome]:
         self.threads.add(threading.get_ident())
         self.plans.append([(job.session_id, job.frame_id) for job in plan.jobs])
         self.stepping.set()
@@ -67,7 +67,7 @@ class FakeEngine:
             time.sleep(sum(0.05 + 0.95 * job.budget for job in plan.jobs) * self.seconds)
         return [self._outcome(job) for job in plan.jobs]
 
-    def _outcome(self, job) -> FrameOutcome:
+    def _outcome(self, job) -> Outcome:
         spec = self.open_sessions[job.session_id]
         labels = np.clip(np.rint(job.image[..., 0] / STEP), 0, CLASSES - 1).astype(np.uint8)
         grid = (-(-labels.shape[0] // 64), -(-labels.shape[1] // 64))
@@ -80,7 +80,7 @@ class FakeEngine:
             height=labels.shape[0],
             units_per_bin=8,
         )
-        return FrameOutcome(
+        return Outcome(
             job.session_id,
             job.frame_id,
             labels,

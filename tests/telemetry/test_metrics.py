@@ -12,9 +12,7 @@ import pytest
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import config, refused, running
-from tilestream.media.errors import InvalidReason
-from tilestream.messages import STAGES, EngineReport, FrameStats
-from tilestream.sessions.frames import DropReason
+from tilestream.messages import STAGES, DropReason, EngineReport, FrameStats, InvalidReason
 from tilestream.sessions.registry import NotAdmitted
 from tilestream.sessions.session import CloseCause
 from tilestream.telemetry.metrics import Metrics

@@ -7,10 +7,9 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from tilestream.config import Settings
-from tilestream.media.errors import InvalidReason
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import STAGES, BinAccount, FrameStats, ModelInfo
-from tilestream.sessions.frames import Answer, DropReason, EncodedPlane, Status, Ticket
+from tilestream.messages import STAGES, BinAccount, DropReason, FrameStats, InvalidReason, ModelInfo
+from tilestream.sessions.frames import Answer, EncodedPlane, Status, Ticket
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.sessions.session import Session, SessionOptions, SessionState
 from tilestream.v1 import segmentation_pb2 as pb
@@ -47,13 +46,14 @@ def result_message(ticket: Ticket, answer: Answer, total_seconds: float) -> pb.F
         frame_id=ticket.frame_id,
         capture_time_us=ticket.capture_time_us,
         status=_STATUSES[answer.status],
-        detail=answer.detail,
         times=_times(ticket, total_seconds),
     )
-    if isinstance(answer.reason, DropReason):
-        result.drop_reason = _DROPS[answer.reason]
-    elif isinstance(answer.reason, InvalidReason):
-        result.invalid_reason = _INVALIDS[answer.reason]
+    if answer.failure is not None:
+        result.detail, reason = answer.failure.detail, answer.failure.reason
+        if isinstance(reason, DropReason):
+            result.drop_reason = _DROPS[reason]
+        else:
+            result.invalid_reason = _INVALIDS[reason]
     if answer.mask is not None:
         result.mask.MergeFrom(pb.Mask(**_plane(answer.mask)))
     if answer.confidence is not None:

@@ -18,10 +18,10 @@ from tilestream.api.services import Services
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import DecodedFrame, FrameLimits, decode_frame
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
-from tilestream.messages import FrameOutcome, UInt8Array
+from tilestream.messages import DropReason, Failure, Outcome, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
 from tilestream.scheduling.session_queue import ReadyFrame
-from tilestream.sessions.frames import Answer, DropReason, EncodedPlane, Stage, Status, Ticket
+from tilestream.sessions.frames import Answer, EncodedPlane, Stage, Ticket
 from tilestream.sessions.inbox import Inbox, QueuePolicy
 from tilestream.sessions.session import Session, SessionOptions
 
@@ -99,10 +99,10 @@ class FramePipeline:
             elif error is None:
                 self._decoded[ticket.frame_id], ticket.decode_seconds = future.result()
             elif isinstance(error, BadFrame):
-                ticket.resolve(Answer(Status.INVALID, error.reason, str(error)))
+                ticket.fail(error.failure)
             else:
                 log.error("decoding failed", exc_info=error, extra={"session": self._session.session_id})
-                ticket.resolve(Answer(Status.DROPPED, DropReason.ENGINE_ERROR, "decoding failed"))
+                ticket.drop(DropReason.ENGINE_ERROR, "decoding failed")
         self._submit_in_order()
         self._on_answer()
 
@@ -136,19 +136,17 @@ class FramePipeline:
             del self._computing[ticket.frame_id]
             ticket.drop(DropReason.ENGINE_ERROR, "the engine does not know this session")
 
-    def _receive(self, report: StepReport, outcome: FrameOutcome) -> None:
+    def _receive(self, report: StepReport, outcome: Outcome) -> None:
         """One of this session's frames was computed, or given up."""
         ticket, size = self._computing.pop(outcome.frame_id, (None, (0, 0)))
         if ticket is None or ticket.answer is not None:
             return
-        if outcome.shed:
-            ticket.drop(DropReason.OVERLOAD, outcome.error or "")
-            self._on_answer()
-            return
-        ticket.engine_seconds = report.seconds
-        self._services.metrics.frame_scheduled(report.begin - ticket.submitted)
-        if outcome.labels is None:
-            ticket.drop(DropReason.ENGINE_ERROR, outcome.error or "the computation failed")
+        failure = outcome.failure
+        if failure is None or failure.reason is not DropReason.OVERLOAD:
+            ticket.engine_seconds = report.seconds
+            self._services.metrics.frame_scheduled(report.begin - ticket.submitted)
+        if failure is not None or outcome.labels is None:
+            ticket.fail(failure or Failure.dropped(DropReason.ENGINE_ERROR, "the computation failed"))
             self._on_answer()
             return
         ticket.stage = Stage.ENCODING
@@ -179,7 +177,7 @@ def _decode(
 
 
 def _encode(
-    outcome: FrameOutcome, labels: UInt8Array, options: SessionOptions, frame_size: tuple[int, int]
+    outcome: Outcome, labels: UInt8Array, options: SessionOptions, frame_size: tuple[int, int]
 ) -> tuple[Answer, float]:
     """In a media thread: the answer with its mask, and the seconds it took."""
     begin = time.monotonic()
@@ -190,7 +188,6 @@ def _encode(
     if options.include_confidence and outcome.confidence is not None:
         confidence = _encode_confidence(resize_labels(outcome.confidence, width, height), form)
     answer = Answer(
-        Status.OK,
         mask=EncodedPlane(width, height, form, mask),
         confidence=confidence,
         stats=outcome.stats,

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from tilestream.config import Settings
-from tilestream.messages import FrameOutcome
+from tilestream.messages import Outcome
 from tilestream.scheduling.engine_group import EngineGroup
 from tilestream.scheduling.engine_loop import EngineInfo, StepReport
 from tilestream.sessions.registry import SessionRegistry
@@ -51,9 +51,9 @@ class OutcomeRouter:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._receivers: dict[str, Callable[[StepReport, FrameOutcome], None]] = {}
+        self._receivers: dict[str, Callable[[StepReport, Outcome], None]] = {}
 
-    def add(self, session_id: str, receive: Callable[[StepReport, FrameOutcome], None]) -> None:
+    def add(self, session_id: str, receive: Callable[[StepReport, Outcome], None]) -> None:
         """Send a session's outcomes to ``receive(report, outcome)``."""
         self._receivers[session_id] = receive
 

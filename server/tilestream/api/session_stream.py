@@ -21,7 +21,8 @@ from tilestream.api import errors
 from tilestream.api.convert import now_us, result_message
 from tilestream.api.live_sessions import LiveSession
 from tilestream.api.services import Services
-from tilestream.sessions.frames import DropReason, Ticket
+from tilestream.messages import DropReason
+from tilestream.sessions.frames import Ticket
 from tilestream.sessions.session import CloseCause, FrameOrderError, SessionState
 from tilestream.v1 import segmentation_pb2 as pb
 

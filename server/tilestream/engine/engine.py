@@ -20,12 +20,14 @@ from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
 from tilestream.engine.options import EngineOptions
 from tilestream.engine.report import DeviceGauge, engine_report
 from tilestream.messages import (
+    DropReason,
     EngineError,
     EngineReport,
+    Failure,
     FrameJob,
     FrameKind,
-    FrameOutcome,
     ModelInfo,
+    Outcome,
     SessionSpec,
     StepPlan,
 )
@@ -102,9 +104,9 @@ class TorchEngine:
         self._sessions.clear()
         self._models.clear()
 
-    def step(self, plan: StepPlan) -> list[FrameOutcome]:
+    def step(self, plan: StepPlan) -> list[Outcome]:
         groups: dict[str, list[int]] = defaultdict(list)
-        outcomes: list[FrameOutcome | None] = [None] * len(plan.jobs)
+        outcomes: list[Outcome | None] = [None] * len(plan.jobs)
         self._tiles = 0
         for index, job in enumerate(plan.jobs):
             spec = self._sessions.get(job.session_id)
@@ -120,7 +122,7 @@ class TorchEngine:
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _compute(self, model: ReuseEngine, jobs: list[FrameJob]) -> list[FrameOutcome]:
+    def _compute(self, model: ReuseEngine, jobs: list[FrameJob]) -> list[Outcome]:
         requests = [
             FrameRequest(
                 job.session_id,
@@ -170,8 +172,8 @@ class TorchEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _outcome(self, job: FrameJob, answer: FrameAnswer) -> FrameOutcome:
-        return FrameOutcome(
+    def _outcome(self, job: FrameJob, answer: FrameAnswer) -> Outcome:
+        return Outcome(
             job.session_id,
             job.frame_id,
             answer.labels,
@@ -181,8 +183,8 @@ class TorchEngine:
         )
 
 
-def _failed(job: FrameJob, why: str) -> FrameOutcome:
-    return FrameOutcome(job.session_id, job.frame_id, None, None, error=why)
+def _failed(job: FrameJob, why: str) -> Outcome:
+    return Outcome(job.session_id, job.frame_id, failure=Failure.dropped(DropReason.ENGINE_ERROR, why))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -14,8 +14,8 @@ from tilestream.messages import (
     EngineError,
     EngineLost,
     EngineReport,
-    FrameOutcome,
     ModelInfo,
+    Outcome,
     SessionSpec,
     StepPlan,
 )
@@ -77,7 +77,7 @@ class ProcessEngine:
         self._ask_until_answered("open", spec)
         self._specs[spec.session_id] = spec
 
-    def step(self, plan: StepPlan) -> list[FrameOutcome]:
+    def step(self, plan: StepPlan) -> list[Outcome]:
         self._keep_standby()
         if not plan.jobs:
             return []
@@ -109,7 +109,7 @@ class ProcessEngine:
             self._standby.end()
         self._active.close()
 
-    def _step(self, plan: StepPlan) -> list[FrameOutcome]:
+    def _step(self, plan: StepPlan) -> list[Outcome]:
         if self._active.ended:
             raise EngineDied("it is gone")
         arena = self._active.arena

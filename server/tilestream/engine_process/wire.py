@@ -13,7 +13,7 @@ from enum import Enum
 import numpy as np
 
 from tilestream.engine_process.arena import Arena, aligned
-from tilestream.messages import EngineReport, FrameJob, FrameOutcome, ModelInfo
+from tilestream.messages import DropReason, EngineReport, Failure, FrameJob, ModelInfo, Outcome
 
 _NO_PIXELS = np.zeros((0, 0, 3), dtype=np.uint8)
 
@@ -57,7 +57,7 @@ class PlacedJob:
 class PlacedOutcome:
     """An outcome; ``planes`` of 0..2 planes [H, W] lie where its job said: labels, then confidence."""
 
-    outcome: FrameOutcome
+    outcome: Outcome
     planes: int = 0
 
 
@@ -82,18 +82,21 @@ def place_jobs(jobs: Iterable[FrameJob], arena: Arena) -> tuple[PlacedJob, ...]:
     return tuple(placed)
 
 
-def place_outcome(outcome: FrameOutcome, place: PlacedJob, arena: Arena) -> PlacedOutcome:
+def place_outcome(outcome: Outcome, place: PlacedJob, arena: Arena) -> PlacedOutcome:
     """Put the planes of an outcome where its job wants them."""
     planes = [plane for plane in (outcome.labels, outcome.confidence) if plane is not None]
     if outcome.labels is None or any(plane.shape != place.shape[:2] for plane in planes):
-        error = outcome.error or "the engine gave labels of another size than the frame's"
-        return PlacedOutcome(replace(outcome, labels=None, confidence=None, error=error))
+        another_size = Failure.dropped(
+            DropReason.ENGINE_ERROR, "the engine gave labels of another size than the frame's"
+        )
+        failure = outcome.failure or another_size
+        return PlacedOutcome(replace(outcome, labels=None, confidence=None, failure=failure))
     for index, plane in enumerate(planes):
         arena.array(place.planes_at + index * _plane_bytes(place), place.shape[:2])[...] = plane
     return PlacedOutcome(replace(outcome, labels=None, confidence=None), len(planes))
 
 
-def take_outcome(placed: PlacedOutcome, place: PlacedJob, arena: Arena) -> FrameOutcome:
+def take_outcome(placed: PlacedOutcome, place: PlacedJob, arena: Arena) -> Outcome:
     """The outcome with copies of its planes: the arena is the next step's."""
     planes = [
         arena.array(place.planes_at + index * _plane_bytes(place), place.shape[:2]).copy()

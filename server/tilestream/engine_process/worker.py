@@ -11,7 +11,16 @@ from typing import Any
 
 from tilestream.engine_process.arena import Arena
 from tilestream.engine_process.wire import EngineDescription, PlacedJob, Reply, StepReply, place_outcome
-from tilestream.messages import Engine, EngineError, EngineReport, FrameOutcome, SessionSpec, StepPlan
+from tilestream.messages import (
+    DropReason,
+    Engine,
+    EngineError,
+    EngineReport,
+    Failure,
+    Outcome,
+    SessionSpec,
+    StepPlan,
+)
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +89,7 @@ class _Worker:
         outcomes = []
         for place in places:
             key = (place.bare.session_id, place.bare.frame_id)
-            missing = FrameOutcome(*key, None, None, error="the engine gave no answer for this frame")
-            outcomes.append(place_outcome(found.get(key, missing), place, self._arena))
+            missing = Failure.dropped(DropReason.ENGINE_ERROR, "the engine gave no answer for this frame")
+            outcome = found.get(key) or Outcome(*key, failure=missing)
+            outcomes.append(place_outcome(outcome, place, self._arena))
         return StepReply(tuple(outcomes), self._engine.report())

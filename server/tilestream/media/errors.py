@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
-
-class InvalidReason(Enum):
-    """Why a frame cannot be used; the API's enum of the same name has the same members."""
-
-    EMPTY = "empty"
-    TOO_MANY_BYTES = "too_many_bytes"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    NOT_JPEG = "not_jpeg"
-    TRUNCATED = "truncated"
-    CORRUPT = "corrupt"
-    UNSUPPORTED = "unsupported"
+from tilestream.messages import Failure, InvalidReason
 
 
 class BadFrame(Exception):  # noqa: N818 (the name says it)
@@ -22,4 +10,4 @@ class BadFrame(Exception):  # noqa: N818 (the name says it)
 
     def __init__(self, reason: InvalidReason, message: str) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.failure = Failure.invalid(reason, message)

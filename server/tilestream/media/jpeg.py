@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from tilestream.media.errors import BadFrame, InvalidReason
+from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg_header import read_header
+from tilestream.messages import InvalidReason
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tilestream.media.errors import BadFrame, InvalidReason
+from tilestream.media.errors import BadFrame
+from tilestream.messages import InvalidReason
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _SOS, _DHT, _JPG, _DAC = 0xDA, 0xC4, 0xC8, 0xCC

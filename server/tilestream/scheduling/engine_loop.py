@@ -16,12 +16,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from tilestream.messages import (
+    DropReason,
     Engine,
     EngineError,
     EngineLost,
     EngineReport,
-    FrameOutcome,
+    Failure,
     ModelInfo,
+    Outcome,
     SessionSpec,
     StepPlan,
 )
@@ -32,7 +34,9 @@ from tilestream.scheduling.session_queue import ReadyFrame
 log = logging.getLogger(__name__)
 
 _HEALTH_CHECK = 0.2  # seconds between checks of an engine that has nothing to do
-_SHED = "the server cannot keep up; a later frame of this session was computed instead"
+_SHED = Failure.dropped(
+    DropReason.OVERLOAD, "the server cannot keep up; a later frame of this session was computed instead"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,11 @@ class StepReport:
     ``load``: what is being done about the load. ``loop``: whose step it was, where there are several engines.
     """
 
-    outcomes: tuple[FrameOutcome, ...]
+    outcomes: tuple[Outcome, ...]
     seconds: float
     begin: float = 0.0
     engine: EngineReport | None = None
-    shed: tuple[FrameOutcome, ...] = ()
+    shed: tuple[Outcome, ...] = ()
     deferred: int = 0
     load: LoadReport = field(default_factory=LoadReport)
     loop: int = 0
@@ -253,8 +257,8 @@ class EngineLoop:
     def _step(self, engine: Engine, plan: StepPlan) -> StepReport:
         """Compute a plan. Every job gets an outcome, whatever the engine does."""
         begin = time.monotonic()
-        found: dict[tuple[str, int], FrameOutcome] = {}
-        error = "the engine gave no answer for this frame"
+        found: dict[tuple[str, int], Outcome] = {}
+        why = "the engine gave no answer for this frame"
         report, restarted = None, False
         try:
             found = {(o.session_id, o.frame_id): o for o in engine.step(plan)}
@@ -263,20 +267,21 @@ class EngineLoop:
         except EngineLost:
             raise
         except EngineError as problem:
-            error = str(problem)
+            why = str(problem)
         except Exception:
             log.exception("a step of %d frames failed", len(plan.jobs))
-            error = "the computation failed"
+            why = "the computation failed"
+        failure = Failure.dropped(DropReason.ENGINE_ERROR, why)
         outcomes = tuple(
             found.get((job.session_id, job.frame_id))
-            or FrameOutcome(job.session_id, job.frame_id, None, None, error=error)
+            or Outcome(job.session_id, job.frame_id, failure=failure)
             for job in plan.jobs
         )
         end = time.monotonic()
         with self._wake:
             self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
             load = self._scheduler.load(end)
-        shed = tuple(FrameOutcome(*frame, None, None, error=_SHED, shed=True) for frame in plan.shed)
+        shed = tuple(Outcome(*frame, failure=_SHED) for frame in plan.shed)
         deferred = sum(job.limit < 1.0 for job in plan.jobs)
         return StepReport(outcomes, end - begin, begin, report, shed, deferred, load, self._number)
 

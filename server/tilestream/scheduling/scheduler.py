@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 
-from tilestream.messages import FrameJob, FrameKind, FrameOutcome, StepPlan
+from tilestream.messages import FrameJob, FrameKind, Outcome, StepPlan
 from tilestream.scheduling.cost_model import CostModel, Work
 from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, OverloadControl
 from tilestream.scheduling.session_queue import ReadyFrame, SessionQueue
@@ -191,7 +191,7 @@ class Scheduler:
         return tuple(dropped)
 
     def done(
-        self, outcomes: tuple[FrameOutcome, ...], seconds: float, now: float, *, restarted: bool = False
+        self, outcomes: tuple[Outcome, ...], seconds: float, now: float, *, restarted: bool = False
     ) -> None:
         """What the latest plan came to, how long it took, and when it was over (monotonic seconds).
 

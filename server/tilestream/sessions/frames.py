@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tilestream.media.errors import InvalidReason
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import BinAccount, FrameStats
+from tilestream.messages import BinAccount, DropReason, Failure, FrameStats
 
 
 class Stage(Enum):
@@ -24,18 +23,8 @@ class Status(Enum):
     """What became of a frame; the API's FrameStatus has the same members."""
 
     OK = "ok"
-    DROPPED = "dropped"
+    DROPPED = "dropped"  # these two as in FailureKind
     INVALID = "invalid"
-
-
-class DropReason(Enum):
-    """Why a frame was not computed; the API's enum of the same name has the same members."""
-
-    QUEUE_FULL = "queue_full"
-    SUPERSEDED = "superseded"
-    OVERLOAD = "overload"
-    ENGINE_ERROR = "engine_error"
-    SHUTDOWN = "shutdown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +39,23 @@ class EncodedPlane:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the client is told about one frame."""
+    """What the client is told about one frame: a mask, or the failure that says why there is none."""
 
-    status: Status
-    reason: DropReason | InvalidReason | None = None
-    detail: str = ""
+    failure: Failure | None = None
     mask: EncodedPlane | None = None
     confidence: EncodedPlane | None = None
     stats: FrameStats | None = None
     bins: BinAccount | None = None
 
     @property
+    def status(self) -> Status:
+        """What became of the frame."""
+        return Status.OK if self.failure is None else Status(self.failure.kind.value)
+
+    @property
     def reason_name(self) -> str:
-        """The reason in one word; empty where there is none."""
-        return self.reason.value if self.reason is not None else ""
+        """The reason of a failure in one word; empty where there is none."""
+        return "" if self.failure is None else self.failure.reason.value
 
     @property
     def encoded_bytes(self) -> int:
@@ -104,10 +96,14 @@ class Ticket:
         self.stage = Stage.ANSWERED
         return True
 
-    def drop(self, reason: DropReason, detail: str = "") -> bool:
-        """Answer DROPPED. False if the frame has an answer already."""
-        if not self.resolve(Answer(Status.DROPPED, reason, detail)):
+    def fail(self, failure: Failure) -> bool:
+        """Answer without a mask. False if the frame has an answer already."""
+        if not self.resolve(Answer(failure)):
             return False
         if self.on_drop is not None:
             self.on_drop()
         return True
+
+    def drop(self, reason: DropReason, detail: str = "") -> bool:
+        """Answer DROPPED. False if the frame has an answer already."""
+        return self.fail(Failure.dropped(reason, detail))

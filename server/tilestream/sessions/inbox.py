@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-from tilestream.sessions.frames import DropReason, Stage, Ticket
+from tilestream.messages import DropReason, Failure
+from tilestream.sessions.frames import Stage, Ticket
 
 MAX_UNSENT = 256  # answers (nearly all of them "dropped") that may wait for a client that does not read
 
@@ -48,11 +49,12 @@ class Inbox:
         if len(self._tickets) >= MAX_UNSENT:
             return False
         if self.policy is QueuePolicy.LATEST_ONLY:
+            superseded = Failure.dropped(DropReason.SUPERSEDED, f"frame {ticket.frame_id} is newer")
             for old in list(self._tickets):
-                self._try_drop(old, DropReason.SUPERSEDED, f"frame {ticket.frame_id} is newer")
+                self._make_room(old, superseded)
         elif self.policy is QueuePolicy.DROP_OLDEST and self._in_flight >= self.limit:
-            detail = f"{self.limit} frames in flight"
-            any(self._try_drop(old, DropReason.QUEUE_FULL, detail) for old in list(self._tickets))
+            full = Failure.dropped(DropReason.QUEUE_FULL, f"{self.limit} frames in flight")
+            any(self._make_room(old, full) for old in list(self._tickets))
         if self._in_flight >= self.limit:
             return False
         self._tickets.append(ticket)
@@ -74,11 +76,12 @@ class Inbox:
         """Frames without an answer, oldest first."""
         return [ticket for ticket in self._tickets if ticket.answer is None]
 
-    def _try_drop(self, ticket: Ticket, reason: DropReason, detail: str) -> bool:
+    def _make_room(self, ticket: Ticket, failure: Failure) -> bool:
+        """Drop a frame. False if it does not wait any more."""
         waiting = ticket.stage is Stage.DECODING or (
             ticket.stage is Stage.SUBMITTED and self._withdraw(ticket)
         )
-        if not waiting or not ticket.drop(reason, detail):
+        if not waiting or not ticket.fail(failure):
             return False
         ticket.made_room = True
         self._in_flight -= 1
