@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tilestream.messages import FrameJob, FrameStats, Outcome, StepPlan
+from tilestream.messages import FrameJob, FrameStats, Outcome, SessionSpec, StepPlan
 from tilestream.scheduling.credit import Credit, pays_for_whole
 from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import Limits, Scheduler
@@ -152,7 +152,7 @@ class Simulation:
             return
         camera = self._cameras[index]
         self._sessions[index] = _Session(camera, Credit(camera.phase))
-        self.scheduler.add(str(index), camera.weight, phase=camera.phase)
+        self.scheduler.add(SessionSpec(str(index), "", camera.weight, phase=camera.phase))
         phase = 0.0 if camera.fps == float("inf") else self._chance.random() / camera.fps
         self._at(now + phase, "frame", index)
 

@@ -43,17 +43,22 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """What the engine has to know of a session before its first frame.
+    """All that scheduler and engine have to know of a session, told once, before its first frame.
 
-    ``phase``: 0..1, how much of a whole frame's budget it begins with. Sessions that begin together do not
-    all come to their next whole frame at the same time if their phases differ.
+    ``weight``: its share of the engine's time relative to the others', above 0. ``confidence``, ``bins``:
+    what its outcomes have beside labels. ``phase``: 0..1, how much of a whole frame's budget it begins with;
+    sessions that begin together do not all come to their next whole frame at the same time if their phases
+    differ. ``retain``: what later frames could reuse is kept even where a frame's budget is 1, for callers
+    that decide themselves what is computed of a frame.
     """
 
     session_id: str
     model: str
-    want_confidence: bool = False
-    want_bins: bool = False
+    weight: float = 1.0
+    confidence: bool = False
+    bins: bool = False
     phase: float = 0.0
+    retain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +226,18 @@ class EngineReport:
     restarts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine has to offer; the first model is the default.
+
+    ``device``: a name such as "cpu" or "cuda:0". ``precision``: it works in fp32, bf16 or fp16.
+    """
+
+    models: tuple[ModelInfo, ...]
+    device: str
+    precision: str
+
+
 class EngineError(Exception):
     """The engine cannot do what was asked; the message is fit for a client."""
 
@@ -233,15 +250,8 @@ class Engine(Protocol):
     """The one interface between frontend and engine. Calls come from one thread at a time."""
 
     @property
-    def device(self) -> object:
-        """Where it computes; ``str()`` of it is a name such as "cpu" or "cuda:0"."""
-
-    @property
-    def precision(self) -> str:
-        """Its working precision: fp32, bf16 or fp16."""
-
-    def models(self) -> tuple[ModelInfo, ...]:
-        """The models that this engine serves; the first one is the default."""
+    def info(self) -> EngineInfo:
+        """What it has to offer; always the same."""
 
     def open(self, spec: SessionSpec) -> None:
         """Prepare state for a session. Raises :class:`EngineError` if that cannot be had."""

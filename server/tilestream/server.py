@@ -23,9 +23,8 @@ from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.config import Settings
 from tilestream.engine import ENGINE_MODULE, EngineOptions, create_engine
 from tilestream.engine_process import EngineProcess, ProcessEngine, preload
-from tilestream.messages import Engine, EngineError
+from tilestream.messages import Engine, EngineError, EngineInfo
 from tilestream.scheduling.engine_group import EngineGroup
-from tilestream.scheduling.engine_loop import EngineInfo
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
 from tilestream.sessions.registry import SessionRegistry

@@ -32,9 +32,9 @@ def alone(engine, model, image):
 
 
 def test_models_are_told_in_the_order_of_the_options(engine):
-    assert [info.name for info in engine.models()] == ["first", "second"]
-    assert engine.models()[0].classes == CLASSES
-    assert engine.models()[0].palette == PALETTE
+    assert [info.name for info in engine.info.models] == ["first", "second"]
+    assert engine.info.models[0].classes == CLASSES
+    assert engine.info.models[0].palette == PALETTE
 
 
 def test_a_mixed_step_answers_every_job_in_order(engine):
@@ -51,7 +51,7 @@ def test_a_mixed_step_answers_every_job_in_order(engine):
 
 
 def test_dense_frames_compute_every_unit(engine):
-    engine.open(SessionSpec("s", "first", want_confidence=True, want_bins=True))
+    engine.open(SessionSpec("s", "first", confidence=True, bins=True))
     (outcome,) = engine.step(StepPlan((FrameJob("s", 1, picture(70, 130)),)))
     engine.release("s")
     grid = (2, 3)  # bins of 64 pixels, the last ones not full
@@ -67,7 +67,7 @@ def test_dense_frames_compute_every_unit(engine):
 
 def test_optional_outputs_stay_away_where_nobody_asked(engine):
     engine.open(SessionSpec("plain", "first"))
-    engine.open(SessionSpec("curious", "first", want_confidence=True))
+    engine.open(SessionSpec("curious", "first", confidence=True))
     jobs = (FrameJob("plain", 1, picture()), FrameJob("curious", 1, picture()))
     plain, curious = engine.step(StepPlan(jobs))
     assert plain.confidence is None and plain.bins is None

@@ -21,7 +21,7 @@ from tilestream.engine_process.handle import ProcessHandle
 from tilestream.engine_process.process_engine import MAX_DEATHS, MAX_STARTS, STANDBY_AFTER
 from tilestream.messages import EngineError, EngineLost, FrameJob, SessionSpec, StepPlan
 
-SPECS = [SessionSpec("plain", "fake"), SessionSpec("rich", "other", want_confidence=True, want_bins=True)]
+SPECS = [SessionSpec("plain", "fake"), SessionSpec("rich", "other", confidence=True, bins=True)]
 
 
 class Clock:
@@ -76,7 +76,7 @@ def test_outcomes_are_those_of_an_engine_in_this_process(shared, sizes):
         np.testing.assert_array_equal(found.labels, expected.labels)
         np.testing.assert_array_equal(found.confidence, expected.confidence)
         assert (found.bins is None) == (expected.bins is None)
-    assert shared.models() == near.models() and shared.device == "fake" and shared.precision == "fp32"
+    assert shared.info == near.info and (shared.info.device, shared.info.precision) == ("fake", "fp32")
     assert shared.report().store_bytes == 1000
 
 

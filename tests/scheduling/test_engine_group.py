@@ -26,7 +26,7 @@ class Group:
 
     def open(self, *names: str) -> None:
         for name in names:
-            self.group.open(SessionSpec(name, "fake"), 1.0).result(LONG)
+            self.group.open(SessionSpec(name, "fake")).result(LONG)
 
     def outcome(self):
         while not (report := self.reports.get(timeout=LONG)).outcomes:
@@ -107,7 +107,7 @@ def test_what_was_asked_together_with_what_lost_the_engine_is_refused():
         raise EngineLost("it burns")
 
     group.engines[0].open = lose
-    first, second = (group.group.open(SessionSpec(name, "fake"), 1.0) for name in "bc")
+    first, second = (group.group.open(SessionSpec(name, "fake")) for name in "bc")
     gate.set()
     with pytest.raises(EngineLost):
         first.result(LONG)

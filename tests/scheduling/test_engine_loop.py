@@ -29,7 +29,7 @@ class Rig:
             self.reports.put(report)
 
     def open(self, session: str) -> None:
-        self.loop.open(SessionSpec(session, "fake"), 1.0).result(LONG)
+        self.loop.open(SessionSpec(session, "fake")).result(LONG)
 
     def offer(self, session: str, frame_id: int) -> bool:
         image = np.full((8, 8, 3), STEP * (frame_id % 10), np.uint8)
@@ -159,7 +159,7 @@ def test_an_engine_that_cannot_be_made():
     with pytest.raises(EngineError, match="no such device"):
         loop.start().result(LONG)
     with pytest.raises(EngineError):
-        loop.open(SessionSpec("a", "fake"), 1.0).result(LONG)
+        loop.open(SessionSpec("a", "fake")).result(LONG)
     assert loop.stop(LONG)
 
 
@@ -173,9 +173,9 @@ def test_a_loop_that_dies_says_so_and_refuses_further_calls():
     engine = FakeEngine()
     loop = EngineLoop(lambda: engine, Broken(), lambda report: None, died.set)
     loop.start().result(LONG)
-    loop.open(SessionSpec("a", "fake"), 1.0).result(LONG)
+    loop.open(SessionSpec("a", "fake")).result(LONG)
     loop.offer(ReadyFrame("a", 1, np.zeros((8, 8, 3), np.uint8)))
     assert died.wait(LONG)
     with pytest.raises(EngineError, match="stopping"):
-        loop.open(SessionSpec("b", "fake"), 1.0).result(LONG)
+        loop.open(SessionSpec("b", "fake")).result(LONG)
     assert loop.stop(LONG) and engine.closed

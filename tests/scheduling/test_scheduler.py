@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.messages import DropReason, Failure, FrameStats, Outcome
+from tilestream.messages import DropReason, Failure, FrameStats, Outcome, SessionSpec
 from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
@@ -26,7 +26,7 @@ def plan_of(scheduler: Scheduler) -> list[tuple[str, int]]:
 def scheduler_with(*sessions: str, max_batch: int = 4, **weights: float) -> Scheduler:
     scheduler = Scheduler(Limits(max_batch, max_step_seconds=1e9))
     for session in sessions:
-        scheduler.add(session, weights.get(session, 1.0))
+        scheduler.add(SessionSpec(session, "model", weights.get(session, 1.0)))
     return scheduler
 
 
@@ -106,7 +106,7 @@ def test_bad_settings():
     with pytest.raises(ValueError, match="max_batch: 0; allowed: at least 1"):
         Scheduler(Limits(0))
     with pytest.raises(ValueError, match="weight: 0"):
-        Scheduler().add("a", 0)
+        Scheduler().add(SessionSpec("a", "model", 0))
 
 
 @given(st.integers(1, 5), st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), max_size=80))
@@ -193,7 +193,7 @@ def test_a_step_has_as_many_frames_as_its_time_allows():
     for number in range(60):  # two frames of 50 ms fit, three do not
         for name in "abcd":
             if not number:
-                scheduler.add(name)
+                scheduler.add(SessionSpec(name, "model"))
             scheduler.offer(frame(name, number))
         plan = scheduler.schedule(now)
         now += 0.05 * len(plan.jobs)
@@ -204,18 +204,18 @@ def test_a_step_has_as_many_frames_as_its_time_allows():
 
 def test_one_frame_is_taken_however_long_it_is():
     scheduler = Scheduler(Limits(max_step_seconds=1e-6))
-    scheduler.add("a")
+    scheduler.add(SessionSpec("a", "model"))
     scheduler.offer(frame("a", 0))
     assert len(plan_of(scheduler)) == 1
 
 
 def test_new_sessions_get_half_of_the_time_at_most_while_others_wait():
     scheduler = Scheduler(Limits(max_step_seconds=0.06, min_budget=1.0))
-    scheduler.add("old", 1.0)
+    scheduler.add(SessionSpec("old", "model"))
     scheduler.offer(frame("old", 0))
     computed(scheduler, scheduler.schedule(0.0), 0.05, 0.05)
     for index in range(20):
-        scheduler.add(f"new{index}")
+        scheduler.add(SessionSpec(f"new{index}", "model"))
         scheduler.offer(frame(f"new{index}", 0))
     now, run = 0.05, []
     for number in range(1, 60):
@@ -257,11 +257,11 @@ def test_frames_of_which_nothing_will_be_computed_share_a_step_with_a_whole_one(
     """A whole frame takes 50 ms here, one of which nothing is computed 5."""
     scheduler = Scheduler(Limits(max_step_seconds=0.1))
     for _ in range(50):
-        scheduler.costs.learn([Work("", 0.1728, True, 1.0)], 0.051)
-        scheduler.costs.learn([Work("", 0.1728, False, 0.0)], 0.006)
+        scheduler.costs.learn([Work("model", 0.1728, True, 1.0)], 0.051)
+        scheduler.costs.learn([Work("model", 0.1728, False, 0.0)], 0.006)
     names = [f"s{index}" for index in range(9)]
     for name in names:
-        scheduler.add(name, phase=0.5 if name in ("s0", "s1") else 0.0)
+        scheduler.add(SessionSpec(name, "model", phase=0.5 if name in ("s0", "s1") else 0.0))
         scheduler.offer(frame(name, 0))
     while scheduler.waiting():  # first frames, all of them whole
         plan = scheduler.schedule(0.0)
@@ -283,10 +283,10 @@ def due_sessions(*names: str) -> Scheduler:
     scheduler.control.level = Level.REDUCED
     scheduler.control.update = lambda now: None
     for _ in range(50):
-        scheduler.costs.learn([Work("", 0.1728, True, 1.0)], 0.051)
-        scheduler.costs.learn([Work("", 0.1728, False, 0.0)], 0.006)
+        scheduler.costs.learn([Work("model", 0.1728, True, 1.0)], 0.051)
+        scheduler.costs.learn([Work("model", 0.1728, False, 0.0)], 0.006)
     for name in names:
-        scheduler.add(name, phase=0.75)
+        scheduler.add(SessionSpec(name, "model", phase=0.75))
         scheduler.offer(frame(name, 0))
         computed(scheduler, scheduler.schedule(0.0), 0.051, 0.0)
     return scheduler
@@ -312,7 +312,7 @@ def test_a_whole_frame_that_would_be_late_is_deferred_to_a_later_one():
 
 def test_a_whole_frame_is_deferred_where_it_would_make_others_late():
     scheduler = due_sessions("a")
-    scheduler.add("b")
+    scheduler.add(SessionSpec("b", "model"))
     scheduler.offer(frame("b", 0))
     computed(scheduler, scheduler.schedule(0.0), 0.051, 0.0)
     offer(scheduler, "b", 1, 0.95)
@@ -388,4 +388,4 @@ def test_sessions_do_not_pay_for_a_restart_of_the_engine():
         scheduler.done(outcomes, seconds, now, restarted=restarted)
         served[name] += 1
     assert served["hit"] == served["spared"] == 20
-    assert scheduler.costs.seconds([Work("", 0.1728, True, 1.0)]) == pytest.approx(0.05, rel=0.1)
+    assert scheduler.costs.seconds([Work("model", 0.1728, True, 1.0)]) == pytest.approx(0.05, rel=0.1)

@@ -8,6 +8,7 @@ import numpy as np
 from tilestream.messages import (
     BinAccount,
     EngineError,
+    EngineInfo,
     EngineReport,
     FrameStats,
     ModelInfo,
@@ -30,9 +31,6 @@ def fake_model(name: str = "fake") -> ModelInfo:
 class FakeEngine:
     """``gate``: steps wait for it where it is given. ``fail``: called with the plan before each step."""
 
-    device = "fake"
-    precision = "fp32"
-
     def __init__(self, gate: threading.Event | None = None, names: tuple[str, ...] = ("fake", "other")):
         self.gate = gate
         self.names = names
@@ -47,8 +45,9 @@ class FakeEngine:
         self.health_checks = 0
         self.stepping = threading.Event()
 
-    def models(self):
-        return tuple(fake_model(name) for name in self.names)
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(tuple(fake_model(name) for name in self.names), "fake", "fp32")
 
     def open(self, spec: SessionSpec) -> None:
         self.threads.add(threading.get_ident())
@@ -85,8 +84,8 @@ class FakeEngine:
             job.frame_id,
             labels,
             self._stats(job, 8 * grid[0] * grid[1]),
-            confidence=np.full_like(labels, 200) if spec.want_confidence else None,
-            bins=bins if spec.want_bins else None,
+            confidence=np.full_like(labels, 200) if spec.confidence else None,
+            bins=bins if spec.bins else None,
         )
 
     def _stats(self, job, units: int) -> FrameStats:

@@ -99,12 +99,13 @@ class LiveSessions:
         spec = SessionSpec(
             session.session_id,
             options.model.name,
-            options.include_confidence,
-            options.include_bins,
-            phase_of(options.camera_id),
+            weight=options.weight,
+            confidence=options.include_confidence,
+            bins=options.include_bins,
+            phase=phase_of(options.camera_id),
         )
         try:
-            await asyncio.wrap_future(services.engines.open(spec, options.weight))
+            await asyncio.wrap_future(services.engines.open(spec))
         except BaseException as problem:
             gone = isinstance(problem, asyncio.CancelledError)
             self._close(live, CloseCause.DISCONNECTED if gone else CloseCause.ERROR)

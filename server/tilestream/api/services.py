@@ -11,9 +11,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from tilestream.config import Settings
-from tilestream.messages import Outcome
+from tilestream.messages import EngineInfo, Outcome
 from tilestream.scheduling.engine_group import EngineGroup
-from tilestream.scheduling.engine_loop import EngineInfo, StepReport
+from tilestream.scheduling.engine_loop import StepReport
 from tilestream.sessions.registry import SessionRegistry
 from tilestream.telemetry.metrics import Metrics
 from tilestream.telemetry.tracing import FrameTracer

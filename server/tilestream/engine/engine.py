@@ -22,6 +22,7 @@ from tilestream.engine.report import DeviceGauge, engine_report
 from tilestream.messages import (
     DropReason,
     EngineError,
+    EngineInfo,
     EngineReport,
     Failure,
     FrameJob,
@@ -42,15 +43,15 @@ class TorchEngine:
     """A reuse engine per model, and which session uses which. Implements ``messages.Engine``."""
 
     def __init__(self, options: EngineOptions, clock: Callable[[], float] = time.monotonic) -> None:
-        self.device, threads = divide(choose_device(options.device), options.threads, options.part)
+        self._device, threads = divide(choose_device(options.device), options.threads, options.part)
         if threads:
             torch.set_num_threads(threads)
-        self.precision, self._dtype = choose_precision(options.precision, self.device)
-        self._info: dict[str, ModelInfo] = {}
+        self._precision, self._dtype = choose_precision(options.precision, self._device)
+        self._infos: dict[str, ModelInfo] = {}
         self._models: dict[str, ReuseEngine] = {}
         self._sessions: dict[str, SessionSpec] = {}
         self._tiles = 0  # of the latest step
-        self._gauge = DeviceGauge(self.device)
+        self._gauge = DeviceGauge(self._device)
         self._clock = clock
         self._refuse_until = float("-inf")
         names = options.models or list_models()
@@ -73,14 +74,15 @@ class TorchEngine:
             self._models[info.name] = self._make(module, reuse, gate)
         except LoweringError as error:
             raise EngineError(f"model {info.name!r} cannot be run on tiles: {error}") from error
-        self._info[info.name] = info
+        self._infos[info.name] = info
 
     def _make(self, module: nn.Module, reuse: ReuseOptions, gate: Gate) -> ReuseEngine:
         mean, std = tuple(module.mean), tuple(module.std)  # type: ignore[arg-type]
-        return ReuseEngine(module, self.device, self._dtype, mean, std, reuse, gate)
+        return ReuseEngine(module, self._device, self._dtype, mean, std, reuse, gate)
 
-    def models(self) -> tuple[ModelInfo, ...]:
-        return tuple(self._info.values())
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(tuple(self._infos.values()), str(self._device), self._precision)
 
     def open(self, spec: SessionSpec) -> None:
         if spec.model not in self._models:
@@ -123,19 +125,7 @@ class TorchEngine:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _compute(self, model: ReuseEngine, jobs: list[FrameJob]) -> list[Outcome]:
-        requests = [
-            FrameRequest(
-                job.session_id,
-                job.image,
-                key=job.kind is FrameKind.KEY,
-                budget=job.budget,
-                limit=job.limit,
-                want_confidence=self._sessions[job.session_id].want_confidence,
-                retain=job.budget < 1.0,
-                phase=self._sessions[job.session_id].phase,
-            )
-            for job in jobs
-        ]
+        requests = [_request(self._sessions[job.session_id], job) for job in jobs]
         try:
             answers = self._step_within_memory(model, requests)
         except Exception as error:  # whatever went wrong concerns these frames only
@@ -146,7 +136,8 @@ class TorchEngine:
                 model.release(job.session_id)  # what it holds may be half-written: begin anew
             return [_failed(job, "the computation failed; see the server's log") for job in jobs]
         self._tiles += sum(int(np.count_nonzero(answer.bins.units_computed)) for answer in answers)
-        return [self._outcome(job, answer) for job, answer in zip(jobs, answers, strict=True)]
+        specs = [self._sessions[job.session_id] for job in jobs]
+        return [_outcome(*each) for each in zip(specs, jobs, answers, strict=True)]
 
     def _step_within_memory(self, model: ReuseEngine, requests: list[FrameRequest]) -> list[FrameAnswer]:
         """Run a step; if the memory does not suffice, make room and run it once more."""
@@ -169,18 +160,32 @@ class TorchEngine:
                 model.evict(session_id)
             for session_id in busy:
                 model.release(session_id)  # what it holds may be half-written
-        if self.device.type == "cuda":
+        if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _outcome(self, job: FrameJob, answer: FrameAnswer) -> Outcome:
-        return Outcome(
-            job.session_id,
-            job.frame_id,
-            answer.labels,
-            answer.stats,
-            confidence=answer.confidence,
-            bins=answer.bins if self._sessions[job.session_id].want_bins else None,
-        )
+
+def _request(spec: SessionSpec, job: FrameJob) -> FrameRequest:
+    return FrameRequest(
+        job.session_id,
+        job.image,
+        key=job.kind is FrameKind.KEY,
+        budget=job.budget,
+        limit=job.limit,
+        want_confidence=spec.confidence,
+        retain=spec.retain or job.budget < 1.0,
+        phase=spec.phase,
+    )
+
+
+def _outcome(spec: SessionSpec, job: FrameJob, answer: FrameAnswer) -> Outcome:
+    return Outcome(
+        job.session_id,
+        job.frame_id,
+        answer.labels,
+        answer.stats,
+        confidence=answer.confidence,
+        bins=answer.bins if spec.bins else None,
+    )
 
 
 def _failed(job: FrameJob, why: str) -> Outcome:

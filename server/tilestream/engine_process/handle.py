@@ -15,8 +15,8 @@ from typing import Any
 
 from tilestream.engine_process import worker
 from tilestream.engine_process.arena import Arena
-from tilestream.engine_process.wire import EngineDescription, Reply
-from tilestream.messages import Engine, EngineError
+from tilestream.engine_process.wire import Reply
+from tilestream.messages import Engine, EngineError, EngineInfo, EngineReport
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class ProcessHandle:
     def __init__(self, how: EngineProcess) -> None:
         """Start it; it makes its engine meanwhile, see :meth:`wait`."""
         self._seconds = how.answer_seconds
-        self._description: EngineDescription | None = None
+        self._ready: tuple[EngineInfo, EngineReport] | None = None
         self._connection, theirs = _context.Pipe()
         self._process = _context.Process(
             target=worker.run, args=(theirs, how.make_engine, how.begin), daemon=True
@@ -83,11 +83,11 @@ class ProcessHandle:
         with contextlib.suppress(OSError):  # it is dead already: whoever waits for it will hear that
             reduction.send_handle(self._connection, self.arena.file, self.process_id)
 
-    def wait(self) -> EngineDescription:
-        """What its engine is, as soon as there is one. Raises what :meth:`ask` raises."""
-        if self._description is None:
-            self._description = self._answer(START_SECONDS)
-        return self._description
+    def wait(self) -> tuple[EngineInfo, EngineReport]:
+        """What its engine is and has, as soon as there is one. Raises what :meth:`ask` raises."""
+        if self._ready is None:
+            self._ready = self._answer(START_SECONDS)
+        return self._ready
 
     @property
     def ended(self) -> bool:

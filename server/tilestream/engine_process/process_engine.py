@@ -12,9 +12,9 @@ from tilestream.engine_process.handle import EngineDied, EngineProcess, ProcessH
 from tilestream.engine_process.wire import StepReply, place_jobs, take_outcome
 from tilestream.messages import (
     EngineError,
+    EngineInfo,
     EngineLost,
     EngineReport,
-    ModelInfo,
     Outcome,
     SessionSpec,
     StepPlan,
@@ -51,14 +51,8 @@ class ProcessEngine:
         self._active = self._begin(ProcessHandle(how))
 
     @property
-    def device(self) -> str:
-        """Where it computes."""
-        return self._active.wait().device
-
-    @property
-    def precision(self) -> str:
-        """Its working precision."""
-        return self._active.wait().precision
+    def info(self) -> EngineInfo:
+        return self._info
 
     @property
     def process_id(self) -> int:
@@ -69,9 +63,6 @@ class ProcessEngine:
     def standby_id(self) -> int | None:
         """Of the process that would take over, if there is one."""
         return None if self._standby is None else self._standby.process_id
-
-    def models(self) -> tuple[ModelInfo, ...]:
-        return self._active.wait().models
 
     def open(self, spec: SessionSpec) -> None:
         self._ask_until_answered("open", spec)
@@ -133,7 +124,7 @@ class ProcessEngine:
     def _begin(self, process: ProcessHandle) -> ProcessHandle:
         """Wait for it and open all sessions in it. Raises EngineError or RuntimeError where that fails."""
         try:
-            self._report = process.wait().report
+            self._info, self._report = process.wait()
             for spec in self._specs.values():
                 process.ask("open", spec)
         except EngineDied as death:

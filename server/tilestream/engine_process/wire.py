@@ -1,7 +1,7 @@
 """What goes through the pipe between a server and the process of an engine: small pickled tuples and these.
 
-A request is (verb, argument), its reply (:class:`Reply`, value). Both processes run the same code, so there
-are no versions.
+The process says first what it is: (:class:`Reply`, (EngineInfo, EngineReport)). A request is (verb,
+argument), its reply (:class:`Reply`, value). Both processes run the same code, so there are no versions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import Enum
 import numpy as np
 
 from tilestream.engine_process.arena import Arena, aligned
-from tilestream.messages import DropReason, EngineReport, Failure, FrameJob, ModelInfo, Outcome
+from tilestream.messages import DropReason, EngineReport, Failure, FrameJob, Outcome
 
 _NO_PIXELS = np.zeros((0, 0, 3), dtype=np.uint8)
 
@@ -24,16 +24,6 @@ class Reply(Enum):
     OK = "ok"
     ERROR = "error"  # an EngineError; the value is its text, fit for a client
     FAULT = "fault"  # anything else; the value is a short text, the trace is in the log
-
-
-@dataclass(frozen=True, slots=True)
-class EngineDescription:
-    """The first thing that a process says."""
-
-    models: tuple[ModelInfo, ...]
-    device: str
-    precision: str
-    report: EngineReport
 
 
 @dataclass(frozen=True, slots=True)

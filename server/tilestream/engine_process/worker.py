@@ -10,11 +10,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tilestream.engine_process.arena import Arena
-from tilestream.engine_process.wire import EngineDescription, PlacedJob, Reply, StepReply, place_outcome
+from tilestream.engine_process.wire import PlacedJob, Reply, StepReply, place_outcome
 from tilestream.messages import (
     DropReason,
     Engine,
     EngineError,
+    EngineInfo,
     EngineReport,
     Failure,
     Outcome,
@@ -34,7 +35,7 @@ def run(connection: Connection, make_engine: Callable[[], Engine], begin: Callab
     try:
         arena = Arena(reduction.recv_handle(connection))
         reply, worker = _attempt(lambda: _Worker(make_engine(), arena))
-        connection.send((reply, worker.description if isinstance(worker, _Worker) else worker))
+        connection.send((reply, worker.ready() if isinstance(worker, _Worker) else worker))
         if isinstance(worker, _Worker):
             worker.serve(connection)
     except (EOFError, ConnectionError):
@@ -57,14 +58,15 @@ class _Worker:
 
     def __init__(self, engine: Engine, arena: Arena) -> None:
         self._engine, self._arena = engine, arena
-        self.description = EngineDescription(
-            engine.models(), str(engine.device), engine.precision, engine.report()
-        )
         self._verbs: dict[str, Callable[[Any], Any]] = {
             "open": self._open,
             "release": self._release,
             "step": self._step,
         }
+
+    def ready(self) -> tuple[EngineInfo, EngineReport]:
+        """What there is now."""
+        return self._engine.info, self._engine.report()
 
     def serve(self, connection: Connection) -> None:
         """Until the server closes the engine or is gone."""

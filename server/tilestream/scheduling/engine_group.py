@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from tilestream.messages import Engine, SessionSpec
-from tilestream.scheduling.engine_loop import EngineInfo, EngineLoop, StepReport
+from tilestream.messages import Engine, EngineInfo, SessionSpec
+from tilestream.scheduling.engine_loop import EngineLoop, StepReport
 from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import Scheduler
 from tilestream.scheduling.session_queue import ReadyFrame
@@ -46,7 +46,7 @@ class EngineGroup:
             thread.join()
         return all(loop.stop(0.0) for loop in self._loops)
 
-    def open(self, spec: SessionSpec, weight: float) -> Future[None]:
+    def open(self, spec: SessionSpec) -> Future[None]:
         """Prepare a session on the engine with the fewest of them, of those engines that keep up.
 
         See :meth:`EngineLoop.open`.
@@ -56,7 +56,7 @@ class EngineGroup:
             placed = list(self._places.values())
             loop = min(self._loops, key=lambda loop: (loop in refusing, placed.count(loop)))
             self._places[spec.session_id] = loop
-        return loop.open(spec, weight)
+        return loop.open(spec)
 
     def release(self, session_id: str) -> Future[None]:
         """Forget a session. Idempotent; see :meth:`EngineLoop.release`."""

@@ -19,10 +19,10 @@ from tilestream.messages import (
     DropReason,
     Engine,
     EngineError,
+    EngineInfo,
     EngineLost,
     EngineReport,
     Failure,
-    ModelInfo,
     Outcome,
     SessionSpec,
     StepPlan,
@@ -37,15 +37,6 @@ _HEALTH_CHECK = 0.2  # seconds between checks of an engine that has nothing to d
 _SHED = Failure.dropped(
     DropReason.OVERLOAD, "the server cannot keep up; a later frame of this session was computed instead"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """What an engine that is ready has to offer; the first model is the default."""
-
-    models: tuple[ModelInfo, ...]
-    device: str
-    precision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +110,13 @@ class EngineLoop:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def open(self, spec: SessionSpec, weight: float) -> Future[None]:
+    def open(self, spec: SessionSpec) -> Future[None]:
         """Prepare a session; done when its frames may be offered. Fails with what the engine raises."""
 
         def command(engine: Engine) -> None:
             engine.open(spec)
             with self._wake:
-                self._scheduler.add(spec.session_id, weight, spec.model, spec.phase)
+                self._scheduler.add(spec)
 
         return self._call(command)
 
@@ -171,7 +162,7 @@ class EngineLoop:
     def _run(self) -> None:
         try:
             engine = self._make_engine()
-            info = EngineInfo(engine.models(), str(engine.device), engine.precision)
+            info = engine.info
         except Exception as error:
             self._ready.set_exception(error)
             with self._wake:

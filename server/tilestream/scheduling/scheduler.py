@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 
-from tilestream.messages import FrameJob, FrameKind, Outcome, StepPlan
+from tilestream.messages import FrameJob, FrameKind, Outcome, SessionSpec, StepPlan
 from tilestream.scheduling.cost_model import CostModel, Work
 from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, OverloadControl
 from tilestream.scheduling.session_queue import ReadyFrame, SessionQueue
@@ -71,16 +71,12 @@ class Scheduler:
         self._first_frames = 0.0  # seconds; below 0 those of new sessions have had more than their half
         self._added = 0
 
-    def add(self, session_id: str, weight: float = 1.0, group: str = "", phase: float = 0.0) -> None:
-        """Know a session. ``weight``: its share relative to the others, above 0.
-
-        ``group``: sessions whose frames cost the same per pixel, say those of one model. ``phase``: see
-        ``SessionSpec``.
-        """
-        if weight <= 0:
-            raise ValueError(f"weight: {weight}; allowed: above 0")
+    def add(self, spec: SessionSpec) -> None:
+        """Know a session. Raises ValueError for a weight that is not above 0."""
+        if spec.weight <= 0:
+            raise ValueError(f"weight: {spec.weight}; allowed: above 0")
         self._added += 1
-        self._queues[session_id] = SessionQueue(self._added, weight, group, phase, self._virtual_now)
+        self._queues[spec.session_id] = SessionQueue(self._added, spec, self._virtual_now)
 
     def remove(self, session_id: str) -> None:
         """Forget a session and its frames. Idempotent."""
@@ -174,7 +170,7 @@ class Scheduler:
         frame = queue.frames.popleft()
         if not queue.frames:
             del self._ready[frame.session_id]
-        queue.service += predicted / queue.weight
+        queue.service += predicted / queue.spec.weight
         kind = FrameKind.KEY if frame.whole else FrameKind.PARTIAL
         job = FrameJob(frame.session_id, frame.frame_id, frame.image, kind, budget, limit)
         self._running[frame.session_id] = _Running(queue, job, frame.received, predicted)
@@ -224,7 +220,7 @@ class Scheduler:
         queue, received = running.queue, running.received
         frame_seconds, unit_seconds = self.costs.split(work)
         actual = (frame_seconds + unit_seconds) * factor
-        queue.service += (actual - running.predicted) / queue.weight
+        queue.service += (actual - running.predicted) / queue.spec.weight
         wait = max(0.0, self._begun - max(received, queue.last_done))
         backlogged = received < queue.last_done
         return FrameLoad(wait, frame_seconds * factor, unit_seconds * factor, backlogged)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from tilestream.messages import FrameJob, FrameStats, UInt8Array
+from tilestream.messages import FrameJob, FrameStats, SessionSpec, UInt8Array
 from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.credit import Credit
 
@@ -32,14 +32,13 @@ class ReadyFrame:
 
 @dataclass(slots=True)
 class SessionQueue:
-    """``number``: breaks ties by age. ``group``, ``phase``: see ``Scheduler.add``. ``service``: seconds /
-    weight that it had, on the virtual clock.
+    """``number``: breaks ties by age. ``service``: seconds / weight that it had, on the virtual clock.
+
+    Frames of one model cost the same per pixel.
     """
 
     number: int
-    weight: float
-    group: str
-    phase: float
+    spec: SessionSpec
     service: float = 0.0
     last_done: float = float("-inf")
     frames: deque[ReadyFrame] = field(default_factory=deque)
@@ -49,7 +48,7 @@ class SessionQueue:
     _deferred: int = 0  # frames in a row whose whole one was deferred
 
     def __post_init__(self) -> None:
-        self.credit = Credit(self.phase)
+        self.credit = Credit(self.spec.phase)
 
     def work(self, frame: ReadyFrame, budget: float) -> Work:
         """What its next frame will probably come to."""
@@ -57,7 +56,7 @@ class SessionQueue:
         if not self._bound_to_be_whole(frame, budget):
             whole = self._whole and not self._quiet and self.credit.pays_for_whole(budget)
             share = float(whole) if self._whole else budget
-        return Work(self.group, _megapixels(frame.image), whole, share)
+        return Work(self.spec.model, _megapixels(frame.image), whole, share)
 
     def may_defer(self, frame: ReadyFrame, budget: float) -> bool:
         """Whether a later frame may be computed as a whole instead of this one."""
@@ -84,7 +83,7 @@ class SessionQueue:
         if share > 0.0 or (job.limit >= 1.0 and self.credit.pays_for_whole(job.budget)):
             self._quiet = share == 0.0
         self.credit.charge(job.budget, share)
-        return Work(self.group, _megapixels(job.image), whole, share)
+        return Work(self.spec.model, _megapixels(job.image), whole, share)
 
 
 def _megapixels(image: UInt8Array) -> float:
