@@ -20,26 +20,26 @@ from bench.stills_through_server import NO_LIMITS
 from bench.turns import write_result
 from tilestream.engine import EngineOptions, create_engine
 from tilestream.engine.options import GateName
-from tilestream.media.jpeg import decode_frame
-from tilestream.messages import Engine, FrameJob, FrameKind, SessionSpec, StepPlan, UInt8Array
+from tilestream.media.jpeg import decode_picture, read_picture
+from tilestream.messages import Engine, Frame, Grant, Picture, SessionSpec, StepPlan
 from tilestream_client import AsyncClient
 from tools.server_process import serving
 
 
-def bare_fps(engine: Engine, model: str, images: list[UInt8Array], sessions: int, budget: float) -> float:
+def bare_fps(engine: Engine, model: str, pictures: list[Picture], sessions: int, budget: float) -> float:
     """Frames/s of steps with one frame of every session each, the first step (whole frames) included."""
     names = [f"s{index}" for index in range(sessions)]
     for name in names:
         engine.open(SessionSpec(name, model))
     started = time.perf_counter()
-    for index, image in enumerate(images):
-        jobs = [FrameJob(name, index, image, FrameKind.PARTIAL, budget) for name in names]
-        for outcome in engine.step(StepPlan(tuple(jobs))):
+    for index, picture in enumerate(pictures):
+        plan = StepPlan(tuple((Frame(name, index, picture), Grant(budget)) for name in names))
+        for outcome in engine.step(plan):
             assert outcome.labels is not None, outcome.failure
     seconds = time.perf_counter() - started
     for name in names:
         engine.release(name)
-    return sessions * len(images) / seconds
+    return sessions * len(pictures) / seconds
 
 
 async def served_fps(address: str, jpegs: list[bytes], sessions: int, in_flight: int) -> float:
@@ -70,17 +70,17 @@ def main() -> None:
     sessions, budget, gate = arguments.sessions, arguments.budget, arguments.gate
     with tempfile.TemporaryDirectory() as folder:
         jpegs = clip(Path(folder), arguments.frames)
-    images = [decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image for jpeg in jpegs]
+    pictures = [decode_picture(read_picture(jpeg, NO_LIMITS, None, 1 << 30)) for jpeg in jpegs]
     name: GateName = gate
     engine = create_engine(EngineOptions(models=(arguments.model,), gate=name))
     flags = ["--models", arguments.model, "--gate", gate, "--block-budget", str(budget)]
     flags += ["--min-block-budget", "1", "--max-step-seconds", "10", "--engines", str(arguments.engines)]
     bare, served = [], []
     with serving(*flags) as address:
-        bare_fps(engine, arguments.model, images[:2], sessions, budget)
+        bare_fps(engine, arguments.model, pictures[:2], sessions, budget)
         asyncio.run(served_fps(address, jpegs[:2], sessions, arguments.in_flight))
         for _ in range(arguments.rounds):
-            bare.append(bare_fps(engine, arguments.model, images, sessions, budget))
+            bare.append(bare_fps(engine, arguments.model, pictures, sessions, budget))
             served.append(asyncio.run(served_fps(address, jpegs, sessions, arguments.in_flight)))
     ratio = statistics.median(served) / statistics.median(bare)
     body = {

@@ -8,13 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from tilestream.messages import FrameJob, FrameStats, Outcome, SessionSpec, StepPlan
+from tilestream.messages import Frame, FrameStats, Grant, Outcome, Picture, SessionSpec, StepPlan
 from tilestream.scheduling.credit import Credit, pays_for_whole
 from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import Limits, Scheduler
-from tilestream.scheduling.session_queue import ReadyFrame
 
 UNITS = 1000  # block units of every virtual frame
 
@@ -180,9 +177,14 @@ class Simulation:
         if session.blocked:
             return  # a live camera: when there is room, it sends what it sees then
         session.sent[session.next_id] = now
-        image = np.broadcast_to(np.uint8(0), (*camera.size, 3))
-        frame = ReadyFrame(
-            str(index), session.next_id, image, False, camera.budget, now, droppable=not camera.waits
+        height, width = camera.size
+        frame = Frame(
+            str(index),
+            session.next_id,
+            Picture(width, height, (width, height)),
+            budget=camera.budget,
+            submitted=now,
+            droppable=not camera.waits,
         )
         session.next_id += 1
         begin = time.process_time()
@@ -195,35 +197,35 @@ class Simulation:
         begin = time.process_time()
         self._plan = self.scheduler.schedule(now)
         self.record.scheduler_seconds += time.process_time() - begin
-        for name, frame_id in self._plan.shed:
-            self._sessions[int(name)].sent.pop(frame_id, None)
-            self.record.drops.append((now, int(name)))
-        if not self._plan.jobs:
+        for frame in self._plan.shed:
+            self._sessions[int(frame.session_id)].sent.pop(frame.frame_id, None)
+            self.record.drops.append((now, int(frame.session_id)))
+        if not self._plan.frames:
             return
         works, outcomes = [], []
-        for job in self._plan.jobs:
-            share = self._share(self._sessions.get(int(job.session_id)), job)
-            works.append((job.image.shape[0] * job.image.shape[1] / 1e6, share))
-            stats = FrameStats(share >= 1.0, round(share * UNITS), UNITS, budget=job.budget)
-            outcomes.append(Outcome(job.session_id, job.frame_id, None, stats))
+        for frame, grant in self._plan.frames:
+            share = self._share(self._sessions.get(int(frame.session_id)), grant)
+            works.append((frame.picture.megapixels, share))
+            stats = FrameStats(share >= 1.0, round(share * UNITS), UNITS, budget=grant.budget)
+            outcomes.append(Outcome(frame.session_id, frame.frame_id, stats=stats))
         self._outcomes, self._seconds = tuple(outcomes), self._engine.seconds(works, self._chance)
         self._free = False
         self.record.steps += 1
         self.record.busy_seconds += self._seconds
         self._at(now + self._seconds, "done", -1)
 
-    def _share(self, session: _Session | None, job: FrameJob) -> float:
+    def _share(self, session: _Session | None, grant: Grant) -> float:
         """What the engine's gate would compute."""
         if session is None:
             return 1.0
         credit = session.credit
-        if credit.fresh or job.budget >= 1.0:
+        if credit.fresh or grant.budget >= 1.0:
             share = 1.0
         elif self._engine.spread:
-            share = min(job.budget, job.limit)
+            share = min(grant.budget, grant.limit)
         else:
-            share = float(pays_for_whole(min(credit.with_budget(job.budget), job.limit)))
-        credit.charge(job.budget, share)
+            share = float(pays_for_whole(min(credit.with_budget(grant.budget), grant.limit)))
+        credit.charge(grant.budget, share)
         return share
 
     def _done(self, now: float, _: int) -> None:

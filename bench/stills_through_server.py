@@ -18,7 +18,7 @@ import torch
 from bench.turns import write_result
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_precision
-from tilestream.media.jpeg import FrameLimits, decode_frame
+from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
 from tilestream.models import load_model
 from tilestream_client import Client, Result
 from tilestream_training.datasets.camvid import CamVid
@@ -57,7 +57,9 @@ def main() -> None:
     different = 0
     for jpeg, truth, result in zip(jpegs, truths, results, strict=True):
         assert result.labels is not None, result.detail
-        expected = executor.labels(decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image)
+        pixels = decode_picture(read_picture(jpeg, NO_LIMITS, None, 1 << 30)).pixels
+        assert pixels is not None
+        expected = executor.labels(pixels)
         remote.add(truth, result.labels)
         local.add(truth, expected)
         different += int((expected != result.labels).sum())

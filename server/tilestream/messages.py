@@ -21,13 +21,6 @@ STAGES = ("motion", "gate", "tables", "backbone", "head")
 """Of an engine's step, in their order: what ``FrameStats.stage_seconds`` may tell of."""
 
 
-class FrameKind(Enum):
-    """How a frame is computed."""
-
-    KEY = "key"  # in full: every block unit of every bin
-    PARTIAL = "partial"  # some block units reused from the previous frame
-
-
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model as clients see it."""
@@ -61,21 +54,60 @@ class SessionSpec:
     retain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FrameJob:
-    """One frame of one session, decoded and ready to be computed.
+class Codec(Enum):
+    """How a camera encoded a picture."""
 
-    ``image``: uint8 [H, W, 3] RGB, the size the network computes at. ``kind``: PARTIAL leaves it to the
-    engine what to compute, all of it if there is nothing to reuse.
-    ``budget``: the share (0..1] of block units this frame may compute, or leave to its session's later ones.
-    ``limit``: the share (0..1) that it may compute now at most, whatever its session has saved up; a frame
-    that has nothing to reuse is computed in full all the same.
+    JPEG = "jpeg"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """What a camera sent, as it was sent or decoded: either ``data`` or ``pixels`` is there.
+
+    ``width``, ``height``: as it was sent. ``compute``: (width, height) that the network computes at.
+    ``pixels``: uint8 [H, W, 3] RGB at compute size. ``data``: encoded with ``codec``.
+    """
+
+    width: int
+    height: int
+    compute: tuple[int, int]
+    pixels: UInt8Array | None = None
+    codec: Codec = Codec.JPEG
+    data: bytes = b""
+
+    @property
+    def megapixels(self) -> float:
+        """Of the compute size: what its price goes by."""
+        return self.compute[0] * self.compute[1] / 1e6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame of one session, from the pipeline through the scheduler to the engine.
+
+    ``whole``: the client asks for all of it to be computed. ``budget``: the share (0..1] of block units that
+    its session asks for. ``submitted``: when it was handed to the scheduler, from which deadlines count,
+    monotonic seconds. ``droppable``: under overload it may be dropped for a later frame of its session.
     """
 
     session_id: str
     frame_id: int
-    image: UInt8Array
-    kind: FrameKind = FrameKind.KEY
+    picture: Picture
+    whole: bool = False
+    budget: float = 1.0
+    submitted: float = 0.0
+    droppable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the scheduler allows a frame.
+
+    ``budget``: the share (0..1] of block units it may compute, or leave to its session's later ones.
+    ``limit``: the share (0..1) that it may compute now at most, whatever its session has saved up; a frame
+    that has nothing to reuse is computed in full all the same.
+    """
+
     budget: float = 1.0
     limit: float = 1.0
 
@@ -84,11 +116,11 @@ class FrameJob:
 class StepPlan:
     """What the engine computes in one step: at most one frame of each session.
 
-    ``shed``: (session, frame) that will not be computed, since the server cannot keep up.
+    ``shed``: frames that will not be computed, since the server cannot keep up.
     """
 
-    jobs: tuple[FrameJob, ...]
-    shed: tuple[tuple[str, int], ...] = ()
+    frames: tuple[tuple[Frame, Grant], ...]
+    shed: tuple[Frame, ...] = ()
 
 
 class DropReason(Enum):
@@ -257,7 +289,7 @@ class Engine(Protocol):
         """Prepare state for a session. Raises :class:`EngineError` if that cannot be had."""
 
     def step(self, plan: StepPlan) -> list[Outcome]:
-        """Compute a plan: one outcome per job, in the order of the jobs. Does not raise for one bad job.
+        """Compute a plan: one outcome per frame, in the order of the frames. Does not raise for a bad one.
 
         Raises :class:`EngineError` where all of its frames are lost, :class:`EngineLost` where all is.
         """

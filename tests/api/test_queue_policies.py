@@ -7,7 +7,7 @@ import threading
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import Stream, running
-from tilestream.media.jpeg import DecodedFrame
+from tilestream.messages import Picture
 from tilestream.v1 import segmentation_pb2 as pb
 
 OK, DROPPED = pb.FRAME_STATUS_OK, pb.FRAME_STATUS_DROPPED
@@ -105,8 +105,8 @@ async def test_a_client_that_does_not_read_is_bounded():
         await until(lambda: len(r.server.registry) == 1)
 
 
-def decoded_frames_alive() -> int:
-    return sum(isinstance(thing, DecodedFrame) for thing in gc.get_objects())
+def pictures_alive() -> int:
+    return sum(isinstance(thing, Picture) for thing in gc.get_objects())
 
 
 async def test_images_of_superseded_frames_are_let_go():
@@ -116,4 +116,4 @@ async def test_images_of_superseded_frames_are_let_go():
         await send_while_busy(r, stream, 12)
         await until(lambda: received(r) == 12)
         async with asyncio.timeout(60):
-            await until(lambda: decoded_frames_alive() <= 3)
+            await until(lambda: pictures_alive() <= 3)

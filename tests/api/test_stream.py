@@ -192,7 +192,7 @@ async def test_a_failing_step_costs_its_frame_and_nothing_else():
         bad, good = await r.open(), await r.open()
 
         def fail(plan):
-            if any(job.session_id == bad.started.session_id and job.frame_id == 1 for job in plan.jobs):
+            if any((f.session_id, f.frame_id) == (bad.started.session_id, 1) for f, _ in plan.frames):
                 raise RuntimeError("secret detail")
 
         r.engine.fail = fail

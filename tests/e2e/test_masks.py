@@ -7,7 +7,7 @@ import torch
 
 from support.processes import served
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.media.jpeg import FrameLimits, decode_frame
+from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
 from tilestream.models import list_models, load_model
 from tilestream_client import Client, MaskEncoding
 from tilestream_street import SyntheticStreet
@@ -48,7 +48,7 @@ def test_received_masks_are_the_models_own_bit_for_bit(street, tmp_path, encodin
             )
         assert [result.ok for result in results] == [True] * len(jpegs)
         for frame, jpeg, result in zip(frames, jpegs, results, strict=True):
-            expected = executor.labels(decode_frame(jpeg, NO_LIMITS, None, 1 << 30).image)
+            expected = executor.labels(decode_picture(read_picture(jpeg, NO_LIMITS, None, 1 << 30)).pixels)
             assert np.array_equal(result.labels, expected)
             matrix.add(frame.labels, result.labels)
     finally:

@@ -1,11 +1,12 @@
-"""The engine: one outcome per job, in order, whatever else is in the step."""
+"""The engine: one outcome per frame, in order, whatever else is in the step."""
 
 import numpy as np
 import pytest
 
 from support.networks import CLASSES, PALETTE, write_weights
+from support.plans import frame_of, plan_of
 from tilestream.engine import EngineOptions, create_engine
-from tilestream.messages import EngineError, FrameJob, SessionSpec, StepPlan
+from tilestream.messages import EngineError, SessionSpec
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def picture(height=96, width=128, seed=0):
 
 def alone(engine, model, image):
     engine.open(SessionSpec("alone", model))
-    (outcome,) = engine.step(StepPlan((FrameJob("alone", 1, image),)))
+    (outcome,) = engine.step(plan_of(frame_of("alone", 1, image)))
     engine.release("alone")
     return outcome.labels
 
@@ -37,22 +38,22 @@ def test_models_are_told_in_the_order_of_the_options(engine):
     assert engine.info.models[0].palette == PALETTE
 
 
-def test_a_mixed_step_answers_every_job_in_order(engine):
-    jobs = []
+def test_a_mixed_step_answers_every_frame_in_order(engine):
+    frames = []
     for index in range(6):
         model, size = ("first", "second")[index % 2], ((96, 128), (64, 64), (70, 90))[index % 3]
         engine.open(SessionSpec(f"s{index}", model))
-        jobs.append((model, FrameJob(f"s{index}", 10 + index, picture(*size, seed=index))))
-    outcomes = engine.step(StepPlan(tuple(job for _, job in jobs)))
-    assert [(o.session_id, o.frame_id) for o in outcomes] == [(j.session_id, j.frame_id) for _, j in jobs]
-    for (model, job), outcome in zip(jobs, outcomes, strict=True):
-        assert (outcome.labels != alone(engine, model, job.image)).mean() < 1e-3
-        engine.release(job.session_id)
+        frames.append((model, frame_of(f"s{index}", 10 + index, picture(*size, seed=index))))
+    outcomes = engine.step(plan_of(*(frame for _, frame in frames)))
+    assert [(o.session_id, o.frame_id) for o in outcomes] == [(f.session_id, f.frame_id) for _, f in frames]
+    for (model, frame), outcome in zip(frames, outcomes, strict=True):
+        assert (outcome.labels != alone(engine, model, frame.picture.pixels)).mean() < 1e-3
+        engine.release(frame.session_id)
 
 
 def test_dense_frames_compute_every_unit(engine):
     engine.open(SessionSpec("s", "first", confidence=True, bins=True))
-    (outcome,) = engine.step(StepPlan((FrameJob("s", 1, picture(70, 130)),)))
+    (outcome,) = engine.step(plan_of(frame_of("s", 1, picture(70, 130))))
     engine.release("s")
     grid = (2, 3)  # bins of 64 pixels, the last ones not full
     assert outcome.stats.key_frame
@@ -68,23 +69,22 @@ def test_dense_frames_compute_every_unit(engine):
 def test_optional_outputs_stay_away_where_nobody_asked(engine):
     engine.open(SessionSpec("plain", "first"))
     engine.open(SessionSpec("curious", "first", confidence=True))
-    jobs = (FrameJob("plain", 1, picture()), FrameJob("curious", 1, picture()))
-    plain, curious = engine.step(StepPlan(jobs))
+    plain, curious = engine.step(plan_of(frame_of("plain", 1, picture()), frame_of("curious", 1, picture())))
     assert plain.confidence is None and plain.bins is None
     assert curious.confidence is not None and curious.bins is None
     engine.release("plain")
     engine.release("curious")
 
 
-def test_bad_jobs_fail_alone(engine):
+def test_bad_frames_fail_alone(engine):
     engine.open(SessionSpec("good", "first"))
     engine.open(SessionSpec("broken", "first"))
-    jobs = (
-        FrameJob("stranger", 1, picture()),
-        FrameJob("broken", 2, np.zeros((0, 0, 3), dtype=np.uint8)),
-        FrameJob("good", 3, picture()),
+    plan = plan_of(
+        frame_of("stranger", 1, picture()),
+        frame_of("broken", 2, np.zeros((0, 0, 3), dtype=np.uint8)),
+        frame_of("good", 3, picture()),
     )
-    stranger, broken, good = engine.step(StepPlan(jobs))
+    stranger, broken, good = engine.step(plan)
     assert stranger.labels is None and "not open" in stranger.failure.detail
     assert broken.labels is None and broken.failure.detail
     assert good.failure is None and good.labels.shape == (96, 128)
@@ -123,7 +123,7 @@ def test_the_report_counts_tiles_pages_and_evictions(tmp_path):
     image = picture(64 * capacity, 64)  # as many bins as there is room for
     for name in ("a", "b"):
         engine.open(SessionSpec(name, "one"))
-        (outcome,) = engine.step(StepPlan((FrameJob(name, 1, image, budget=0.5),)))
+        (outcome,) = engine.step(plan_of(frame_of(name, 1, image), budget=0.5))
         computed = outcome.stats.units_by_stride.values()
         assert sum(count for count, _ in computed) == outcome.stats.units_computed
         assert sum(total for _, total in computed) == outcome.stats.units_total

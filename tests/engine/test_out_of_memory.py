@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from support.networks import write_weights
+from support.plans import frame_of, plan_of
 from tilestream.engine import EngineOptions
 from tilestream.engine.engine import REFUSE_SECONDS, TorchEngine
-from tilestream.messages import EngineError, FrameJob, FrameKind, SessionSpec, StepPlan
+from tilestream.messages import EngineError, SessionSpec
 
 SHORTAGES = [
     torch.OutOfMemoryError("CUDA out of memory"),
@@ -32,7 +33,7 @@ class Setup:
 
     def frame(self, name):
         image = np.full((64, 64, 3), 90, dtype=np.uint8)
-        (outcome,) = self.engine.step(StepPlan((FrameJob(name, 1, image, FrameKind.PARTIAL, 0.5),)))
+        (outcome,) = self.engine.step(plan_of(frame_of(name, 1, image), budget=0.5))
         return outcome
 
     def fail(self, times, error):

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from support.fake_engine import FakeEngine
 from support.fragile_engine import DIES, FAULTS, HANGS, FragileEngine, born_dead, only_once, unwilling
+from support.plans import frame_of, plan_of
 from support.processes import environment
 from tilestream.engine_process import EngineProcess, ProcessEngine
 from tilestream.engine_process.handle import ProcessHandle
 from tilestream.engine_process.process_engine import MAX_DEATHS, MAX_STARTS, STANDBY_AFTER
-from tilestream.messages import EngineError, EngineLost, FrameJob, SessionSpec, StepPlan
+from tilestream.messages import EngineError, EngineLost, SessionSpec
 
 SPECS = [SessionSpec("plain", "fake"), SessionSpec("rich", "other", confidence=True, bins=True)]
 
@@ -31,8 +32,12 @@ class Clock:
         return self.now
 
 
-def job(session="plain", frame_id=0, size=(20, 30), value=60):
-    return FrameJob(session, frame_id, np.full((*size, 3), value, np.uint8), budget=0.5)
+def frame(session="plain", frame_id=0, size=(20, 30), value=60):
+    return frame_of(session, frame_id, np.full((*size, 3), value, np.uint8))
+
+
+def plan(**fields):
+    return plan_of(frame(**fields), budget=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +63,9 @@ frames = st.tuples(st.integers(1, 90), st.integers(1, 130), st.integers(0, 2**32
 @settings(max_examples=40, deadline=None)
 @given(st.lists(frames, max_size=2))
 def test_outcomes_are_those_of_an_engine_in_this_process(shared, sizes):
-    plan = StepPlan(
-        tuple(
-            FrameJob(spec.session_id, 7, np.random.default_rng(seed).integers(0, 250, (h, w, 3), np.uint8))
+    plan = plan_of(
+        *(
+            frame_of(spec.session_id, 7, np.random.default_rng(seed).integers(0, 250, (h, w, 3), np.uint8))
             for spec, (h, w, seed) in zip(SPECS, sizes, strict=False)
         )
     )
@@ -81,8 +86,8 @@ def test_outcomes_are_those_of_an_engine_in_this_process(shared, sizes):
 
 
 def test_labels_are_the_callers_own(shared):
-    first = shared.step(StepPlan((job(value=20),)))[0].labels
-    shared.step(StepPlan((job(value=80),)))
+    first = shared.step(plan(value=20))[0].labels
+    shared.step(plan(value=80))
     assert (first == 1).all() and first.flags.writeable
 
 
@@ -90,38 +95,38 @@ def test_what_it_refuses_is_told_as_here(engine):
     with pytest.raises(EngineError, match="no memory for another session"):
         engine.open(SessionSpec("x", "none"))
     with pytest.raises(RuntimeError) as caught:
-        engine.step(StepPlan((job(value=FAULTS),)))
+        engine.step(plan(value=FAULTS))
     assert "secret" not in str(caught.value) and engine.report().restarts == 0
     engine.release("plain")
     engine.release("plain")
     with pytest.raises(RuntimeError):  # the fake engine does not know it any more
-        engine.step(StepPlan((job(),)))
+        engine.step(plan())
 
 
 def test_a_killed_process_is_replaced_and_knows_the_sessions(engine):
     old = engine.process_id
     os.kill(old, signal.SIGKILL)
-    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert (engine.step(plan(value=40))[0].labels == 2).all()
     assert engine.report().restarts == 1 and engine.process_id != old
     os.kill(engine.process_id, signal.SIGKILL)
     while engine.report().restarts == 1:  # also where nothing is computed
         engine.check_health()
-    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert (engine.step(plan(value=40))[0].labels == 2).all()
 
 
 @pytest.mark.parametrize("poison", [DIES, HANGS])
 def test_frames_that_kill_it_twice_fail_and_the_others_go_on(engine, poison):
     with pytest.raises(EngineError, match="died twice"):
-        engine.step(StepPlan((job(value=poison),)))
+        engine.step(plan(value=poison))
     assert engine.report().restarts == 2
-    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert (engine.step(plan(value=40))[0].labels == 2).all()
 
 
 def test_it_gives_up_where_nothing_helps(engine):
     with pytest.raises(EngineLost, match=f"died {MAX_DEATHS} times"):
         for _ in range(MAX_DEATHS):
             with pytest.raises(EngineError):
-                engine.step(StepPlan((job(value=DIES),)))
+                engine.step(plan(value=DIES))
 
 
 def test_deaths_that_are_far_apart_are_no_reason_to_give_up():
@@ -147,11 +152,11 @@ def test_a_process_that_stands_by_takes_over():
     engine.open(SPECS[0])
     assert engine.standby_id is None  # not while the first one has just begun
     clock.now += STANDBY_AFTER
-    engine.step(StepPlan((job(),)))
+    engine.step(plan())
     standby = engine.standby_id
     assert standby
     os.kill(engine.process_id, signal.SIGKILL)
-    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert (engine.step(plan(value=40))[0].labels == 2).all()
     assert engine.process_id == standby and engine.standby_id is None
     clock.now += STANDBY_AFTER
     engine.check_health()
@@ -159,7 +164,7 @@ def test_a_process_that_stands_by_takes_over():
     dead = engine.standby_id
     while engine.standby_id == dead:
         engine.check_health()
-    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert (engine.step(plan(value=40))[0].labels == 2).all()
     engine.close()
 
 
@@ -175,7 +180,7 @@ def test_it_gives_up_where_no_other_can_be_started_however_long_that_takes(tmp_p
     engine.open(SPECS[0])
     os.kill(engine.process_id, signal.SIGKILL)
     with pytest.raises(EngineLost, match=f"started, {MAX_STARTS} times in a row"):
-        engine.step(StepPlan((job(),)))
+        engine.step(plan())
     assert len(waits) == MAX_STARTS and max(waits) <= 5.0
     engine.close()
 
@@ -201,18 +206,18 @@ def test_a_dead_standby_is_noticed_between_frames_and_never_promoted():
     engine = ProcessEngine(EngineProcess(FragileEngine), clock=clock)
     engine.open(SPECS[0])
     clock.now += STANDBY_AFTER
-    engine.step(StepPlan((job(),)))
+    engine.step(plan())
     dead = engine.standby_id
     os.kill(dead, signal.SIGKILL)
     while engine.standby_id == dead:  # frames keep coming: nobody checks its health
-        engine.step(StepPlan((job(),)))
+        engine.step(plan())
     clock.now += STANDBY_AFTER
-    engine.step(StepPlan((job(),)))
+    engine.step(plan())
     again = engine.standby_id
     assert again not in (None, dead)
     for process in (again, engine.process_id):
         os.kill(process, signal.SIGKILL)
-    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert (engine.step(plan(value=40))[0].labels == 2).all()
     assert engine.process_id != again and engine.report().restarts == 1
     engine.close()
 
@@ -229,7 +234,7 @@ def test_no_process_to_be_had_is_a_failed_start(engine, monkeypatch):
 
     monkeypatch.setattr("tilestream.engine_process.process_engine.ProcessHandle", refuse)
     os.kill(engine.process_id, signal.SIGKILL)
-    assert (engine.step(StepPlan((job(value=40),)))[0].labels == 2).all()
+    assert (engine.step(plan(value=40))[0].labels == 2).all()
 
 
 def test_nothing_is_left_of_it():
@@ -241,10 +246,10 @@ def test_nothing_is_left_of_it():
     for _ in range(3):
         engine = ProcessEngine(EngineProcess(FragileEngine))
         engine.open(SPECS[0])
-        engine.step(StepPlan((job(),)))
+        engine.step(plan())
         pid = engine.process_id
         os.kill(pid, signal.SIGKILL)
-        engine.step(StepPlan((job(),)))
+        engine.step(plan())
         second = engine.process_id
         engine.close()
         engine.close()
@@ -261,13 +266,14 @@ import threading
 from functools import partial
 import numpy as np
 from support.fragile_engine import HANGS, FragileEngine
+from support.plans import frame_of, plan_of
 from tilestream.engine_process import EngineProcess, ProcessEngine
-from tilestream.messages import FrameJob, SessionSpec, StepPlan
+from tilestream.messages import SessionSpec
 if __name__ == "__main__":
     engine = ProcessEngine(EngineProcess(FragileEngine), standby=False)
     engine.open(SessionSpec("a", "fake"))
     image = np.full((8, 8, 3), HANGS, np.uint8)
-    threading.Thread(target=engine.step, args=(StepPlan((FrameJob("a", 0, image),)),), daemon=True).start()
+    threading.Thread(target=engine.step, args=(plan_of(frame_of("a", 0, image)),), daemon=True).start()
     print(engine.process_id)
 """
     begin = time.monotonic()

@@ -12,9 +12,10 @@ from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import (
     FrameLimits,
     bundled_decoder,
-    decode_frame,
     decode_jpeg,
+    decode_picture,
     fit_size,
+    read_picture,
     system_decoder,
 )
 from tilestream.messages import InvalidReason
@@ -24,7 +25,7 @@ SAMPLINGS = {"444": 0x111111, "422": 0x211111, "420": 0x221111, "440": 0x121111,
 
 
 def decode(data, compute_size=None, max_compute_pixels=10**9, limits=LIMITS):
-    return decode_frame(data, limits, compute_size, max_compute_pixels)
+    return decode_picture(read_picture(data, limits, compute_size, max_compute_pixels))
 
 
 @pytest.fixture(params=["system", "bundled"])
@@ -64,7 +65,7 @@ def test_same_pixels_from_both_libraries(kind, denominator):
 def test_pixels_are_rgb_in_order(backend):
     image = np.zeros((48, 64, 3), np.uint8)
     image[:, :32] = (255, 0, 0)  # OpenCV writes BGR: blue on the left
-    decoded = decode(encode(image, 100, sampling=SAMPLINGS["444"])).image
+    decoded = decode(encode(image, 100, sampling=SAMPLINGS["444"])).pixels
     assert decoded.shape == (48, 64, 3) and decoded.dtype == np.uint8
     assert decoded[24, 10].tolist() == pytest.approx([0, 0, 255], abs=3)
     assert decoded[24, 50].tolist() == pytest.approx([0, 0, 0], abs=3)
@@ -72,35 +73,35 @@ def test_pixels_are_rgb_in_order(backend):
 
 def test_gray_becomes_rgb(backend):
     gray = np.full((30, 40, 1), 123, np.uint8)
-    decoded = decode(simplejpeg.encode_jpeg(gray, colorspace="GRAY")).image
+    decoded = decode(simplejpeg.encode_jpeg(gray, colorspace="GRAY")).pixels
     assert decoded.shape == (30, 40, 3)
     assert np.all(decoded == 123)
 
 
 def test_own_size_is_not_resampled(backend):
     data = encode(photo(320, 240))
-    frame = decode(data)
-    assert (frame.width, frame.height) == (320, 240)
-    assert np.array_equal(frame.image, decode_jpeg(data, 320, 240))
+    picture = decode(data)
+    assert (picture.width, picture.height) == (320, 240)
+    assert np.array_equal(picture.pixels, decode_jpeg(data, 320, 240))
 
 
 @pytest.mark.parametrize("size", [(160, 120), (161, 119), (80, 60), (100, 40), (640, 480), (1, 1), (3, 500)])
 def test_compute_size_is_met_exactly(backend, size):
-    frame = decode(encode(photo(320, 240)), compute_size=size)
-    assert frame.image.shape == (size[1], size[0], 3)
-    assert (frame.width, frame.height) == (320, 240)
+    picture = decode(encode(photo(320, 240)), compute_size=size)
+    assert picture.pixels.shape == (size[1], size[0], 3)
+    assert (picture.width, picture.height) == (320, 240)
 
 
 def test_scaled_decode_looks_like_the_frame(backend):
     image = np.repeat(np.repeat(photo(40, 30), 8, axis=0), 8, axis=1)
     data = encode(image, 98, sampling=SAMPLINGS["444"])
-    small = decode(data, compute_size=(40, 30)).image[..., ::-1]
+    small = decode(data, compute_size=(40, 30)).pixels[..., ::-1]
     assert np.abs(small.astype(int) - photo(40, 30)).mean() < 3
 
 
 def test_large_frames_are_fitted(backend):
-    frame = decode(encode(photo(640, 480)), max_compute_pixels=100_000)
-    height, width = frame.image.shape[:2]
+    picture = decode(encode(photo(640, 480)), max_compute_pixels=100_000)
+    height, width = picture.pixels.shape[:2]
     assert width * height <= 100_000 and width % 8 == height % 8 == 0
     assert width / height == pytest.approx(640 / 480, rel=0.05)
 
@@ -189,12 +190,12 @@ def test_fuzz_a_frame_is_decoded_or_bad(data, compute_size):
             continue
         module_decode, module._decode = module._decode, decoder
         try:
-            frame = decode(data, compute_size)
+            picture = decode(data, compute_size)
         except BadFrame as bad:
             assert str(bad) == bad.failure.detail != ""
         else:
-            assert frame.width * frame.height <= LIMITS.max_pixels
-            wanted = compute_size or (frame.width, frame.height)
-            assert frame.image.shape == (wanted[1], wanted[0], 3)
+            assert picture.width * picture.height <= LIMITS.max_pixels
+            wanted = compute_size or (picture.width, picture.height)
+            assert picture.pixels.shape == (wanted[1], wanted[0], 3)
         finally:
             module._decode = module_decode

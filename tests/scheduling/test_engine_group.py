@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from support.fake_engine import FakeEngine
-from tilestream.messages import EngineError, EngineLost, SessionSpec
+from support.plans import frame_of
+from tilestream.messages import EngineError, EngineLost, Frame, SessionSpec
 from tilestream.scheduling.engine_group import EngineGroup
 from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import Scheduler
-from tilestream.scheduling.session_queue import ReadyFrame
 
 LONG = 30.0
 
@@ -42,8 +42,8 @@ def two():
     assert all(engine.closed for engine in group.engines)
 
 
-def frame(session: str, frame_id: int = 0) -> ReadyFrame:
-    return ReadyFrame(session, frame_id, np.zeros((8, 8, 3), np.uint8))
+def frame(session: str, frame_id: int = 0) -> Frame:
+    return frame_of(session, frame_id, np.zeros((8, 8, 3), np.uint8))
 
 
 def test_sessions_are_spread_and_stay_where_they_are(two):

@@ -1,15 +1,16 @@
 import queue
 import threading
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
 from support.fake_engine import STEP, FakeEngine
+from support.plans import frame_of
 from tilestream.messages import DropReason, EngineError, Failure, SessionSpec
 from tilestream.scheduling.engine_loop import EngineLoop
 from tilestream.scheduling.scheduler import Limits, Scheduler
-from tilestream.scheduling.session_queue import ReadyFrame
 
 engine_error = partial(Failure.dropped, DropReason.ENGINE_ERROR)
 LONG = 30.0  # seconds that are never reached
@@ -32,8 +33,8 @@ class Rig:
         self.loop.open(SessionSpec(session, "fake")).result(LONG)
 
     def offer(self, session: str, frame_id: int) -> bool:
-        image = np.full((8, 8, 3), STEP * (frame_id % 10), np.uint8)
-        return self.loop.offer(ReadyFrame(session, frame_id, image))
+        pixels = np.full((8, 8, 3), STEP * (frame_id % 10), np.uint8)
+        return self.loop.offer(frame_of(session, frame_id, pixels))
 
     def outcome(self):
         (outcome,) = self.reports.get(timeout=LONG).outcomes
@@ -70,7 +71,7 @@ def test_frames_in_outcomes_out_all_in_one_thread(rig):
 @pytest.mark.parametrize("error", [RuntimeError("secret"), MemoryError(), ValueError()])
 def test_a_failing_step_costs_its_frames_only(rig, error):
     def fail(plan):
-        if plan.jobs[0].frame_id == 1:
+        if plan.frames[0][0].frame_id == 1:
             raise error
 
     rig.engine.fail = fail
@@ -97,6 +98,40 @@ def test_frames_that_the_engine_forgets_are_answered(rig):
     rig.open("a")
     rig.offer("a", 0)
     assert rig.outcome().failure == engine_error("the engine gave no answer for this frame")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"frame_id": 7}, "the engine gave no answer for this frame"),
+        ({"session_id": "b"}, "the engine gave no answer for this frame"),
+        ({"labels": np.zeros((8, 9), np.uint8)}, "the engine gave labels of another size than the frame's"),
+        (
+            {"confidence": np.zeros((1, 1), np.uint8)},
+            "the engine gave labels of another size than the frame's",
+        ),
+    ],
+    ids=["frame", "session", "labels", "confidence"],
+)
+def test_a_wrong_outcome_fails_its_frame_and_no_other(wrong, why):
+    gate = threading.Event()
+    rig = Rig(FakeEngine(gate))
+    real_step = rig.engine.step
+    rig.engine.step = lambda plan: [
+        replace(outcome, **wrong) if outcome.session_id == "a" else outcome for outcome in real_step(plan)
+    ]
+    for name in "xac":
+        rig.open(name)
+    rig.offer("x", 0)
+    assert rig.engine.stepping.wait(LONG)
+    for name in "ac":  # they share a step
+        rig.offer(name, 0)
+    gate.set()
+    assert rig.outcome().session_id == "x"
+    bad, good = rig.reports.get(timeout=LONG).outcomes
+    assert (bad.session_id, bad.frame_id, bad.labels) == ("a", 0, None) and bad.failure == engine_error(why)
+    assert good.session_id == "c" and good.failure is None
+    assert rig.loop.stop(LONG)
 
 
 def test_open_fails_with_the_engine_s_reason(rig):
@@ -174,7 +209,7 @@ def test_a_loop_that_dies_says_so_and_refuses_further_calls():
     loop = EngineLoop(lambda: engine, Broken(), lambda report: None, died.set)
     loop.start().result(LONG)
     loop.open(SessionSpec("a", "fake")).result(LONG)
-    loop.offer(ReadyFrame("a", 1, np.zeros((8, 8, 3), np.uint8)))
+    loop.offer(frame_of("a", 1, np.zeros((8, 8, 3), np.uint8)))
     assert died.wait(LONG)
     with pytest.raises(EngineError, match="stopping"):
         loop.open(SessionSpec("b", "fake")).result(LONG)

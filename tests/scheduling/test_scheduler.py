@@ -1,26 +1,24 @@
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.messages import DropReason, Failure, FrameStats, Outcome, SessionSpec
+from tilestream.messages import DropReason, Failure, Frame, FrameStats, Outcome, Picture, SessionSpec
 from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
-from tilestream.scheduling.session_queue import ReadyFrame
 
-IMAGE = np.broadcast_to(np.uint8(0), (360, 480, 3))
+PICTURE = Picture(480, 360, (480, 360))
 
 
-def frame(session: str, frame_id: int) -> ReadyFrame:
-    return ReadyFrame(session, frame_id, IMAGE, received=0.001 * frame_id)
+def frame(session: str, frame_id: int) -> Frame:
+    return Frame(session, frame_id, PICTURE, submitted=0.001 * frame_id)
 
 
 def plan_of(scheduler: Scheduler) -> list[tuple[str, int]]:
-    return [(job.session_id, job.frame_id) for job in scheduler.schedule(0.0).jobs]
+    return [(frame.session_id, frame.frame_id) for frame, _ in scheduler.schedule(0.0).frames]
 
 
 def scheduler_with(*sessions: str, max_batch: int = 4, **weights: float) -> Scheduler:
@@ -142,16 +140,16 @@ def test_a_waiting_session_is_served_within_one_round():
 def computed(scheduler: Scheduler, plan, seconds: float, now: float, share: float = 1.0) -> None:
     """Every frame of a plan was computed to this share."""
     outcomes = tuple(
-        Outcome(job.session_id, job.frame_id, None, FrameStats(share == 1.0, round(100 * share), 100))
-        for job in plan.jobs
+        Outcome(frame.session_id, frame.frame_id, stats=FrameStats(share == 1.0, round(100 * share), 100))
+        for frame, _ in plan.frames
     )
     scheduler.done(outcomes, seconds, now)
 
 
 def test_the_earliest_deadline_comes_first():
     scheduler = scheduler_with("a", "b", "c", max_batch=1)
-    for name, received in (("a", 0.03), ("b", 0.01), ("c", 0.02)):
-        scheduler.offer(replace(frame(name, 1), received=received))
+    for name, submitted in (("a", 0.03), ("b", 0.01), ("c", 0.02)):
+        scheduler.offer(replace(frame(name, 1), submitted=submitted))
     assert [plan_of(scheduler)[0][0] for _ in range(3)] == ["b", "c", "a"]
 
 
@@ -162,10 +160,10 @@ def test_a_fast_camera_does_not_take_a_slow_ones_share():
     for _ in range(400):
         for name, period in (("fast", 1 / 60), ("slow", 1 / 15)):
             while next_id[name] * period <= now:
-                scheduler.offer(replace(frame(name, next_id[name]), received=next_id[name] * period))
+                scheduler.offer(replace(frame(name, next_id[name]), submitted=next_id[name] * period))
                 next_id[name] += 1
         plan = scheduler.schedule(now)
-        served.update(job.session_id for job in plan.jobs)
+        served.update(frame.session_id for frame, _ in plan.frames)
         now += 0.05
         computed(scheduler, plan, 0.05, now)
     assert served["slow"] / served["fast"] == pytest.approx(1.0, abs=0.1)
@@ -176,13 +174,13 @@ def test_shares_are_of_time_and_not_of_frames():
     spent, now = Counter(), 0.0
     for number in range(300):
         scheduler.offer(frame("small", number))
-        large = np.broadcast_to(np.uint8(0), (720, 960, 3))
-        scheduler.offer(replace(frame("large", number), image=large))
+        large = Picture(960, 720, (960, 720))
+        scheduler.offer(replace(frame("large", number), picture=large))
         plan = scheduler.schedule(now)
-        (job,) = plan.jobs
-        seconds = 0.05 if job.session_id == "small" else 0.2
+        ((planned, _),) = plan.frames
+        seconds = 0.05 if planned.session_id == "small" else 0.2
         now += seconds
-        spent[job.session_id] += seconds
+        spent[planned.session_id] += seconds
         computed(scheduler, plan, seconds, now)
     assert spent["small"] / spent["large"] == pytest.approx(1.0, abs=0.1)
 
@@ -196,10 +194,10 @@ def test_a_step_has_as_many_frames_as_its_time_allows():
                 scheduler.add(SessionSpec(name, "model"))
             scheduler.offer(frame(name, number))
         plan = scheduler.schedule(now)
-        now += 0.05 * len(plan.jobs)
-        computed(scheduler, plan, 0.05 * len(plan.jobs), now)
+        now += 0.05 * len(plan.frames)
+        computed(scheduler, plan, 0.05 * len(plan.frames), now)
         if number > 20:
-            assert 1 <= len(plan.jobs) <= 2
+            assert 1 <= len(plan.frames) <= 2
 
 
 def test_one_frame_is_taken_however_long_it_is():
@@ -221,9 +219,9 @@ def test_new_sessions_get_half_of_the_time_at_most_while_others_wait():
     for number in range(1, 60):
         scheduler.offer(frame("old", number))
         plan = scheduler.schedule(now)
-        run.append({job.session_id == "old" for job in plan.jobs})
-        now += 0.05 * len(plan.jobs)
-        computed(scheduler, plan, 0.05 * len(plan.jobs), now)
+        run.append({planned.session_id == "old" for planned, _ in plan.frames})
+        now += 0.05 * len(plan.frames)
+        computed(scheduler, plan, 0.05 * len(plan.frames), now)
     without_old = [sum(1 for names in run[i : i + 2] if True not in names) for i in range(38)]
     assert max(without_old) <= 1, "never two steps in a row without the session that was there"
     assert sum(1 for names in run if False in names) == 20, "and all of them come"
@@ -265,14 +263,14 @@ def test_frames_of_which_nothing_will_be_computed_share_a_step_with_a_whole_one(
         scheduler.offer(frame(name, 0))
     while scheduler.waiting():  # first frames, all of them whole
         plan = scheduler.schedule(0.0)
-        assert len(plan.jobs) == 1
+        assert len(plan.frames) == 1
         computed(scheduler, plan, 0.051, 0.0)
     sizes = []
     for number in (1, 2):
         for name in names:
             scheduler.offer(replace(frame(name, number), budget=0.25))
         plan = scheduler.schedule(0.0)
-        sizes.append(len(plan.jobs))
+        sizes.append(len(plan.frames))
         computed(scheduler, plan, 0.06, 0.0, 0.0)
     assert sizes == [9, 8]  # at the second, s0 and s1 are due: one of them waits for the next step
 
@@ -292,8 +290,8 @@ def due_sessions(*names: str) -> Scheduler:
     return scheduler
 
 
-def offer(scheduler: Scheduler, name: str, number: int, received: float) -> None:
-    scheduler.offer(replace(frame(name, number), budget=0.25, received=received))
+def offer(scheduler: Scheduler, name: str, number: int, submitted: float) -> None:
+    scheduler.offer(replace(frame(name, number), budget=0.25, submitted=submitted))
 
 
 def test_a_whole_frame_that_would_be_late_is_deferred_to_a_later_one():
@@ -302,8 +300,8 @@ def test_a_whole_frame_that_would_be_late_is_deferred_to_a_later_one():
     for number, waited in enumerate((0.04, 0.04, 0.01), 1):
         offer(scheduler, "a", number, number - waited)
         plan = scheduler.schedule(number)
-        limits.append(plan.jobs[0].limit)
-        share = plan.jobs[0].limit
+        limits.append(plan.frames[0][1].limit)
+        share = plan.frames[0][1].limit
         computed(scheduler, plan, 0.051 if share else 0.006, number + 0.05, share)
     assert limits == [0.0, 0.0, 1.0]
     offer(scheduler, "a", 4, 4.0)
@@ -317,7 +315,7 @@ def test_a_whole_frame_is_deferred_where_it_would_make_others_late():
     computed(scheduler, scheduler.schedule(0.0), 0.051, 0.0)
     offer(scheduler, "b", 1, 0.95)
     offer(scheduler, "a", 1, 0.99)
-    limits = {job.session_id: job.limit for job in scheduler.schedule(1.0).jobs}
+    limits = {planned.session_id: grant.limit for planned, grant in scheduler.schedule(1.0).frames}
     assert limits == {"a": 0.0, "b": 1.0}
 
 
@@ -329,7 +327,7 @@ def test_a_frame_is_not_deferred_for_ever():
         queue = scheduler._queues["a"]
         due = queue.work(queue.frames[0], 0.25).whole
         plan = scheduler.schedule(number)
-        whole = due and plan.jobs[0].limit == 1.0
+        whole = due and plan.frames[0][1].limit == 1.0
         limits.append(whole)
         computed(scheduler, plan, 0.05, number + 0.05, float(whole))
     first = limits.index(True)
@@ -344,12 +342,12 @@ def test_nothing_is_deferred_while_budgets_are_not_lowered_or_of_sessions_whose_
     ):
         scheduler = due_sessions("a")
         scheduler.control.level = level
-        scheduler.offer(replace(frame("a", 1), budget=0.25, received=1.0))
+        scheduler.offer(replace(frame("a", 1), budget=0.25, submitted=1.0))
         computed(scheduler, scheduler.schedule(1.0), 0.051, 1.05, 0.0)
         scheduler._queues["a"]._quiet = False
-        scheduler.offer(replace(frame("a", 2), budget=wanted, received=1.9))
+        scheduler.offer(replace(frame("a", 2), budget=wanted, submitted=1.9))
         assert scheduler._queues["a"].work(scheduler._queues["a"].frames[0], wanted).whole
-        assert [job.limit for job in scheduler.schedule(2.0).jobs] == [limit]
+        assert [grant.limit for _, grant in scheduler.schedule(2.0).frames] == [limit]
 
 
 @pytest.mark.parametrize("what", ["asked", "budget", "first"])
@@ -358,8 +356,8 @@ def test_what_has_to_be_whole_is_not_deferred(what):
     if what == "first":
         scheduler.invalidate()
     late = replace(frame("a", 1), whole=what == "asked", budget=1.0 if what == "budget" else 0.25)
-    scheduler.offer(replace(late, received=0.0))
-    assert scheduler.schedule(5.0).jobs[0].limit == 1.0
+    scheduler.offer(replace(late, submitted=0.0))
+    assert scheduler.schedule(5.0).frames[0][1].limit == 1.0
 
 
 def test_a_session_that_lets_whole_frames_pass_is_not_expected_to_need_one():
@@ -380,10 +378,10 @@ def test_sessions_do_not_pay_for_a_restart_of_the_engine():
         for name in ("hit", "spared"):
             scheduler.offer(frame(name, number))
         plan = scheduler.schedule(now)
-        (name,) = (job.session_id for job in plan.jobs)
+        (name,) = (planned.session_id for planned, _ in plan.frames)
         restarted = name == "hit" and not served["hit"]
         seconds = 3.0 if restarted else 0.05
-        outcomes = (Outcome(name, plan.jobs[0].frame_id, None, FrameStats(True, 100, 100)),)
+        outcomes = (Outcome(name, plan.frames[0][0].frame_id, stats=FrameStats(True, 100, 100)),)
         now += seconds
         scheduler.done(outcomes, seconds, now, restarted=restarted)
         served[name] += 1

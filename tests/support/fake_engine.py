@@ -10,7 +10,9 @@ from tilestream.messages import (
     EngineError,
     EngineInfo,
     EngineReport,
+    Frame,
     FrameStats,
+    Grant,
     ModelInfo,
     Outcome,
     SessionSpec,
@@ -57,18 +59,18 @@ class FakeEngine:
 
     def step(self, plan: StepPlan) -> list[Outcome]:
         self.threads.add(threading.get_ident())
-        self.plans.append([(job.session_id, job.frame_id) for job in plan.jobs])
+        self.plans.append([(frame.session_id, frame.frame_id) for frame, _ in plan.frames])
         self.stepping.set()
         if self.gate is not None:
             self.gate.wait(30)
         self.fail(plan)
         if self.seconds:
-            time.sleep(sum(0.05 + 0.95 * job.budget for job in plan.jobs) * self.seconds)
-        return [self._outcome(job) for job in plan.jobs]
+            time.sleep(sum(0.05 + 0.95 * grant.budget for _, grant in plan.frames) * self.seconds)
+        return [self._outcome(frame, grant) for frame, grant in plan.frames]
 
-    def _outcome(self, job) -> Outcome:
-        spec = self.open_sessions[job.session_id]
-        labels = np.clip(np.rint(job.image[..., 0] / STEP), 0, CLASSES - 1).astype(np.uint8)
+    def _outcome(self, frame: Frame, grant: Grant) -> Outcome:
+        spec = self.open_sessions[frame.session_id]
+        labels = np.clip(np.rint(frame.picture.pixels[..., 0] / STEP), 0, CLASSES - 1).astype(np.uint8)
         grid = (-(-labels.shape[0] // 64), -(-labels.shape[1] // 64))
         bins = BinAccount(
             bin_size=64,
@@ -80,24 +82,24 @@ class FakeEngine:
             units_per_bin=8,
         )
         return Outcome(
-            job.session_id,
-            job.frame_id,
+            frame.session_id,
+            frame.frame_id,
             labels,
-            self._stats(job, 8 * grid[0] * grid[1]),
+            self._stats(frame, grant, 8 * grid[0] * grid[1]),
             confidence=np.full_like(labels, 200) if spec.confidence else None,
             bins=bins if spec.bins else None,
         )
 
-    def _stats(self, job, units: int) -> FrameStats:
-        whole = job.frame_id % self.whole_interval == 0
+    def _stats(self, frame: Frame, grant: Grant, units: int) -> FrameStats:
+        whole = frame.frame_id % self.whole_interval == 0
         computed = units if whole else units // 4
         if self.seconds:
-            whole, computed = job.budget >= 1.0, round(units * job.budget)
+            whole, computed = grant.budget >= 1.0, round(units * grant.budget)
         return FrameStats(
             whole,
             computed,
             units,
-            budget=job.budget if self.seconds else 1.0,
+            budget=grant.budget if self.seconds else 1.0,
             stage_seconds={"backbone": 0.001},
             units_by_stride={8: (computed, units)},
             agreement=None if whole else 0.75,

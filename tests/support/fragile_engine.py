@@ -17,8 +17,8 @@ class FragileEngine(FakeEngine):
         self.seconds = seconds
 
     def step(self, plan):
-        for job in plan.jobs:
-            first = job.image[0, 0, 0]
+        for frame, _ in plan.frames:
+            first = frame.picture.pixels[0, 0, 0]
             if first == DIES:
                 os.kill(os.getpid(), signal.SIGKILL)
             elif first == HANGS:

@@ -16,11 +16,10 @@ from functools import partial
 
 from tilestream.api.services import Services
 from tilestream.media.errors import BadFrame
-from tilestream.media.jpeg import DecodedFrame, FrameLimits, decode_frame
+from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
-from tilestream.messages import DropReason, Failure, Outcome, UInt8Array
+from tilestream.messages import DropReason, Failure, Frame, Outcome, Picture, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
-from tilestream.scheduling.session_queue import ReadyFrame
 from tilestream.sessions.frames import Answer, EncodedPlane, Stage, Ticket
 from tilestream.sessions.inbox import Inbox, QueuePolicy
 from tilestream.sessions.session import Session, SessionOptions
@@ -43,10 +42,9 @@ class FramePipeline:
             settings.max_frame_bytes, settings.max_frame_pixels, settings.max_frame_side
         )
         self._decoding: deque[Ticket] = deque()  # in frame order, up to the ones handed to the engine
-        self._decoded: dict[int, DecodedFrame] = {}  # of these, by frame_id
-        self._computing: dict[
-            int, tuple[Ticket, tuple[int, int]]
-        ] = {}  # with the engine, and their frame's size
+        self._decoded: dict[int, Picture] = {}  # of these, by frame_id
+        # With the engine, and the (width, height) that they were sent with.
+        self._computing: dict[int, tuple[Ticket, tuple[int, int]]] = {}
         self.inbox = Inbox(options.queue_policy, options.frames_in_flight, self._withdraw)
         services.router.add(session.session_id, self._receive)
 
@@ -90,7 +88,7 @@ class FramePipeline:
         self._computing.pop(ticket.frame_id, None)
         return True
 
-    def _on_decoded(self, ticket: Ticket, future: asyncio.Future[tuple[DecodedFrame, float]]) -> None:
+    def _on_decoded(self, ticket: Ticket, future: asyncio.Future[tuple[Picture, float]]) -> None:
         ticket.on_drop = None  # it refers to the future, which would keep the image until the answer is sent
         if not future.cancelled():
             error = future.exception()
@@ -107,32 +105,32 @@ class FramePipeline:
         self._on_answer()
 
     def _submit_in_order(self) -> None:
-        """Hand decoded frames to the scheduler, stopping at the first that is still being decoded."""
+        """Hand frames to the scheduler, stopping at the first that is still being decoded."""
         while self._decoding:
             ticket = self._decoding[0]
-            frame = self._decoded.pop(ticket.frame_id, None)
-            if ticket.answer is None and frame is None:
+            picture = self._decoded.pop(ticket.frame_id, None)
+            if ticket.answer is None and picture is None:
                 return
             self._decoding.popleft()
-            if ticket.answer is None and frame is not None:
-                self._submit(ticket, frame)
+            if ticket.answer is None and picture is not None:
+                self._submit(ticket, picture)
 
-    def _submit(self, ticket: Ticket, frame: DecodedFrame) -> None:
-        size = (frame.width, frame.height)
+    def _submit(self, ticket: Ticket, picture: Picture) -> None:
+        size = (picture.width, picture.height)
         self._session.stats.frame_size = size
         ticket.stage, ticket.submitted = Stage.SUBMITTED, time.monotonic()
         self._computing[ticket.frame_id] = (ticket, size)
         budget = self._session.options.block_budget or self._services.settings.block_budget
-        ready = ReadyFrame(
+        frame = Frame(
             self._session.session_id,
             ticket.frame_id,
-            frame.image,
+            picture,
             ticket.whole,
             budget,
             ticket.submitted,
             droppable=self.inbox.policy is not QueuePolicy.WAIT,
         )
-        if not self._services.engines.offer(ready):
+        if not self._services.engines.offer(frame):
             del self._computing[ticket.frame_id]
             ticket.drop(DropReason.ENGINE_ERROR, "the engine does not know this session")
 
@@ -169,11 +167,11 @@ class FramePipeline:
 
 def _decode(
     data: bytes, limits: FrameLimits, compute_size: tuple[int, int] | None, max_compute_pixels: int
-) -> tuple[DecodedFrame, float]:
-    """In a media thread: the frame and the seconds it took."""
+) -> tuple[Picture, float]:
+    """In a media thread: the picture and the seconds it took."""
     begin = time.monotonic()
-    frame = decode_frame(data, limits, compute_size, max_compute_pixels)
-    return frame, time.monotonic() - begin
+    picture = decode_picture(read_picture(data, limits, compute_size, max_compute_pixels))
+    return picture, time.monotonic() - begin
 
 
 def _encode(

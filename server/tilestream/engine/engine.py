@@ -25,8 +25,8 @@ from tilestream.messages import (
     EngineInfo,
     EngineReport,
     Failure,
-    FrameJob,
-    FrameKind,
+    Frame,
+    Grant,
     ModelInfo,
     Outcome,
     SessionSpec,
@@ -108,36 +108,37 @@ class TorchEngine:
 
     def step(self, plan: StepPlan) -> list[Outcome]:
         groups: dict[str, list[int]] = defaultdict(list)
-        outcomes: list[Outcome | None] = [None] * len(plan.jobs)
+        outcomes: list[Outcome | None] = [None] * len(plan.frames)
         self._tiles = 0
-        for index, job in enumerate(plan.jobs):
-            spec = self._sessions.get(job.session_id)
+        for index, (frame, _) in enumerate(plan.frames):
+            spec, pixels = self._sessions.get(frame.session_id), frame.picture.pixels
             if spec is None:
-                outcomes[index] = _failed(job, "the session is not open")
-            elif not job.image.size:
-                outcomes[index] = _failed(job, f"the frame is empty ({list(job.image.shape)})")
+                outcomes[index] = _failed(frame, "the session is not open")
+            elif pixels is None or not pixels.size:
+                outcomes[index] = _failed(frame, "the frame has no pixels")
             else:
                 groups[spec.model].append(index)
         for model, indices in groups.items():
-            jobs = [plan.jobs[index] for index in indices]
-            for index, outcome in zip(indices, self._compute(self._models[model], jobs), strict=True):
+            frames = [plan.frames[index] for index in indices]
+            for index, outcome in zip(indices, self._compute(self._models[model], frames), strict=True):
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _compute(self, model: ReuseEngine, jobs: list[FrameJob]) -> list[Outcome]:
-        requests = [_request(self._sessions[job.session_id], job) for job in jobs]
+    def _compute(self, model: ReuseEngine, granted: list[tuple[Frame, Grant]]) -> list[Outcome]:
+        frames = [frame for frame, _ in granted]
+        specs = [self._sessions[frame.session_id] for frame in frames]
+        requests = [_request(spec, *each) for spec, each in zip(specs, granted, strict=True)]
         try:
             answers = self._step_within_memory(model, requests)
         except Exception as error:  # whatever went wrong concerns these frames only
             if _is_out_of_memory(error):
                 self._refuse_until = self._clock() + REFUSE_SECONDS
-            logger.exception("a batch of %d frames failed", len(jobs))
-            for job in jobs:
-                model.release(job.session_id)  # what it holds may be half-written: begin anew
-            return [_failed(job, "the computation failed; see the server's log") for job in jobs]
+            logger.exception("a batch of %d frames failed", len(frames))
+            for frame in frames:
+                model.release(frame.session_id)  # what it holds may be half-written: begin anew
+            return [_failed(frame, "the computation failed; see the server's log") for frame in frames]
         self._tiles += sum(int(np.count_nonzero(answer.bins.units_computed)) for answer in answers)
-        specs = [self._sessions[job.session_id] for job in jobs]
-        return [_outcome(*each) for each in zip(specs, jobs, answers, strict=True)]
+        return [_outcome(*each) for each in zip(specs, frames, answers, strict=True)]
 
     def _step_within_memory(self, model: ReuseEngine, requests: list[FrameRequest]) -> list[FrameAnswer]:
         """Run a step; if the memory does not suffice, make room and run it once more."""
@@ -164,23 +165,25 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
 
-def _request(spec: SessionSpec, job: FrameJob) -> FrameRequest:
+def _request(spec: SessionSpec, frame: Frame, grant: Grant) -> FrameRequest:
+    if frame.picture.pixels is None:
+        raise ValueError("the frame has no pixels")
     return FrameRequest(
-        job.session_id,
-        job.image,
-        key=job.kind is FrameKind.KEY,
-        budget=job.budget,
-        limit=job.limit,
+        frame.session_id,
+        frame.picture.pixels,
+        key=frame.whole,
+        budget=grant.budget,
+        limit=grant.limit,
         want_confidence=spec.confidence,
-        retain=spec.retain or job.budget < 1.0,
+        retain=spec.retain or grant.budget < 1.0,
         phase=spec.phase,
     )
 
 
-def _outcome(spec: SessionSpec, job: FrameJob, answer: FrameAnswer) -> Outcome:
+def _outcome(spec: SessionSpec, frame: Frame, answer: FrameAnswer) -> Outcome:
     return Outcome(
-        job.session_id,
-        job.frame_id,
+        frame.session_id,
+        frame.frame_id,
         answer.labels,
         answer.stats,
         confidence=answer.confidence,
@@ -188,8 +191,9 @@ def _outcome(spec: SessionSpec, job: FrameJob, answer: FrameAnswer) -> Outcome:
     )
 
 
-def _failed(job: FrameJob, why: str) -> Outcome:
-    return Outcome(job.session_id, job.frame_id, failure=Failure.dropped(DropReason.ENGINE_ERROR, why))
+def _failed(frame: Frame, why: str) -> Outcome:
+    failure = Failure.dropped(DropReason.ENGINE_ERROR, why)
+    return Outcome(frame.session_id, frame.frame_id, failure=failure)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tilestream.engine_process.handle import EngineDied, EngineProcess, ProcessHandle
-from tilestream.engine_process.wire import StepReply, place_jobs, take_outcome
+from tilestream.engine_process.wire import Parcel, pack, unpack
 from tilestream.messages import (
     EngineError,
     EngineInfo,
@@ -70,7 +70,7 @@ class ProcessEngine:
 
     def step(self, plan: StepPlan) -> list[Outcome]:
         self._keep_standby()
-        if not plan.jobs:
+        if not plan.frames:
             return []
         try:
             return self._step(plan)
@@ -104,12 +104,10 @@ class ProcessEngine:
         if self._active.ended:
             raise EngineDied("it is gone")
         arena = self._active.arena
-        places = place_jobs(plan.jobs, arena)
-        reply: StepReply = self._active.ask("step", places)
-        self._report = reply.report
-        return [
-            take_outcome(placed, place, arena) for placed, place in zip(reply.outcomes, places, strict=True)
-        ]
+        parcel: Parcel = self._active.ask("step", pack(plan.frames, arena))
+        outcomes: list[Outcome]
+        outcomes, self._report = unpack(parcel, arena, copy=True)
+        return outcomes
 
     def _ask_until_answered(self, verb: str, argument: object) -> None:
         """Ask; if the process is dead or dies of it, ask the next one."""

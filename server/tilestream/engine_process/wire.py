@@ -1,21 +1,25 @@
-"""What goes through the pipe between a server and the process of an engine: small pickled tuples and these.
+"""What goes between a server and the process of an engine: messages in a pipe, arrays in an arena.
 
 The process says first what it is: (:class:`Reply`, (EngineInfo, EngineReport)). A request is (verb,
 argument), its reply (:class:`Reply`, value). Both processes run the same code, so there are no versions.
+A step's frames and outcomes are those of ``messages``, each side's in a :class:`Parcel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import copyreg
+import io
+import pickle
+from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
 from tilestream.engine_process.arena import Arena, aligned
-from tilestream.messages import DropReason, EngineReport, Failure, FrameJob, Outcome
+from tilestream.messages import Codec, Picture, UInt8Array
 
-_NO_PIXELS = np.zeros((0, 0, 3), dtype=np.uint8)
+_SMALL = 4096  # bytes: what is smaller stays in the message
 
 
 class Reply(Enum):
@@ -27,74 +31,64 @@ class Reply(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedJob:
-    """A frame whose pixels lie in the arena. Its planes (labels, confidence) are to be put beside them.
+class Parcel:
+    """An object whose arrays lie in the arena. ``message``: the rest of it, pickled.
 
-    ``bare``: all of the job but its image.
+    ``places``: offset and bytes of each of them, in the order in which unpickling asks for them.
     """
 
-    bare: FrameJob
-    shape: tuple[int, ...]  # of the image: H, W, 3
-    image_at: int  # byte offsets
-    planes_at: int
+    message: bytes
+    places: tuple[tuple[int, int], ...]
 
-    def job(self, arena: Arena) -> FrameJob:
-        """The frame, its image a view of the arena."""
-        return replace(self.bare, image=arena.array(self.image_at, self.shape))
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedOutcome:
-    """An outcome; ``planes`` of 0..2 planes [H, W] lie where its job said: labels, then confidence."""
-
-    outcome: Outcome
-    planes: int = 0
+    @property
+    def end(self) -> int:
+        """The offset after the last of them."""
+        return max((aligned(offset + size) for offset, size in self.places), default=0)
 
 
-@dataclass(frozen=True, slots=True)
-class StepReply:
-    """What a step brought."""
+def pack(thing: object, arena: Arena, begin: int = 0) -> Parcel:
+    """Put what is large of it into the arena, from the offset ``begin`` on."""
+    large: list[memoryview] = []
 
-    outcomes: tuple[PlacedOutcome, ...]
-    report: EngineReport
+    def stays_in_message(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes >= _SMALL:
+            large.append(view)
+        return view.nbytes < _SMALL
 
-
-def place_jobs(jobs: Iterable[FrameJob], arena: Arena) -> tuple[PlacedJob, ...]:
-    """Copy the images of a step into the arena and set room for its planes aside."""
-    placed, at = [], 0
-    for job in jobs:
-        planes_at = aligned(at + job.image.nbytes)
-        placed.append(PlacedJob(replace(job, image=_NO_PIXELS), job.image.shape, at, planes_at))
-        at = aligned(planes_at + 2 * _plane_bytes(placed[-1]))
-    arena.reserve(at)
-    for job, place in zip(jobs, placed, strict=True):
-        arena.array(place.image_at, place.shape)[...] = job.image
-    return tuple(placed)
-
-
-def place_outcome(outcome: Outcome, place: PlacedJob, arena: Arena) -> PlacedOutcome:
-    """Put the planes of an outcome where its job wants them."""
-    planes = [plane for plane in (outcome.labels, outcome.confidence) if plane is not None]
-    if outcome.labels is None or any(plane.shape != place.shape[:2] for plane in planes):
-        another_size = Failure.dropped(
-            DropReason.ENGINE_ERROR, "the engine gave labels of another size than the frame's"
-        )
-        failure = outcome.failure or another_size
-        return PlacedOutcome(replace(outcome, labels=None, confidence=None, failure=failure))
-    for index, plane in enumerate(planes):
-        arena.array(place.planes_at + index * _plane_bytes(place), place.shape[:2])[...] = plane
-    return PlacedOutcome(replace(outcome, labels=None, confidence=None), len(planes))
+    message = io.BytesIO()
+    pickler = pickle.Pickler(message, protocol=5, buffer_callback=stays_in_message)
+    pickler.dispatch_table = copyreg.dispatch_table | {Picture: _reduce}
+    pickler.dump(thing)
+    places, end = [], begin
+    for view in large:
+        places.append((end, view.nbytes))
+        end = aligned(end + view.nbytes)
+    arena.reserve(end)
+    for view, (offset, size) in zip(large, places, strict=True):
+        arena.array(offset, (size,))[...] = np.frombuffer(view, np.uint8)
+    return Parcel(message.getvalue(), tuple(places))
 
 
-def take_outcome(placed: PlacedOutcome, place: PlacedJob, arena: Arena) -> Outcome:
-    """The outcome with copies of its planes: the arena is the next step's."""
-    planes = [
-        arena.array(place.planes_at + index * _plane_bytes(place), place.shape[:2]).copy()
-        for index in range(placed.planes)
-    ]
-    labels, confidence = (*planes, None, None)[:2]
-    return replace(placed.outcome, labels=labels, confidence=confidence)
+def unpack(parcel: Parcel, arena: Arena, *, copy: bool) -> Any:
+    """The object again. Its arrays are views of the arena, or ``copy`` them: the arena is the next step's."""
+    views = [arena.array(offset, (size,)) for offset, size in parcel.places]
+    return pickle.loads(parcel.message, buffers=[view.copy() for view in views] if copy else views)
 
 
-def _plane_bytes(place: PlacedJob) -> int:
-    return place.shape[0] * place.shape[1]
+def _reduce(picture: Picture) -> tuple[Any, ...]:
+    """Bytes, unlike arrays, are large only if they are told to be."""
+    data = pickle.PickleBuffer(picture.data)
+    fields = (picture.width, picture.height, picture.compute, picture.pixels, picture.codec, data)
+    return _picture, fields
+
+
+def _picture(
+    width: int,
+    height: int,
+    compute: tuple[int, int],
+    pixels: UInt8Array | None,
+    codec: Codec,
+    data: bytes | memoryview,
+) -> Picture:
+    return Picture(width, height, compute, pixels, codec, bytes(data))

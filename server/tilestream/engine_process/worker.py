@@ -10,18 +10,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tilestream.engine_process.arena import Arena
-from tilestream.engine_process.wire import PlacedJob, Reply, StepReply, place_outcome
-from tilestream.messages import (
-    DropReason,
-    Engine,
-    EngineError,
-    EngineInfo,
-    EngineReport,
-    Failure,
-    Outcome,
-    SessionSpec,
-    StepPlan,
-)
+from tilestream.engine_process.wire import Parcel, Reply, pack, unpack
+from tilestream.messages import Engine, EngineError, EngineInfo, EngineReport, SessionSpec, StepPlan
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +75,7 @@ class _Worker:
         self._engine.release(session_id)
         return self._engine.report()
 
-    def _step(self, places: tuple[PlacedJob, ...]) -> StepReply:
-        jobs = tuple(place.job(self._arena) for place in places)
-        found = {(o.session_id, o.frame_id): o for o in self._engine.step(StepPlan(jobs))}
-        outcomes = []
-        for place in places:
-            key = (place.bare.session_id, place.bare.frame_id)
-            missing = Failure.dropped(DropReason.ENGINE_ERROR, "the engine gave no answer for this frame")
-            outcome = found.get(key) or Outcome(*key, failure=missing)
-            outcomes.append(place_outcome(outcome, place, self._arena))
-        return StepReply(tuple(outcomes), self._engine.report())
+    def _step(self, parcel: Parcel) -> Parcel:
+        """Outcomes and report go behind the frames: nothing that is still read may be written over."""
+        outcomes = self._engine.step(StepPlan(unpack(parcel, self._arena, copy=False)))
+        return pack((outcomes, self._engine.report()), self._arena, parcel.end)

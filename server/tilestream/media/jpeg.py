@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ import simplejpeg
 
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg_header import read_header
-from tilestream.messages import InvalidReason
+from tilestream.messages import InvalidReason, Picture
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +41,6 @@ class FrameLimits:
     max_side: int
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedFrame:
-    """``image``: uint8 [h, w, 3] RGB at compute size; ``width``, ``height``: as the camera sent it."""
-
-    image: Image
-    width: int
-    height: int
-
-
 def fit_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     """(width, height) scaled down, keeping the shape, to at most ``max_pixels`` pixels.
 
@@ -65,12 +56,12 @@ def fit_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     )
 
 
-def decode_frame(
+def read_picture(
     data: bytes, limits: FrameLimits, compute_size: tuple[int, int] | None, max_compute_pixels: int
-) -> DecodedFrame:
-    """Decode a camera's JPEG at ``compute_size`` (width, height; None: its own, within the limit).
+) -> Picture:
+    """A camera's JPEG, not decoded, for ``compute_size`` (width, height; None: its own, within the limit).
 
-    Raises :class:`BadFrame` with the reason where that cannot be done.
+    Raises :class:`BadFrame` with the reason where its header tells that it cannot be used.
     """
     if len(data) > limits.max_bytes:
         raise BadFrame(
@@ -84,9 +75,14 @@ def decode_frame(
             f"{width} x {height} pixels, at most {limits.max_pixels} pixels "
             f"and {limits.max_side} a side are taken",
         )
-    target = compute_size or fit_size(width, height, max_compute_pixels)
-    image = decode_jpeg(data, width, height, _coarsest_scale((width, height), target))
-    return DecodedFrame(_resize(image, target), width, height)
+    return Picture(width, height, compute_size or fit_size(width, height, max_compute_pixels), data=data)
+
+
+def decode_picture(picture: Picture) -> Picture:
+    """The picture with pixels in place of its data. Raises :class:`BadFrame` if it is damaged."""
+    size = picture.width, picture.height
+    image = decode_jpeg(picture.data, *size, _coarsest_scale(size, picture.compute))
+    return replace(picture, pixels=_resize(image, picture.compute), data=b"")
 
 
 def decode_jpeg(data: bytes, width: int, height: int, denominator: int = 1) -> Image:

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from tilestream.messages import Engine, EngineInfo, SessionSpec
+from tilestream.messages import Engine, EngineInfo, Frame, SessionSpec
 from tilestream.scheduling.engine_loop import EngineLoop, StepReport
 from tilestream.scheduling.overload import Level, LoadReport
 from tilestream.scheduling.scheduler import Scheduler
-from tilestream.scheduling.session_queue import ReadyFrame
 
 
 class EngineGroup:
@@ -68,8 +67,8 @@ class EngineGroup:
             return done
         return loop.release(session_id)
 
-    def offer(self, frame: ReadyFrame) -> bool:
-        """A decoded frame is ready. False: its session is gone."""
+    def offer(self, frame: Frame) -> bool:
+        """A frame is ready. False: its session is gone."""
         loop = self._places.get(frame.session_id)
         return loop is not None and loop.offer(frame)
 

@@ -11,9 +11,10 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 from tilestream.messages import (
     DropReason,
@@ -23,13 +24,13 @@ from tilestream.messages import (
     EngineLost,
     EngineReport,
     Failure,
+    Frame,
     Outcome,
     SessionSpec,
     StepPlan,
 )
 from tilestream.scheduling.overload import LoadReport
 from tilestream.scheduling.scheduler import Scheduler
-from tilestream.scheduling.session_queue import ReadyFrame
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ _SHED = Failure.dropped(
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step brought: an outcome per job of the plan, and how long it took; or, without any outcome,
+    """What one step brought: an outcome per frame of the plan, and how long it took; or, without any outcome,
     how the engine is doing now.
 
     ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole. ``shed``: outcomes of
@@ -132,8 +133,8 @@ class EngineLoop:
 
         return self._call(command)
 
-    def offer(self, frame: ReadyFrame) -> bool:
-        """A decoded frame is ready; its outcome comes with some later step. False: its session is gone."""
+    def offer(self, frame: Frame) -> bool:
+        """A frame is ready; its outcome comes with some later step. False: its session is gone."""
         with self._wake:
             known = self._scheduler.offer(frame)
             self._wake.notify()
@@ -207,7 +208,7 @@ class EngineLoop:
                 raise
         if idle:
             engine.check_health()
-        if plan.jobs:
+        if plan.frames:
             self._on_step(self._step(engine, plan))
         elif commands or self._note_restarts(engine.report()):
             self._on_step(self._state(engine))
@@ -246,35 +247,47 @@ class EngineLoop:
             future.set_result(None)
 
     def _step(self, engine: Engine, plan: StepPlan) -> StepReport:
-        """Compute a plan. Every job gets an outcome, whatever the engine does."""
+        """Compute a plan. Every frame gets an outcome, whatever the engine does."""
         begin = time.monotonic()
-        found: dict[tuple[str, int], Outcome] = {}
-        why = "the engine gave no answer for this frame"
         report, restarted = None, False
         try:
-            found = {(o.session_id, o.frame_id): o for o in engine.step(plan)}
+            outcomes = _in_order(plan, engine.step(plan))
             report = engine.report()
             restarted = self._note_restarts(report)
         except EngineLost:
             raise
         except EngineError as problem:
-            why = str(problem)
+            outcomes = tuple(_failed(frame, str(problem)) for frame, _ in plan.frames)
         except Exception:
-            log.exception("a step of %d frames failed", len(plan.jobs))
-            why = "the computation failed"
-        failure = Failure.dropped(DropReason.ENGINE_ERROR, why)
-        outcomes = tuple(
-            found.get((job.session_id, job.frame_id))
-            or Outcome(job.session_id, job.frame_id, failure=failure)
-            for job in plan.jobs
-        )
+            log.exception("a step of %d frames failed", len(plan.frames))
+            outcomes = tuple(_failed(frame, "the computation failed") for frame, _ in plan.frames)
         end = time.monotonic()
         with self._wake:
             self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
             load = self._scheduler.load(end)
-        shed = tuple(Outcome(*frame, failure=_SHED) for frame in plan.shed)
-        deferred = sum(job.limit < 1.0 for job in plan.jobs)
+        shed = tuple(Outcome(frame.session_id, frame.frame_id, failure=_SHED) for frame in plan.shed)
+        deferred = sum(grant.limit < 1.0 for _, grant in plan.frames)
         return StepReport(outcomes, end - begin, begin, report, shed, deferred, load, self._number)
+
+
+def _in_order(plan: StepPlan, found: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """An outcome per frame of the plan: the engine's if it can be used, else a failure."""
+    frames = [frame for frame, _ in plan.frames]
+    return tuple(map(_checked, frames, chain(found, repeat(None))))
+
+
+def _checked(frame: Frame, outcome: Outcome | None) -> Outcome:
+    if outcome is None or (outcome.session_id, outcome.frame_id) != (frame.session_id, frame.frame_id):
+        return _failed(frame, "the engine gave no answer for this frame")
+    shape = frame.picture.compute[::-1]
+    if any(plane is not None and plane.shape != shape for plane in (outcome.labels, outcome.confidence)):
+        return _failed(frame, "the engine gave labels of another size than the frame's")
+    return outcome
+
+
+def _failed(frame: Frame, why: str) -> Outcome:
+    failure = Failure.dropped(DropReason.ENGINE_ERROR, why)
+    return Outcome(frame.session_id, frame.frame_id, failure=failure)
 
 
 def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:

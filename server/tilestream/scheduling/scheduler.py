@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 
-from tilestream.messages import FrameJob, FrameKind, Outcome, SessionSpec, StepPlan
+from tilestream.messages import Frame, Grant, Outcome, SessionSpec, StepPlan
 from tilestream.scheduling.cost_model import CostModel, Work
 from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, OverloadControl
-from tilestream.scheduling.session_queue import ReadyFrame, SessionQueue
+from tilestream.scheduling.session_queue import SessionQueue
 
 _AHEAD = 1.0  # service levels that a session may be ahead of the others' service
 _ON_TIME = 0.7  # service levels after which a frame has to leave the engine: it is encoded and sent after
@@ -49,9 +49,9 @@ class _Running:
     """A frame in the engine."""
 
     queue: SessionQueue
-    job: FrameJob
-    received: float
-    predicted: float
+    frame: Frame
+    grant: Grant
+    predicted: float  # seconds
 
 
 class Scheduler:
@@ -65,7 +65,7 @@ class Scheduler:
         self.control = OverloadControl(self.limits.service_level, self.limits.min_budget)
         self._queues: dict[str, SessionQueue] = {}
         self._ready: dict[str, SessionQueue] = {}  # those with frames
-        self._running: dict[str, _Running] = {}
+        self._running: list[_Running] = []
         self._begun = 0.0
         self._virtual_now = 0.0
         self._first_frames = 0.0  # seconds; below 0 those of new sessions have had more than their half
@@ -83,7 +83,7 @@ class Scheduler:
         self._queues.pop(session_id, None)
         self._ready.pop(session_id, None)
 
-    def offer(self, frame: ReadyFrame) -> bool:
+    def offer(self, frame: Frame) -> bool:
         """A frame is ready; frames of a session come in order. False if its session is not known."""
         queue = self._queues.get(frame.session_id)
         if queue is None:
@@ -136,11 +136,11 @@ class Scheduler:
         latest = self._virtual_now + _AHEAD * self.limits.service_level
 
         def urgency(queue: SessionQueue) -> tuple[bool, float, float, int]:
-            return queue.service > latest, queue.frames[0].received, queue.service, queue.number
+            return queue.service > latest, queue.frames[0].submitted, queue.service, queue.number
 
         chosen = nsmallest(2 * self.limits.max_batch, self._ready.values(), key=urgency)
         self._fill(chosen, now)
-        return StepPlan(tuple(running.job for running in self._running.values()), shed)
+        return StepPlan(tuple((running.frame, running.grant) for running in self._running), shed)
 
     def _fill(self, candidates: list[SessionQueue], now: float) -> None:
         """Choose, in this order, what fits into a step."""
@@ -155,51 +155,47 @@ class Scheduler:
             budget = self.control.budget(frame.budget)
             work, limit = queue.work(frame, budget), 1.0
             predicted = self.costs.frame_seconds(work)
-            due = min(oldest, frame.received) + _ON_TIME * self.limits.service_level
+            due = min(oldest, frame.submitted) + _ON_TIME * self.limits.service_level
             late = now + took + predicted > due
             if work.whole and late and self.control.lowers(frame.budget) and queue.may_defer(frame, budget):
                 predicted, limit = self.costs.frame_seconds(replace(work, whole=False, share=0.0)), 0.0
             if self._running and took + predicted > self.limits.step_seconds:
                 continue
-            took, oldest = took + predicted, min(oldest, frame.received)
+            took, oldest = took + predicted, min(oldest, frame.submitted)
             self._first_frames += -predicted if queue.credit.fresh else predicted
             self._first_frames = min(0.0, self._first_frames)
-            self._start(queue, budget, limit, predicted)
+            self._start(queue, Grant(budget, limit), predicted)
 
-    def _start(self, queue: SessionQueue, budget: float, limit: float, predicted: float) -> None:
+    def _start(self, queue: SessionQueue, grant: Grant, predicted: float) -> None:
         frame = queue.frames.popleft()
         if not queue.frames:
             del self._ready[frame.session_id]
         queue.service += predicted / queue.spec.weight
-        kind = FrameKind.KEY if frame.whole else FrameKind.PARTIAL
-        job = FrameJob(frame.session_id, frame.frame_id, frame.image, kind, budget, limit)
-        self._running[frame.session_id] = _Running(queue, job, frame.received, predicted)
+        self._running.append(_Running(queue, frame, grant, predicted))
 
-    def _shed(self, now: float) -> tuple[tuple[str, int], ...]:
+    def _shed(self, now: float) -> tuple[Frame, ...]:
         """Drop what waited for longer than the service level and has a later frame behind it."""
         dropped = []
-        for session_id, queue in self._ready.items():
+        for queue in self._ready.values():
             while len(queue.frames) > 1 and queue.frames[0].droppable:
-                if now - queue.frames[0].received <= self.limits.service_level:
+                if now - queue.frames[0].submitted <= self.limits.service_level:
                     break
                 self.control.dropped()
-                dropped.append((session_id, queue.frames.popleft().frame_id))
+                dropped.append(queue.frames.popleft())
         return tuple(dropped)
 
     def done(
         self, outcomes: tuple[Outcome, ...], seconds: float, now: float, *, restarted: bool = False
     ) -> None:
-        """What the latest plan came to, how long it took, and when it was over (monotonic seconds).
+        """What the latest plan came to, frame by frame, how long it took, and when it was over.
 
+        ``now``: monotonic seconds.
         ``restarted``: the engine had to be started again meanwhile, so that the time tells nothing of the
         frames and is not their sessions' to pay.
         """
         whole_step, loads = [], []
-        for outcome in outcomes:
-            running = self._running.pop(outcome.session_id, None)
-            if running is None:
-                continue
-            work = running.queue.account(running.job, outcome.stats)
+        for running, outcome in zip(self._running, outcomes, strict=True):
+            work = running.queue.account(running.frame, running.grant, outcome.stats)
             if work is not None:
                 whole_step.append(work)
                 loads.append((running, work))
@@ -217,10 +213,10 @@ class Scheduler:
 
         Without what a step costs by itself: when there is more to do, more frames share that.
         """
-        queue, received = running.queue, running.received
+        queue, submitted = running.queue, running.frame.submitted
         frame_seconds, unit_seconds = self.costs.split(work)
         actual = (frame_seconds + unit_seconds) * factor
         queue.service += (actual - running.predicted) / queue.spec.weight
-        wait = max(0.0, self._begun - max(received, queue.last_done))
-        backlogged = received < queue.last_done
+        wait = max(0.0, self._begun - max(submitted, queue.last_done))
+        backlogged = submitted < queue.last_done
         return FrameLoad(wait, frame_seconds * factor, unit_seconds * factor, backlogged)

@@ -5,29 +5,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from tilestream.messages import FrameJob, FrameStats, SessionSpec, UInt8Array
+from tilestream.messages import Frame, FrameStats, Grant, SessionSpec
 from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.credit import Credit
 
 _WHOLE = 0.97  # from this share of units on, a frame was computed as a whole
 _PATIENCE = 8  # frames in a row whose whole one is deferred at most
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadyFrame:
-    """A decoded frame that waits for its turn. ``image``: uint8 [H, W, 3] at compute size.
-
-    ``budget``: the share (0..1] of block units it may compute at most. ``received``: monotonic seconds.
-    ``droppable``: under overload it may be dropped for a later frame of its session.
-    """
-
-    session_id: str
-    frame_id: int
-    image: UInt8Array
-    whole: bool = False
-    budget: float = 1.0
-    received: float = 0.0
-    droppable: bool = False
 
 
 @dataclass(slots=True)
@@ -41,7 +24,7 @@ class SessionQueue:
     spec: SessionSpec
     service: float = 0.0
     last_done: float = float("-inf")
-    frames: deque[ReadyFrame] = field(default_factory=deque)
+    frames: deque[Frame] = field(default_factory=deque)
     credit: Credit = field(init=False)  # as the engine counts it
     _whole: bool = True  # its frames are computed as a whole or not at all
     _quiet: bool = False  # its gate let a whole frame that was due pass, as there was nothing to see
@@ -50,19 +33,19 @@ class SessionQueue:
     def __post_init__(self) -> None:
         self.credit = Credit(self.spec.phase)
 
-    def work(self, frame: ReadyFrame, budget: float) -> Work:
+    def work(self, frame: Frame, budget: float) -> Work:
         """What its next frame will probably come to."""
         whole, share = True, 1.0
         if not self._bound_to_be_whole(frame, budget):
             whole = self._whole and not self._quiet and self.credit.pays_for_whole(budget)
             share = float(whole) if self._whole else budget
-        return Work(self.spec.model, _megapixels(frame.image), whole, share)
+        return Work(self.spec.model, frame.picture.megapixels, whole, share)
 
-    def may_defer(self, frame: ReadyFrame, budget: float) -> bool:
+    def may_defer(self, frame: Frame, budget: float) -> bool:
         """Whether a later frame may be computed as a whole instead of this one."""
         return not self._bound_to_be_whole(frame, budget) and self._deferred < _PATIENCE
 
-    def _bound_to_be_whole(self, frame: ReadyFrame, budget: float) -> bool:
+    def _bound_to_be_whole(self, frame: Frame, budget: float) -> bool:
         return self.credit.fresh or frame.whole or budget >= 1.0
 
     def withdraw(self, frame_id: int) -> bool:
@@ -71,20 +54,16 @@ class SessionQueue:
         self.frames = deque(frame for frame in self.frames if frame.frame_id != frame_id)
         return len(self.frames) < before
 
-    def account(self, job: FrameJob, stats: FrameStats | None) -> Work | None:
+    def account(self, frame: Frame, grant: Grant, stats: FrameStats | None) -> Work | None:
         """Note what was computed of a frame. None if it failed: its session starts anew."""
-        self._deferred = self._deferred + 1 if job.limit < 1.0 else 0
+        self._deferred = self._deferred + 1 if grant.limit < 1.0 else 0
         if stats is None or not stats.units_total:
             self.credit.restart()
             return None
         share = stats.units_computed / stats.units_total
         whole = stats.key_frame or share >= _WHOLE
         self._whole = whole or share == 0.0
-        if share > 0.0 or (job.limit >= 1.0 and self.credit.pays_for_whole(job.budget)):
+        if share > 0.0 or (grant.limit >= 1.0 and self.credit.pays_for_whole(grant.budget)):
             self._quiet = share == 0.0
-        self.credit.charge(job.budget, share)
-        return Work(self.spec.model, _megapixels(job.image), whole, share)
-
-
-def _megapixels(image: UInt8Array) -> float:
-    return image.shape[0] * image.shape[1] / 1e6
+        self.credit.charge(grant.budget, share)
+        return Work(self.spec.model, frame.picture.megapixels, whole, share)
