@@ -262,12 +262,14 @@ class EngineReport:
 class EngineInfo:
     """What an engine has to offer; the first model is the default.
 
-    ``device``: a name such as "cpu" or "cuda:0". ``precision``: it works in fp32, bf16 or fp16.
+    ``device``: a name such as "cpu" or "cuda:0". ``precision``: it works in fp32, bf16 or fp16. ``takes``:
+    codecs that it decodes itself; pictures of all others it wants as pixels.
     """
 
     models: tuple[ModelInfo, ...]
     device: str
     precision: str
+    takes: tuple[Codec, ...] = ()
 
 
 class EngineError(Exception):

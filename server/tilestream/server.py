@@ -23,7 +23,7 @@ from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.config import Settings
 from tilestream.engine import ENGINE_MODULE, EngineOptions, create_engine
 from tilestream.engine_process import EngineProcess, ProcessEngine, preload
-from tilestream.messages import Engine, EngineError, EngineInfo
+from tilestream.messages import Codec, Engine, EngineError, EngineInfo
 from tilestream.scheduling.engine_group import EngineGroup
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
@@ -260,7 +260,8 @@ def make_torch_engines(settings: Settings, begin: Callable[[], None]) -> list[Ca
 def _together(engines: Sequence[EngineInfo]) -> EngineInfo:
     """What several engines of the same models offer."""
     devices = ",".join(dict.fromkeys(engine.device for engine in engines))
-    return EngineInfo(engines[0].models, devices, engines[0].precision)
+    takes = tuple(codec for codec in Codec if all(codec in engine.takes for engine in engines))
+    return EngineInfo(engines[0].models, devices, engines[0].precision, takes)
 
 
 def _limits(settings: Settings) -> Limits:

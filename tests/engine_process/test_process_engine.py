@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from support.fake_engine import FakeEngine
 from support.fragile_engine import DIES, FAULTS, HANGS, FragileEngine, born_dead, only_once, unwilling
+from support.frames import encode
 from support.plans import frame_of, plan_of
 from support.processes import environment
 from tilestream.engine_process import EngineProcess, ProcessEngine
 from tilestream.engine_process.handle import ProcessHandle
 from tilestream.engine_process.process_engine import MAX_DEATHS, MAX_STARTS, STANDBY_AFTER
-from tilestream.messages import EngineError, EngineLost, SessionSpec
+from tilestream.messages import Codec, EngineError, EngineLost, FailureKind, Frame, Picture, SessionSpec
 
 SPECS = [SessionSpec("plain", "fake"), SessionSpec("rich", "other", confidence=True, bins=True)]
 
@@ -83,6 +84,21 @@ def test_outcomes_are_those_of_an_engine_in_this_process(shared, sizes):
         assert (found.bins is None) == (expected.bins is None)
     assert shared.info == near.info and (shared.info.device, shared.info.precision) == ("fake", "fp32")
     assert shared.report().store_bytes == 1000
+
+
+def test_an_engine_that_decodes_gets_pictures_as_they_were_sent():
+    engine = ProcessEngine(EngineProcess(partial(FakeEngine, takes=(Codec.JPEG,))), standby=False)
+    engine.open(SPECS[0])
+    good = encode(np.full((90, 130, 3), 60, np.uint8), quality=100)
+    frames = [
+        Frame("plain", number, Picture(130, 90, (130, 90), data=data))
+        for number, data in enumerate((good, good[: len(good) // 2]))
+    ]
+    found = [engine.step(plan_of(frame))[0] for frame in frames]
+    assert engine.info.takes == (Codec.JPEG,)
+    assert found[0].labels.shape == (90, 130) and (found[0].labels == 3).all()
+    assert found[1].labels is None and found[1].failure.kind is FailureKind.INVALID
+    engine.close()
 
 
 def test_labels_are_the_callers_own(shared):
@@ -266,6 +282,7 @@ import threading
 from functools import partial
 import numpy as np
 from support.fragile_engine import HANGS, FragileEngine
+from support.frames import encode
 from support.plans import frame_of, plan_of
 from tilestream.engine_process import EngineProcess, ProcessEngine
 from tilestream.messages import SessionSpec

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.messages import DropReason, Failure, Frame, FrameStats, Outcome, Picture, SessionSpec
+from tilestream.messages import (
+    DropReason,
+    Failure,
+    Frame,
+    FrameStats,
+    InvalidReason,
+    Outcome,
+    Picture,
+    SessionSpec,
+)
 from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
@@ -239,6 +248,19 @@ def test_a_session_whose_frame_failed_is_expected_to_need_a_whole_one():
     scheduler.done((Outcome("a", 2, failure=failure),), 0.01, 0.0)
     dear = scheduler._queues["a"].work(replace(frame("a", 3), budget=0.25), 0.25)
     assert (cheap.share, dear.share) == (0.0, 1.0)
+
+
+def test_a_frame_that_cannot_be_used_costs_its_session_nothing():
+    scheduler = scheduler_with("a")
+    scheduler.offer(frame("a", 0))
+    computed(scheduler, scheduler.schedule(0.0), 0.05, 0.0)
+    scheduler.offer(replace(frame("a", 1), budget=0.25))
+    computed(scheduler, scheduler.schedule(0.0), 0.005, 0.0, 0.0)
+    account = scheduler._queues["a"].credit
+    scheduler.offer(replace(frame("a", 2), budget=0.25))
+    scheduler.schedule(0.0)
+    scheduler.done((Outcome("a", 2, failure=Failure.invalid(InvalidReason.CORRUPT)),), 0.01, 0.0)
+    assert (account.fresh, account.balance) == (False, 0.25)
 
 
 def test_a_session_may_go_while_its_frame_is_computed():

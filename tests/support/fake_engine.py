@@ -5,8 +5,11 @@ import time
 
 import numpy as np
 
+from tilestream.media.errors import BadFrame
+from tilestream.media.jpeg import decode_picture
 from tilestream.messages import (
     BinAccount,
+    Codec,
     EngineError,
     EngineInfo,
     EngineReport,
@@ -33,9 +36,15 @@ def fake_model(name: str = "fake") -> ModelInfo:
 class FakeEngine:
     """``gate``: steps wait for it where it is given. ``fail``: called with the plan before each step."""
 
-    def __init__(self, gate: threading.Event | None = None, names: tuple[str, ...] = ("fake", "other")):
+    def __init__(
+        self,
+        gate: threading.Event | None = None,
+        names: tuple[str, ...] = ("fake", "other"),
+        takes: tuple[Codec, ...] = (),
+    ):
         self.gate = gate
         self.names = names
+        self.takes = takes
         self.fail = lambda plan: None
         self.open_sessions: dict[str, SessionSpec] = {}
         self.plans: list[list[tuple[str, int]]] = []
@@ -49,7 +58,7 @@ class FakeEngine:
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo(tuple(fake_model(name) for name in self.names), "fake", "fp32")
+        return EngineInfo(tuple(fake_model(name) for name in self.names), "fake", "fp32", self.takes)
 
     def open(self, spec: SessionSpec) -> None:
         self.threads.add(threading.get_ident())
@@ -69,8 +78,14 @@ class FakeEngine:
         return [self._outcome(frame, grant) for frame, grant in plan.frames]
 
     def _outcome(self, frame: Frame, grant: Grant) -> Outcome:
-        spec = self.open_sessions[frame.session_id]
-        labels = np.clip(np.rint(frame.picture.pixels[..., 0] / STEP), 0, CLASSES - 1).astype(np.uint8)
+        spec, picture = self.open_sessions[frame.session_id], frame.picture
+        assert (picture.pixels is None) == (picture.codec in self.takes)
+        if picture.pixels is None:
+            try:
+                picture = decode_picture(picture)
+            except BadFrame as bad:
+                return Outcome(frame.session_id, frame.frame_id, failure=bad.failure)
+        labels = np.clip(np.rint(picture.pixels[..., 0] / STEP), 0, CLASSES - 1).astype(np.uint8)
         grid = (-(-labels.shape[0] // 64), -(-labels.shape[1] // 64))
         bins = BinAccount(
             bin_size=64,

@@ -18,7 +18,7 @@ from tilestream.api.services import Services
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
-from tilestream.messages import DropReason, Failure, Frame, Outcome, Picture, UInt8Array
+from tilestream.messages import Codec, DropReason, Failure, Frame, Outcome, Picture, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
 from tilestream.sessions.frames import Answer, EncodedPlane, Stage, Ticket
 from tilestream.sessions.inbox import Inbox, QueuePolicy
@@ -56,8 +56,14 @@ class FramePipeline:
         self._session.stats.received += 1
         self._services.metrics.frame_received(len(data))
         self._decoding.append(ticket)
-        max_pixels = self._services.settings.max_compute_pixels
-        work = partial(_decode, data, self._limits, self._session.options.compute_size, max_pixels)
+        work = partial(
+            _read,
+            data,
+            self._limits,
+            self._session.options.compute_size,
+            self._services.settings.max_compute_pixels,
+            self._services.engine.takes,
+        )
         future = asyncio.get_running_loop().run_in_executor(self._services.media_pool, work)
         ticket.on_drop = future.cancel
         future.add_done_callback(partial(self._on_decoded, ticket))
@@ -165,12 +171,18 @@ class FramePipeline:
         self._on_answer()
 
 
-def _decode(
-    data: bytes, limits: FrameLimits, compute_size: tuple[int, int] | None, max_compute_pixels: int
+def _read(
+    data: bytes,
+    limits: FrameLimits,
+    compute_size: tuple[int, int] | None,
+    max_compute_pixels: int,
+    engine_takes: tuple[Codec, ...],
 ) -> tuple[Picture, float]:
-    """In a media thread: the picture and the seconds it took."""
+    """In a media thread: the picture, decoded unless the engine does that, and the seconds it took."""
     begin = time.monotonic()
-    picture = decode_picture(read_picture(data, limits, compute_size, max_compute_pixels))
+    picture = read_picture(data, limits, compute_size, max_compute_pixels)
+    if picture.codec not in engine_takes:
+        picture = decode_picture(picture)
     return picture, time.monotonic() - begin
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 
-from tilestream.messages import Frame, Grant, Outcome, SessionSpec, StepPlan
+from tilestream.messages import FailureKind, Frame, Grant, Outcome, SessionSpec, StepPlan
 from tilestream.scheduling.cost_model import CostModel, Work
 from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, OverloadControl
 from tilestream.scheduling.session_queue import SessionQueue
@@ -195,6 +195,8 @@ class Scheduler:
         """
         whole_step, loads = [], []
         for running, outcome in zip(self._running, outcomes, strict=True):
+            if outcome.failure is not None and outcome.failure.kind is FailureKind.INVALID:
+                continue  # it was not computed, and its session has what it had before
             work = running.queue.account(running.frame, running.grant, outcome.stats)
             if work is not None:
                 whole_step.append(work)
