@@ -223,6 +223,7 @@ class FrameStats:
 class Outcome:
     """What became of a frame in the engine: labels, or a failure that says why there are none.
 
+    Neither: it was computed, and its labels come with a later step, in another outcome of the frame.
     ``labels``: uint8 [H, W] at compute size. ``confidence``: likewise, 0..255 = softmax margin of best over
     second class; only if the session asks for it, and so are ``bins``.
     """
@@ -293,6 +294,7 @@ class Engine(Protocol):
     def step(self, plan: StepPlan) -> list[Outcome]:
         """Compute a plan: one outcome per frame, in the order of the frames. Does not raise for a bad one.
 
+        Behind these there may be outcomes of frames of earlier steps whose labels were to come later.
         Raises :class:`EngineError` where all of its frames are lost, :class:`EngineLost` where all is.
         """
 

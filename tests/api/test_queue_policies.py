@@ -105,15 +105,17 @@ async def test_a_client_that_does_not_read_is_bounded():
         await until(lambda: len(r.server.registry) == 1)
 
 
-def pictures_alive() -> int:
-    return sum(isinstance(thing, Picture) for thing in gc.get_objects())
+def pictures() -> dict[int, Picture]:
+    """All that are alive, by identity."""
+    return {id(thing): thing for thing in gc.get_objects() if type(thing) is Picture}
 
 
 async def test_images_of_superseded_frames_are_let_go():
     """A client that does not read must not make the server keep what it decoded."""
+    others = pictures()  # of tests before this one
     async with running(FakeEngine(threading.Event()), resume_ttl=0) as r:
         stream = await r.open(queue_policy="QUEUE_POLICY_LATEST_ONLY")
         await send_while_busy(r, stream, 12)
         await until(lambda: received(r) == 12)
         async with asyncio.timeout(60):
-            await until(lambda: pictures_alive() <= 3)
+            await until(lambda: len(pictures().keys() - others.keys()) <= 3)

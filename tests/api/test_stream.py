@@ -187,6 +187,30 @@ async def test_the_next_frame_is_decoded_while_one_is_computed():
         assert [(await stream.result()).frame_id for _ in range(2)] == [0, 1]
 
 
+async def test_frames_whose_labels_come_with_a_later_step_wait_for_them():
+    engine = FakeEngine()
+    engine.later = 2
+    async with running(engine, resume_ttl=0) as r:
+        stream = await r.open(frames_in_flight=4)
+        for i in range(5):
+            await stream.frame(i, jpeg(i))
+        results = [await stream.result() for _ in range(3)]
+        value = r.server.metrics.registry.get_sample_value
+        while value("tilestream_scheduler_lag_seconds_count") < 5:  # all have been computed
+            await asyncio.sleep(0.005)
+        (live,) = r.server._live_sessions._by_token.values()
+        assert [ticket.frame_id for ticket in live.pipeline.inbox.unanswered()] == [3, 4]
+        for i in (5, 6):
+            await stream.frame(i, jpeg(i))
+        results += [await stream.result() for _ in range(2)]
+        assert [result.frame_id for result in results] == list(range(5))
+        for result in results:
+            assert np.all(decode_png(result.mask.data, PALETTE) == result.frame_id)
+            assert result.times.engine_us > 0
+        assert value("tilestream_step_sessions_sum") == value("tilestream_scheduler_lag_seconds_count") == 7
+        stream.call.cancel()
+
+
 async def test_a_failing_step_costs_its_frame_and_nothing_else():
     async with running(max_batch=1) as r:
         bad, good = await r.open(), await r.open()

@@ -134,6 +134,19 @@ def test_a_wrong_outcome_fails_its_frame_and_no_other(wrong, why):
     assert rig.loop.stop(LONG)
 
 
+def test_labels_may_come_behind_the_outcomes_of_a_later_step(rig):
+    rig.engine.later = 1
+    rig.open("a")
+    for i in range(3):
+        rig.offer("a", i)
+        report = rig.reports.get(timeout=LONG)
+        ((own,), others) = report.outcomes, report.others
+        assert (own.frame_id, own.labels, own.failure) == (i, None, None) and own.stats.units_total
+        assert [other.frame_id for other in others] == ([i - 1] if i else [])
+        assert all((other.labels == other.frame_id).all() for other in others)
+    assert not rig.loop._scheduler._queues["a"].credit.fresh, "what they cost is known already"
+
+
 def test_open_fails_with_the_engine_s_reason(rig):
     rig.engine.refuse_open = True
     with pytest.raises(EngineError, match="no memory"):

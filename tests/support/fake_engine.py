@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,6 +52,8 @@ class FakeEngine:
         self.threads: set[int] = set()
         self.refuse_open = False
         self.whole_interval = 1  # of the frames between, a quarter of the units is computed
+        self.later = 0  # so many frames of a session after a frame its labels come
+        self._held: dict[str, list[Outcome]] = {}
         self.seconds = 0.0  # that a step takes per frame whose budget is 1; units follow the budget
         self.closed = False
         self.health_checks = 0
@@ -75,7 +78,17 @@ class FakeEngine:
         self.fail(plan)
         if self.seconds:
             time.sleep(sum(0.05 + 0.95 * grant.budget for _, grant in plan.frames) * self.seconds)
-        return [self._outcome(frame, grant) for frame, grant in plan.frames]
+        outcomes = [self._outcome(frame, grant) for frame, grant in plan.frames]
+        return self._hold(outcomes) if self.later else outcomes
+
+    def _hold(self, outcomes: list[Outcome]) -> list[Outcome]:
+        older = []
+        for outcome in outcomes:
+            held = self._held.setdefault(outcome.session_id, [])
+            held.append(outcome)
+            if len(held) > self.later:
+                older.append(held.pop(0))
+        return [replace(outcome, labels=None, confidence=None, bins=None) for outcome in outcomes] + older
 
     def _outcome(self, frame: Frame, grant: Grant) -> Outcome:
         spec, picture = self.open_sessions[frame.session_id], frame.picture
@@ -127,6 +140,7 @@ class FakeEngine:
     def release(self, session_id: str) -> None:
         self.threads.add(threading.get_ident())
         self.open_sessions.pop(session_id, None)
+        self._held.pop(session_id, None)
 
     def check_health(self) -> None:
         self.health_checks += 1

@@ -18,7 +18,7 @@ from tilestream.api.services import Services
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
-from tilestream.messages import Codec, DropReason, Failure, Frame, Outcome, Picture, UInt8Array
+from tilestream.messages import Codec, DropReason, Frame, Outcome, Picture, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
 from tilestream.sessions.frames import Answer, EncodedPlane, Stage, Ticket
 from tilestream.sessions.inbox import Inbox, QueuePolicy
@@ -140,18 +140,20 @@ class FramePipeline:
             del self._computing[ticket.frame_id]
             ticket.drop(DropReason.ENGINE_ERROR, "the engine does not know this session")
 
-    def _receive(self, report: StepReport, outcome: Outcome) -> None:
-        """One of this session's frames was computed, or given up."""
+    def _receive(self, report: StepReport | None, outcome: Outcome) -> None:
+        """One of this session's frames was computed, or given up. ``report``: if its step is just over."""
         ticket, size = self._computing.pop(outcome.frame_id, (None, (0, 0)))
         if ticket is None or ticket.answer is not None:
             return
-        failure = outcome.failure
-        if failure is None or failure.reason is not DropReason.OVERLOAD:
+        if report is not None:
             ticket.engine_seconds = report.seconds
             self._services.metrics.frame_scheduled(report.begin - ticket.submitted)
-        if failure is not None or outcome.labels is None:
-            ticket.fail(failure or Failure.dropped(DropReason.ENGINE_ERROR, "the computation failed"))
+        if outcome.failure is not None:
+            ticket.fail(outcome.failure)
             self._on_answer()
+            return
+        if outcome.labels is None:  # they come with a later step
+            self._computing[outcome.frame_id] = (ticket, size)
             return
         ticket.stage = Stage.ENCODING
         if outcome.stats is not None:

@@ -45,16 +45,22 @@ class Lifecycle:
         return self.remaining() < min(1.0, 0.5 * self._grace)
 
 
+Receiver = Callable[[StepReport | None, Outcome], None]
+
+
 class OutcomeRouter:
     """Brings what the engines' threads computed to the sessions, on the event loop."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._receivers: dict[str, Callable[[StepReport, Outcome], None]] = {}
+        self._receivers: dict[str, Receiver] = {}
 
-    def add(self, session_id: str, receive: Callable[[StepReport, Outcome], None]) -> None:
-        """Send a session's outcomes to ``receive(report, outcome)``."""
+    def add(self, session_id: str, receive: Receiver) -> None:
+        """Send a session's outcomes to ``receive(report, outcome)``; the report is of the frame's own step.
+
+        It is None for an outcome that comes before or after that.
+        """
         self._receivers[session_id] = receive
 
     def remove(self, session_id: str) -> None:
@@ -79,13 +85,18 @@ class OutcomeRouter:
         elif report.engine is not None:
             self._metrics.engine_reported(report.engine, report.loop)
         self._metrics.load(report.load.level, report.load.scale, report.load.demand, report.loop)
-        for outcome in (*report.shed, *report.outcomes):
-            receive = self._receivers.get(outcome.session_id)
-            if receive is not None:
-                try:
-                    receive(report, outcome)
-                except Exception:  # one session's trouble must not cost the others their frames
-                    log.exception("an outcome was lost", extra={"session": outcome.session_id})
+        for outcome in report.others:
+            self._hand_over(None, outcome)
+        for outcome in report.outcomes:
+            self._hand_over(report, outcome)
+
+    def _hand_over(self, report: StepReport | None, outcome: Outcome) -> None:
+        receive = self._receivers.get(outcome.session_id)
+        if receive is not None:
+            try:
+                receive(report, outcome)
+            except Exception:  # one session's trouble must not cost the others their frames
+                log.exception("an outcome was lost", extra={"session": outcome.session_id})
 
 
 @dataclass(slots=True)

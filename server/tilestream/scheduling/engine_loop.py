@@ -45,16 +45,17 @@ class StepReport:
     """What one step brought: an outcome per frame of the plan, and how long it took; or, without any outcome,
     how the engine is doing now.
 
-    ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole. ``shed``: outcomes of
-    frames that were dropped instead. ``deferred``: frames that would have been whole, had there been time.
-    ``load``: what is being done about the load. ``loop``: whose step it was, where there are several engines.
+    ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole. ``others``: outcomes of
+    frames that are not of this step: dropped instead, or of an earlier one. ``deferred``: frames that would
+    have been whole, had there been time. ``load``: what is being done about the load. ``loop``: whose step it
+    was, where there are several engines.
     """
 
     outcomes: tuple[Outcome, ...]
     seconds: float
     begin: float = 0.0
     engine: EngineReport | None = None
-    shed: tuple[Outcome, ...] = ()
+    others: tuple[Outcome, ...] = ()
     deferred: int = 0
     load: LoadReport = field(default_factory=LoadReport)
     loop: int = 0
@@ -250,8 +251,11 @@ class EngineLoop:
         """Compute a plan. Every frame gets an outcome, whatever the engine does."""
         begin = time.monotonic()
         report, restarted = None, False
+        others = [Outcome(frame.session_id, frame.frame_id, failure=_SHED) for frame in plan.shed]
         try:
-            outcomes = _in_order(plan, engine.step(plan))
+            found = engine.step(plan)
+            outcomes = _in_order(plan, found)
+            others += found[len(outcomes) :]
             report = engine.report()
             restarted = self._note_restarts(report)
         except EngineLost:
@@ -265,9 +269,8 @@ class EngineLoop:
         with self._wake:
             self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
             load = self._scheduler.load(end)
-        shed = tuple(Outcome(frame.session_id, frame.frame_id, failure=_SHED) for frame in plan.shed)
         deferred = sum(grant.limit < 1.0 for _, grant in plan.frames)
-        return StepReport(outcomes, end - begin, begin, report, shed, deferred, load, self._number)
+        return StepReport(outcomes, end - begin, begin, report, tuple(others), deferred, load, self._number)
 
 
 def _in_order(plan: StepPlan, found: Sequence[Outcome]) -> tuple[Outcome, ...]:
