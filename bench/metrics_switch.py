@@ -24,7 +24,7 @@ from tilestream.cli import app
 from tilestream.telemetry.calls import CallMetrics
 from tilestream.telemetry.metrics import Metrics
 
-_NO_RECORDING = {"serve", "fps", "block_drop_rate", "block_budget", "server_started"}
+_NO_RECORDING = {"serve", "server_started"}
 
 
 class Switch:

@@ -1,4 +1,8 @@
-"""A frame's way through the server: its ticket, and the answer it ends with."""
+"""A frame's way through the server: its ticket, and the answer it ends with.
+
+pb.Frame -> Ticket -> Frame -> (engine) -> Outcome -> Answer -> pb.FrameResult; Frame and Outcome are messages
+between frontend and engine.
+"""
 
 from __future__ import annotations
 

@@ -8,11 +8,8 @@ knows arrives as plain data, so it is the same whether the engine is in this pro
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
@@ -30,6 +27,7 @@ from prometheus_client import (
 from tilestream.messages import STAGES, EngineReport, FrameStats
 from tilestream.telemetry.calls import CallCounters
 from tilestream.telemetry.engine_totals import EngineTotals
+from tilestream.telemetry.recent_frames import RecentFrames
 
 disable_created_metrics()  # a series beside every other one that says when it began: nobody asks for them
 
@@ -37,7 +35,6 @@ _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.05, 0.066, 0.1, 0.15, 0.
 _COUNTS = (1, 2, 4, 8, 16, 32, 64)
 _TILES = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096)
 _LUMA_STEPS = (0.5, 1, 2, 4, 8, 16, 32)
-_WINDOW = 5.0  # seconds that the gauges of rates look back
 # Label values that are known: their series are there from the start, at 0. A series that begins with its
 # first event has no increase then, and an alert on its rate would miss that one.
 _KINDS = ("key", "partial")
@@ -48,18 +45,6 @@ _CAUSES = ("finished", "client_error", "disconnected", "idle", "max_age", "shutd
 _REFUSALS = ("full", "overloaded", "shutdown", "engine")
 
 _Metric = TypeVar("_Metric", Counter, Histogram)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """A frame answered OK, as the gauges over the last seconds need it."""
-
-    at: float
-    units_computed: int
-    units_total: int
-    budget: float
-    pixels_compared: int
-    pixels_changed: float
 
 
 class _Series(dict[str, _Metric]):
@@ -81,9 +66,7 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
-        self._clock = clock
-        self._begin = clock()
-        self._recent: deque[_Sample] = deque(maxlen=10_000)
+        self._recent = RecentFrames(clock)
         self._engines = EngineTotals()
         self._loads: dict[int, tuple[int, float, float]] = {}
         ProcessCollector(registry=self.registry)
@@ -121,15 +104,15 @@ class Metrics:
         stages = self._histogram("stage_seconds", "Time per stage, frames with a mask.", _SECONDS, ["stage"])
         self._stages = _Series(stages, _STAGES)
         fps = self._gauge("fps", "Frames answered with a mask per second, last 5 seconds.")
-        fps.set_function(self.fps)
+        fps.set_function(self._recent.fps)
 
     def _define_reuse(self) -> None:
         self._units_computed = self._counters("block_units_computed", "Block units computed.", "stride")
         self._units_dropped = self._counters("block_units_dropped", "Block units dropped.", "stride")
         drop_rate = self._gauge("block_drop_rate_ratio", "Dropped block units of all, last 5 seconds.")
-        drop_rate.set_function(self.block_drop_rate)
+        drop_rate.set_function(self._recent.block_drop_rate)
         budget = self._gauge("block_budget_ratio", "Mean budget of the frames of the last 5 seconds.")
-        budget.set_function(self.block_budget)
+        budget.set_function(self._recent.block_budget)
         self._compared = self._counter(
             "reuse_compared_pixels", "Pixels computed anew and compared with their moved label."
         )
@@ -137,7 +120,7 @@ class Metrics:
         agreement = self._gauge(
             "reuse_agreement_ratio", "Compared pixels that kept their label, last 5 seconds; NaN without any."
         )
-        agreement.set_function(self.agreement)
+        agreement.set_function(self._recent.agreement)
         self._distortion = self._histogram(
             "frame_distortion_luma", "Mean distortion of a partial frame, luma steps 0..255.", _LUMA_STEPS
         )
@@ -208,12 +191,9 @@ class Metrics:
         self._latency.observe(latency)
         for stage, seconds in stages.items():
             self._stages[stage].observe(seconds)
-        compared, changed = stats.agreement_pixels, stats.pixels_changed
-        self._compared.inc(compared)
-        self._changed.inc(changed)
-        self._recent.append(
-            _Sample(self._clock(), stats.units_computed, stats.units_total, stats.budget, compared, changed)
-        )
+        self._compared.inc(stats.agreement_pixels)
+        self._changed.inc(stats.pixels_changed)
+        self._recent.add(stats)
         for stride, (computed, total) in stats.units_by_stride.items():
             self._units_computed[str(stride)].inc(computed)
             self._units_dropped[str(stride)].inc(total - computed)
@@ -301,31 +281,6 @@ class Metrics:
         """What serves."""
         self._build.labels(version, device, precision).set(1)
         self._sessions_limit.set(max_sessions)
-
-    def fps(self) -> float:
-        """Frames answered OK per second over the last seconds."""
-        return len(self._window()) / max(min(_WINDOW, self._clock() - self._begin), 1e-3)
-
-    def block_drop_rate(self) -> float:
-        """Dropped block units / all of them over the last seconds; 0 without frames."""
-        window = self._window()
-        total = sum(sample.units_total for sample in window)
-        return 1.0 - sum(sample.units_computed for sample in window) / total if total else 0.0
-
-    def block_budget(self) -> float:
-        """Mean budget of the frames of the last seconds; 0 without frames."""
-        window = self._window()
-        return sum(sample.budget for sample in window) / len(window) if window else 0.0
-
-    def agreement(self) -> float:
-        """Reuse agreement over the last seconds; NaN where nothing was compared."""
-        window = self._window()
-        compared = sum(sample.pixels_compared for sample in window)
-        return 1.0 - sum(sample.pixels_changed for sample in window) / compared if compared else math.nan
-
-    def _window(self) -> list[_Sample]:
-        since = self._clock() - _WINDOW
-        return [sample for sample in self._recent.copy() if sample.at > since]  # another thread scrapes
 
     def serve(self, port: int, host: str) -> WSGIServer:
         """Answer Prometheus on ``http://host:port/metrics`` from a thread; ``shutdown()`` ends it."""
