@@ -19,7 +19,6 @@ from bench.overload import clip
 from bench.stills_through_server import NO_LIMITS
 from bench.turns import write_result
 from tilestream.engine import EngineOptions, create_engine
-from tilestream.engine.options import GateName
 from tilestream.media.jpeg import decode_picture, read_picture
 from tilestream.messages import Engine, Frame, Grant, Picture, SessionSpec, StepPlan
 from tilestream_client import AsyncClient
@@ -71,8 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         jpegs = clip(Path(folder), arguments.frames)
     pictures = [decode_picture(read_picture(jpeg, NO_LIMITS, None, 1 << 30)) for jpeg in jpegs]
-    name: GateName = gate
-    engine = create_engine(EngineOptions(models=(arguments.model,), gate=name))
+    engine = create_engine(EngineOptions(models=(arguments.model,), gate=gate))
     flags = ["--models", arguments.model, "--gate", gate, "--block-budget", str(budget)]
     flags += ["--min-block-budget", "1", "--max-step-seconds", "10", "--engines", str(arguments.engines)]
     bare, served = [], []

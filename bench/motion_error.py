@@ -11,20 +11,17 @@ import argparse
 import sys
 from collections import defaultdict
 from itertools import pairwise
-from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from bench.turns import write_result
-from tilestream.engine.motion.estimators import (
-    DisMotion,
-    Motion,
-    MotionEstimator,
-    NoMotion,
-    displace,
-    thumbnail,
-)
+from tilestream.engine.motion.estimators import DisMotion, MotionEstimator, NoMotion
+from tilestream.engine.motion.flow import Motion
+from tilestream.engine.motion.luma import thumbnails
+from tilestream.engine.motion.warp import displace, resized
 from tilestream.messages import Float32Array
 from tilestream_street import SyntheticStreet
 from tilestream_street.street import StreetFrame
@@ -46,9 +43,10 @@ class Errors:
         seen = cv2.resize(
             current.visible.astype(np.uint8), exact.shape[1::-1], interpolation=cv2.INTER_NEAREST
         )
-        error = np.linalg.norm(motion.flow * SCALE - exact, axis=2)
+        flow = motion.flow.numpy()[0] * SCALE
+        error = np.linalg.norm(flow - exact, axis=2)
         self._end_points.append(error[seen > 0].astype(np.float32))
-        fine = cv2.resize(motion.flow * SCALE, current.labels.shape[::-1])
+        fine = cv2.resize(flow, current.labels.shape[::-1])
         moved = displace(previous.labels, np.asarray(fine, dtype=np.float32), cv2.INTER_NEAREST)
         self._fits.append(float((moved == current.labels)[current.visible].mean()))
 
@@ -68,18 +66,18 @@ class ExactMotion:
     def __init__(self) -> None:
         self.frame: StreetFrame | None = None
 
-    def estimate(self, previous: Any, current: Any, scale: int, expected: Any = None) -> Motion:
+    def estimate(self, previous: Tensor, current: Tensor, expected: Tensor, scale: int) -> Motion:
         assert self.frame is not None
-        size = (current.shape[1], current.shape[0])
-        flow = cv2.resize(self.frame.motion, size, interpolation=cv2.INTER_NEAREST) / scale
-        return Motion(np.asarray(flow, dtype=np.float32), np.zeros(current.shape, dtype=np.bool_), scale)
+        exact = torch.from_numpy(self.frame.motion.astype(np.float32))[None]
+        flow = resized(exact, current.shape[1], current.shape[2], cv2.INTER_NEAREST) / scale
+        return Motion(flow, torch.zeros(current.shape, dtype=torch.bool), scale)
 
 
 class FromRest(DisMotion):
     """Does not look at the frame before."""
 
-    def estimate(self, previous: Any, current: Any, scale: int, expected: Any = None) -> Motion:
-        return super().estimate(previous, current, scale)
+    def estimate(self, previous: Tensor, current: Tensor, expected: Tensor, scale: int) -> Motion:
+        return super().estimate(previous, current, torch.zeros_like(expected), scale)
 
 
 def main() -> None:
@@ -97,12 +95,13 @@ def main() -> None:
     errors: dict[str, Errors] = defaultdict(Errors)
     for seed in SEEDS:
         frames = list(SyntheticStreet(seed, *SIZE).frames(arguments.frames))
-        expected: dict[str, Float32Array] = {}
+        expected: dict[str, Tensor] = {}
         for previous, current in pairwise(frames):
             exact.frame = current
-            lumas = [thumbnail(frame.image, SCALE) for frame in (previous, current)]
+            before, now = (thumbnails([torch.from_numpy(f.image)], SCALE) for f in (previous, current))
+            nothing = torch.zeros((*now.shape, 2))
             for name, estimator in estimators.items():
-                motion = estimator.estimate(lumas[0], lumas[1], SCALE, expected.get(name))
+                motion = estimator.estimate(before, now, expected.get(name, nothing), SCALE)
                 errors[name].add(motion, previous, current)
                 expected[name] = motion.flow
     body = {

@@ -20,10 +20,10 @@ import torch
 from bench.turns import Timing, as_records, take_turns, write_result
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_device, choose_precision
-from tilestream.engine.frame import FrameRequest
-from tilestream.engine.gates.gate import BudgetGate, EveryKGate, Gate
-from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
-from tilestream.messages import FrameStats, UInt8Array
+from tilestream.engine.gates.gate import Gate
+from tilestream.engine.gates.rules import BudgetGate, EveryKGate
+from tilestream.engine.model_engine import ModelEngine, ReuseOptions
+from tilestream.messages import Frame, FrameStats, Grant, Picture, SessionSpec, UInt8Array
 from tilestream.models import list_models, load_model
 from tilestream_street import SyntheticStreet
 from tilestream_training.rivals import openvino
@@ -39,23 +39,48 @@ OVERHEAD = ("motion", "gate", "tables", "head")
 class Session:
     """One session that computes a fixed share of the bins of every frame."""
 
-    engine: ReuseEngine
+    engine: ModelEngine
     clip: list[UInt8Array]
     ratio: float
     position: int = 0
     stats: list[FrameStats] = field(default_factory=list)
 
-    def request(self) -> FrameRequest:
+    def __post_init__(self) -> None:
+        self.engine.open(SessionSpec(self.name, "", retain=True))
+
+    @property
+    def name(self) -> str:
+        return f"{id(self)}"
+
+    def work(self) -> tuple[Frame, Grant]:
         """The next frame. The clip is played forwards and backwards, so that it never jumps."""
         period = 2 * (len(self.clip) - 1)
         place = self.position % period
         self.position += 1
         image = self.clip[min(place, period - place)]
-        keep = {0.0: False, 1.0: True}.get(self.ratio)
-        return FrameRequest(f"{id(self)}", image, budget=self.ratio, keep=keep)
+        return framed(self.name, image), Grant(self.ratio)
 
     def __call__(self) -> None:
-        self.stats.append(self.engine.step([self.request()])[0].stats)
+        keep = {0.0: False, 1.0: True}.get(self.ratio)
+        [outcome] = self.engine.step([self.work()], {} if keep is None else {self.name: keep})
+        if outcome.stats is not None:
+            self.stats.append(outcome.stats)
+
+
+class WholeFrames:
+    """A session of which every frame is computed in full, by itself."""
+
+    def __init__(self, engine: ModelEngine, image: UInt8Array) -> None:
+        self._engine, self._frame = engine, framed("whole", image, whole=True)
+        engine.open(SessionSpec("whole", "", retain=True))
+
+    def __call__(self) -> None:
+        self._engine.step([(self._frame, Grant())])
+
+
+def framed(session_id: str, image: UInt8Array, whole: bool = False) -> Frame:
+    size = (image.shape[1], image.shape[0])
+    return Frame(session_id, 0, Picture(*size, size, image), whole)
 
 
 def street(width: int, height: int) -> list[UInt8Array]:
@@ -67,16 +92,16 @@ def street(width: int, height: int) -> list[UInt8Array]:
 
 def engine_for(
     name: str, precision: str, device: str, sessions: int, size: tuple[int, int], gate: Gate | None = None
-) -> ReuseEngine:
+) -> ModelEngine:
     """An engine with room for so many sessions."""
     network, place = load_model(name), choose_device(device)
     dtype = choose_precision(precision, place)[1]  # type: ignore[arg-type]
     mean, std = tuple(network.mean), tuple(network.std)  # type: ignore[arg-type]
     options = ReuseOptions(dense_above=ALWAYS_PACKED, store_bytes=64 << 20)
-    probe = ReuseEngine(network, place, dtype, mean, std, options).program
+    probe = ModelEngine(network, place, dtype, mean, std, BudgetGate(), options).program
     room = 3 * sessions * probe.bytes_per_session(*size, torch.empty(0, dtype=dtype).element_size())
     options = ReuseOptions(dense_above=ALWAYS_PACKED, store_bytes=room)
-    return ReuseEngine(network, place, dtype, mean, std, options, gate or BudgetGate())
+    return ModelEngine(network, place, dtype, mean, std, gate or BudgetGate(), options)
 
 
 def measure(
@@ -90,9 +115,9 @@ def measure(
     place = choose_device(arguments.device)
     dense = DenseExecutor(load_model(name), place, choose_precision(precision, place)[1], engine.program)  # type: ignore[arg-type]
     contenders: dict[str, Callable[[], object]] = {"dense": lambda: dense.labels(clip[0])}
-    contenders["key frame"] = lambda: engine.step([FrameRequest("key", clip[0], key=True)])
+    contenders["whole frame"] = WholeFrames(engine, clip[0])
     labels_only = engine_for(name, precision, arguments.device, 0, size, EveryKGate())
-    contenders["labels only, key frame"] = lambda: labels_only.step([FrameRequest("key", clip[0], key=True)])
+    contenders["labels only, whole frame"] = WholeFrames(labels_only, clip[0])
     contenders["labels only, 0%"] = Session(labels_only, clip, 0.0)
     contenders |= {f"{ratio:.0%}": session for ratio, session in sessions.items()}
     if arguments.openvino and size == (720, 960) and precision == "bf16":
@@ -117,19 +142,21 @@ def measure(
     }
 
 
-def _in_use(engine: ReuseEngine, sessions: dict[float, Session]) -> dict[str, int]:
-    used = engine.store.usage().per_session
-    return {f"{ratio:.0%}": used[f"{id(session)}"] for ratio, session in sessions.items()}
+def _in_use(engine: ModelEngine, sessions: dict[float, Session]) -> dict[str, int]:
+    if engine.features is None:
+        return {}
+    used = engine.features.store.usage().per_session
+    return {f"{ratio:.0%}": used[session.name] for ratio, session in sessions.items()}
 
 
 def _seconds(session: Session, part: str) -> float:
-    return median(stats.stage_seconds.get(part, 0.0) for stats in session.stats if not stats.key_frame)
+    return median(stats.stage_seconds.get(part, 0.0) for stats in session.stats if not stats.whole)
 
 
-def _macs_share(session: Session, engine: ReuseEngine) -> float:
+def _macs_share(session: Session, engine: ModelEngine) -> float:
     bins = int(np.prod(engine.program.bins(*session.clip[0].shape[:2])))
     whole = sum(stage.macs for stage in engine.program.stages) * bins
-    return round(median(stats.macs for stats in session.stats if not stats.key_frame) / whole, 3)
+    return round(median(stats.macs for stats in session.stats if not stats.whole) / whole, 3)
 
 
 def together(name: str, precision: str, arguments: argparse.Namespace, count: int = 8) -> dict[str, Any]:
@@ -145,7 +172,7 @@ def together(name: str, precision: str, arguments: argparse.Namespace, count: in
             session()
 
     def in_one_step() -> None:
-        engine.step([session.request() for session in batch])
+        engine.step([session.work() for session in batch])
 
     timings = take_turns(
         {"one by one": one_by_one, "in one step": in_one_step}, arguments.rounds, 2, warmup=4

@@ -22,7 +22,6 @@ from bench.turns import write_result
 from tilestream.engine import StreamingSegmenter
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_precision
-from tilestream.engine.gates.learned import load_gate_named
 from tilestream.messages import UInt8Array
 from tilestream.models import list_models, load_model
 from tilestream_street import SyntheticStreet
@@ -56,8 +55,7 @@ def measure(name: str, scenes: list[Sample], frames: int, budget: float) -> dict
     place = torch.device("cpu")
     network = load_model(name)
     dense = DenseExecutor(network, place, choose_precision("auto", place)[1])
-    gate = load_gate_named("learned", name, 64)
-    segment = StreamingSegmenter(network, 64, budget, "auto", gate=gate)
+    segment = StreamingSegmenter(network, 64, budget, "auto", gate="learned")
     classes = len(network.info.classes)  # type: ignore[union-attr,arg-type]
     truth, truth_dense = ConfusionMatrix(classes), ConfusionMatrix(classes)
     own, full, agreement, steadiness, keys = [], [], [], [], 0

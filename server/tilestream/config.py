@@ -22,7 +22,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from tilestream.engine.options import FUSION, GateName
+from tilestream.engine.gates.registry import AUTO, NAMES, gates_help
+from tilestream.engine.options import BLOCK_BUDGET, FUSION
 
 ENV_PREFIX = "TILESTREAM_"
 _MESSAGE_OVERHEAD = 1024  # bytes of a request beside its frame, at most
@@ -80,22 +81,16 @@ class Settings(BaseSettings):
         le=60,
         description="Seconds that an engine step may take, as predicted; 0: half of service_level.",
     )
-    gate: GateName = Field(
-        "auto",
-        description="What decides what is computed: every_k (whole frames at the budget's rate), "
-        "threshold or budget (the bins that changed most), learned (whole frames, none while nothing would "
-        "be wrong), learned_spread (the bins most likely wrong; even latency); auto: learned where a model "
-        "has a gate, else every_k.",
-    )
+    gate: str = Field(AUTO, description=f"What decides what is computed: {gates_help()}.")
     fusion: float = Field(
         FUSION,
         ge=0,
         le=0.9,
-        description="What a whole frame's scores take over from those of the one before, moved, where the "
-        "two fit (every_k, learned): steadier and better labels. 0: whole frames are what the network says.",
+        description="Weight of the previous whole frame's scores in a whole frame, 0 = off "
+        "(gates of whole frames only): smoother and better labels.",
     )
     block_budget: float = Field(
-        0.5,
+        BLOCK_BUDGET,
         gt=0,
         le=1,
         description="Share of the block units a frame may compute, for sessions that ask for automatic.",
@@ -185,6 +180,13 @@ class Settings(BaseSettings):
     def _split_models(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("gate")
+    @classmethod
+    def _gate_exists(cls, value: str) -> str:
+        if value not in NAMES:
+            raise ValueError(f"no such gate; there are {', '.join(NAMES)}")
         return value
 
     @model_validator(mode="after")

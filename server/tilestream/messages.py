@@ -188,7 +188,7 @@ class BinAccount:
 class FrameStats:
     """What a frame cost and what was reused."""
 
-    key_frame: bool
+    whole: bool  # computed in full
     units_computed: int  # residual block x bin
     units_total: int
     mean_distortion: float = 0.0
@@ -197,11 +197,16 @@ class FrameStats:
     stage_seconds: dict[str, float] = field(default_factory=dict)  # this frame's share, see STAGES
     # Block units computed and all of them, by the stride of the map they make.
     units_by_stride: dict[int, tuple[int, int]] = field(default_factory=dict)
-    # Reuse agreement: of the pixels that were computed anew, the share that kept their moved label, 0..1.
-    # None: none were that had one. How many pixels, and for how many frames their labels had been moved.
+    # Reuse agreement: of the pixels that were computed anew, the share that kept their warped label, 0..1.
+    # None: none were that had one. How many pixels, and for how many frames their labels had been warped.
     agreement: float | None = None
     agreement_pixels: int = 0
     agreement_age: float = 0.0
+
+    @property
+    def key_frame(self) -> bool:
+        """``whole``, as the API calls it."""
+        return self.whole
 
     @property
     def distortion(self) -> float:

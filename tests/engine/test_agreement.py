@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.frames import photo
-from support.reuse_engines import Shift, make_engine, network, step
-from tilestream.engine.frame import FrameAnswer, FrameRequest
+from support.reuse_engines import Ask, Shift, make_engine, network, run, step
 from tilestream.engine.gates.agreement import compare
-from tilestream.engine.gates.gate import EveryKGate
+from tilestream.engine.gates.rules import EveryKGate
 from tilestream.engine.motion.estimators import DisMotion, NoMotion
 from tilestream.engine.streaming import StreamingSegmenter
+from tilestream.messages import Outcome
 
 WIDTH, HEIGHT, BIN = 70, 50, 16
 BINS = (4, 5)
@@ -52,9 +52,9 @@ def test_a_picture_that_stays_agrees_with_itself(motion, keep):
         assert stats.agreement == 1.0
 
 
-def every_third(image: np.ndarray, later: list[np.ndarray]) -> list[FrameAnswer]:
+def every_third(image: np.ndarray, later: list[np.ndarray]) -> list[Outcome]:
     segment = StreamingSegmenter(network("split"), BIN, 0.33, gate=EveryKGate(3), motion=NoMotion())
-    return [segment.answer(frame) for frame in (image, *later)]
+    return [segment.outcome(frame) for frame in (image, *later)]
 
 
 def faded(image: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def test_nothing_to_tell():
     engine, image = make_engine("split"), photo(WIDTH, HEIGHT, 1)
     assert step(engine, "camera", image).stats.agreement is None  # the first frame
     assert step(engine, "camera", image, keep=False).stats.agreement is None
-    assert step(engine, "camera", image, key=True).stats.agreement is None  # without motion
+    assert step(engine, "camera", image, whole=True).stats.agreement is None  # without motion
     engine.evict("camera")
     assert step(engine, "camera", image, keep=SOME).stats.agreement is None
     assert step(engine, "camera", image, retain=False).stats.agreement is None
@@ -114,9 +114,9 @@ def test_nothing_to_tell():
 def test_a_cut_and_a_key_frame_after_another_tell_nothing():
     segment = StreamingSegmenter(network("split"), BIN, 1.0, gate=EveryKGate(), motion=DisMotion())
     image = photo(WIDTH, HEIGHT, 1)
-    assert [segment.answer(image).stats.agreement for _ in range(3)] == [None] * 3
+    assert [segment.outcome(image).stats.agreement for _ in range(3)] == [None] * 3
     slow = StreamingSegmenter(network("split"), BIN, 0.1, gate=EveryKGate(9), motion=DisMotion())
-    answers = [slow.answer(frame) for frame in (image, image, image, 255 - photo(WIDTH, HEIGHT, 2))]
+    answers = [slow.outcome(frame) for frame in (image, image, image, 255 - photo(WIDTH, HEIGHT, 2))]
     assert answers[-1].stats.key_frame and answers[-1].stats.agreement is None
 
 
@@ -132,11 +132,9 @@ def test_sessions_that_share_steps_and_confidence_change_nothing(confidence):
         alone[name] = [step(engine, name, frame, keep=SOME).stats for frame in frames]
     engine = make_engine("split")
     for index in range(4):
-        answers = engine.step(
-            [
-                FrameRequest(name, frames[index], keep=SOME, want_confidence=confidence)
-                for name, frames in clips.items()
-            ]
+        answers = run(
+            engine,
+            [Ask(name, frames[index], keep=SOME, confidence=confidence) for name, frames in clips.items()],
         )
         for name, answer in zip(clips, answers, strict=True):
             expected = dataclasses.replace(alone[name][index], stage_seconds={})

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,11 +69,11 @@ class Skewed(OracleGate):
         self.scales: list[float] = []
         self.true: list[float] = []
 
-    def risk(self, frame: GateInput) -> np.ndarray:
-        true = super().risk(frame)
-        self.scales.append(frame.risk_scale)
+    def risk(self, frames: GateInput, which: list[int]) -> torch.Tensor:
+        true = super().risk(frames, which)
+        self.scales += frames.risk_scale[which].tolist()
         self.true.append(float(true.mean()))
-        return true * np.float32(self.factor)
+        return true * self.factor
 
 
 def drive(gate: RiskGate, frames: int, budget: float = 0.4) -> tuple[StreamingSegmenter, list[bool]]:
@@ -83,8 +84,8 @@ def drive(gate: RiskGate, frames: int, budget: float = 0.4) -> tuple[StreamingSe
     scene, busy = photo(64 + 2 * frames, 64, 0), []
     for index in range(frames):
         image = np.ascontiguousarray(scene[:, 2 * index : 2 * index + 64])
-        gate.tell(segment, teacher.answer(image, key=True).labels)
-        busy.append(segment.answer(image).stats.units_computed > 0)
+        gate.tell(segment, teacher.outcome(image, whole=True).labels)
+        busy.append(segment.outcome(image).stats.units_computed > 0)
     return segment, busy
 
 
@@ -118,11 +119,13 @@ def test_gates_without_an_opinion_change_nothing():
     class Silent:
         reuses_features = True
 
-        def decide(self, frame: GateInput) -> GateDecision:
-            assert frame.risk_scale == 1.0
-            return GateDecision(False, np.ones((frame.units, *frame.signals.age.shape), np.bool_))
+        def decide(self, frames: GateInput) -> GateDecision:
+            assert frames.risk_scale == 1.0
+            keep = torch.ones_like(frames.signals.age, dtype=torch.bool)
+            keep[:, 0, 0] = False
+            return GateDecision.of_bins(frames, keep)
 
     segment = StreamingSegmenter(network("split"), 16, 0.5, gate=Silent(), dense_above=NEVER)
     for seed in range(4):
-        stats = segment.answer(photo(64, 64, seed)).stats
+        stats = segment.outcome(photo(64, 64, seed)).stats
     assert stats.agreement < 1 and segment.state.calibration == RiskCalibration()

@@ -51,7 +51,7 @@ def test_labels_are_the_modules(model, executor, height, width):
 
 def test_a_batch_is_the_frames_one_by_one(executor):
     images = [picture(96, 128, seed) for seed in range(3)]
-    together = executor.run(images).planes[0].numpy()
+    together = executor.run(images)[0].numpy()
     assert together.shape == (3, 96, 128)
     for index, image in enumerate(images):
         assert (together[index] != executor.labels(image)).mean() < 1e-3
@@ -64,11 +64,11 @@ def test_the_same_frame_gives_the_same_labels(executor):
 
 def test_confidence_is_the_margin_of_the_softmax(model, executor):
     image = picture(64, 96)
-    result = executor.run([image], want_confidence=True)
+    planes = executor.run([image], want_confidence=True)
     top = F.softmax(reference_logits(model, image), dim=0).topk(2, dim=0).values
     expected = ((top[0] - top[1]) * 255).round().numpy()
-    assert np.abs(result.planes[1][0].numpy().astype(int) - expected).max() <= 1
-    assert len(executor.run([image]).planes) == 1
+    assert np.abs(planes[1][0].numpy().astype(int) - expected).max() <= 1
+    assert len(executor.run([image])) == 1
 
 
 def test_everything_that_can_be_folded_or_packed_is(executor):

@@ -1,9 +1,10 @@
 """Device and precision: what is not there is refused in words."""
 
+import numpy as np
 import pytest
 import torch
 
-from tilestream.engine.device import choose_device, choose_precision, has_fast_bf16
+from tilestream.engine.device import choose_device, choose_precision, has_fast_bf16, upload
 from tilestream.messages import EngineError
 
 CPU = torch.device("cpu")
@@ -26,3 +27,11 @@ def test_precisions_that_the_device_lacks_are_refused():
         choose_precision("fp16", CPU)
     with pytest.raises(EngineError, match="auto, fp32, bf16, fp16"):
         choose_precision("int8", CPU)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_arrays_and_tensors_of_the_host_need_no_copy_where_it_computes(kind):
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found = upload(kind(values), CPU)
+    assert found.device == CPU and np.array_equal(found.numpy(), values)
+    assert np.shares_memory(found.numpy(), values)

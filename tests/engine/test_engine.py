@@ -119,7 +119,7 @@ def test_the_report_counts_tiles_pages_and_evictions(tmp_path):
     )
     engine = create_engine(options)
     assert engine.report().store_bytes == 0 < engine.report().store_limit_bytes <= 3 << 20
-    capacity = engine.report().store_limit_pages // len(engine._models["one"].store.pools)
+    capacity = engine.report().store_limit_pages // len(engine._models["one"].features.store.pools)
     image = picture(64 * capacity, 64)  # as many bins as there is room for
     for name in ("a", "b"):
         engine.open(SessionSpec(name, "one"))

@@ -13,6 +13,7 @@ from support.reuse_engines import (
     CPU,
     EVERY_NETWORK,
     SHIPPED,
+    Ask,
     bin_size,
     check_pages,
     expected_maps,
@@ -21,12 +22,12 @@ from support.reuse_engines import (
     make_engine,
     module_logits,
     network,
+    run,
     step,
     worst_difference,
 )
 from support.toy_networks import TOYS
 from tilestream.engine.device import has_fast_bf16
-from tilestream.engine.frame import FrameRequest
 from tilestream.engine.tiles import tables
 
 FP32 = 1e-5  # relative; 1.3e-6 is the worst that was seen
@@ -69,10 +70,10 @@ def test_all_bins_kept_is_the_module(name, height, width, by_unit, sure, seed):
     width, height = width * scale, height * scale
     previous, image = photo(width, height, seed), photo(width, height, seed + 100)
     tiled.release("camera")
-    step(tiled, "camera", previous, want_confidence=sure)
+    step(tiled, "camera", previous, confidence=sure)
     bins = tiled.program.bins(*image.shape[:2])
     keep = np.ones((len(tiled.program.units), *bins), dtype=np.bool_) if by_unit else True
-    answer = step(tiled, "camera", image, keep=keep, want_confidence=sure)
+    answer = step(tiled, "camera", image, keep=keep, confidence=sure)
     assert_exact(name, "camera", image, answer)
     assert (
         answer.stats.units_computed
@@ -85,7 +86,7 @@ def test_all_bins_kept_is_the_module(name, height, width, by_unit, sure, seed):
 def test_key_frames_are_the_module(name):
     tiled, scale = engine(name), bin_size(name) // 16
     image = photo(37 * scale, 29 * scale, 5)
-    answer = step(tiled, "key", image, key=True)
+    answer = step(tiled, "key", image, whole=True)
     assert answer.stats.key_frame
     found, expected = kept_maps(tiled, "key"), expected_maps(tiled.program, module(name), image)
     assert worst_difference(found, expected) < FP32
@@ -98,8 +99,8 @@ def test_sessions_of_different_sizes_share_a_step(name):
     tiled, scale = engine(name), bin_size(name) // 16
     sizes = {"a": (33, 20), "b": (16, 47), "c": (33, 20), "d": (25, 18)}
     frames = {s: photo(w * scale, h * scale, ord(s)) for s, (h, w) in sizes.items()}
-    tiled.step([FrameRequest(s, photo(w * scale, h * scale, 1)) for s, (h, w) in sizes.items()])
-    answers = tiled.step([FrameRequest(s, image, keep=True) for s, image in frames.items()])
+    run(tiled, [Ask(s, photo(w * scale, h * scale, 1)) for s, (h, w) in sizes.items()])
+    answers = run(tiled, [Ask(s, image, keep=True) for s, image in frames.items()])
     for (session, image), answer in zip(frames.items(), answers, strict=True):
         assert_exact(name, session, image, answer)
     check_pages(tiled)
@@ -145,7 +146,7 @@ def test_how_many_tiles_are_computed_together_does_not_matter(name, monkeypatch)
         for rounding in (tables.bucket, lambda n: n):
             with monkeypatch.context() as patch:
                 patch.setattr(tables, "bucket", rounding)
-                step(tiled, "camera", previous, key=True)
+                step(tiled, "camera", previous, whole=True)
                 answer = step(tiled, "camera", image, keep=keep)
                 results.append((kept_maps(tiled, "camera"), answer))
         (rounded, with_rounding), (plain, without) = results

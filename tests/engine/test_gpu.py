@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from support.networks import lively
-from tilestream.engine.frame import FrameRequest
-from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
+from support.reuse_engines import Ask, run
+from tilestream.engine.gates.rules import BudgetGate
+from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.estimators import NoMotion
 
 pytestmark = [
@@ -18,7 +19,8 @@ OPTIONS = ReuseOptions(dense_above=2.0, store_bytes=256 << 20)
 
 def engine(name, device, dtype):
     model = lively(name)
-    return ReuseEngine(model, torch.device(device), dtype, model.mean, model.std, OPTIONS, motion=NoMotion())
+    gate = BudgetGate()
+    return ModelEngine(model, torch.device(device), dtype, model.mean, model.std, gate, OPTIONS, NoMotion())
 
 
 def picture(height, width, seed):
@@ -34,8 +36,8 @@ def test_partial_frames_are_those_of_the_cpu(name, dtype, share):
     ours, reference = engine(name, "cuda", dtype), engine(name, "cpu", torch.float32)
     mask = np.random.default_rng(0).random((2, 4)) < 0.5
     for index, keep in enumerate((None, mask, True, False)):
-        request = FrameRequest("s", picture(100, 250, index), keep=keep)
-        (got,), (expected,) = ours.step([request]), reference.step([request])
+        request = Ask("s", picture(100, 250, index), keep=keep)
+        (got,), (expected,) = run(ours, [request]), run(reference, [request])
         assert (got.labels != expected.labels).mean() <= share
         assert got.stats.units_computed == expected.stats.units_computed
 
@@ -47,17 +49,17 @@ def test_a_step_waits_for_the_device_once():
     def mixed(index):
         keep = mask if index else None
         return [
-            FrameRequest("partial", picture(128, 256, index), keep=keep),
-            FrameRequest("confidence", picture(120, 250, index), keep=keep, want_confidence=True),
-            FrameRequest("key", picture(64, 128, index), key=True),
-            FrameRequest("forgotten", picture(128, 128, index), key=True, retain=False),
+            Ask("partial", picture(128, 256, index), keep=keep),
+            Ask("confidence", picture(120, 250, index), keep=keep, confidence=True),
+            Ask("key", picture(64, 128, index), whole=True),
+            Ask("forgotten", picture(128, 128, index), whole=True, retain=False),
         ]
 
     for index in range(3):
-        ours.step(mixed(index))
+        run(ours, mixed(index))
     waits = 0
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        ours.step(mixed(9))
+        run(ours, mixed(9))
     for event in profile.events():
         waits += event.name in ("cudaStreamSynchronize", "cudaDeviceSynchronize")
     assert waits <= 1

@@ -1,15 +1,19 @@
-"""Frames of which nothing is computed: what is put off or left out for them changes no result."""
+"""Frames of which nothing is computed: what is deferred or left out for them changes no result."""
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from support.frames import photo
 from support.reuse_engines import Shift, kept_maps, make_engine, network, same, step
-from tilestream.engine.gates.gate import BudgetGate, EveryKGate, Gate
+from tilestream.engine.gates.gate import Gate
 from tilestream.engine.gates.learned import RiskGate
-from tilestream.engine.model_engine import ReuseEngine
-from tilestream.engine.motion.estimators import DisMotion, Motion, thumbnail
+from tilestream.engine.gates.rules import BudgetGate, EveryKGate
+from tilestream.engine.model_engine import ModelEngine
+from tilestream.engine.motion.estimators import DisMotion
+from tilestream.engine.motion.flow import Motion
+from tilestream.engine.motion.luma import thumbnail_scale, thumbnails
 from tilestream.engine.streaming import StreamingSegmenter
 
 
@@ -22,11 +26,15 @@ class EveryKWithFeatures(EveryKGate):
 class Turning:
     """Motion that differs from place to place, by fractions of a feature."""
 
-    def estimate(self, previous, current, scale, expected=None) -> Motion:
-        random = np.random.default_rng(int(current.sum()))
+    def estimate(self, previous, current, expected, scale) -> Motion:
+        flow = torch.stack([self._flow(now) for now in current])
+        return Motion(flow, torch.zeros(current.shape, dtype=torch.bool), scale)
+
+    @staticmethod
+    def _flow(now) -> torch.Tensor:
+        random = np.random.default_rng(int(now.sum()))
         coarse = random.normal(0, 2, (3, 4, 2)).astype(np.float32)
-        flow = cv2.resize(coarse, current.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        return Motion(flow, np.zeros(current.shape, dtype=np.bool_), scale)
+        return torch.from_numpy(cv2.resize(coarse, tuple(now.shape)[::-1], interpolation=cv2.INTER_CUBIC))
 
 
 def calm(seed: int) -> np.ndarray:
@@ -35,7 +43,7 @@ def calm(seed: int) -> np.ndarray:
     return photo(90, 70, 0) // 8 + noise + np.uint8(90)
 
 
-def with_gate(gate: Gate) -> ReuseEngine:
+def with_gate(gate: Gate) -> ModelEngine:
     return make_engine("split", motion=Turning(), gate=gate, fusion=0.0)
 
 
@@ -44,17 +52,17 @@ def with_gate(gate: Gate) -> ReuseEngine:
 
 @pytest.mark.parametrize("shift", [(16, 0), (-16, 32)])
 def test_features_moved_once_are_where_they_would_be_frame_by_frame(shift):
-    put_off, asked = (make_engine("pooled", motion=Shift(*shift)) for _ in range(2))
+    deferred, asked = (make_engine("pooled", motion=Shift(*shift)) for _ in range(2))
     for seed in range(4):
-        for tiled in (put_off, asked):
+        for tiled in (deferred, asked):
             step(tiled, "camera", photo(128, 112, seed), keep=False)
         kept_maps(asked, "camera")  # follows the motion
-    assert same(kept_maps(put_off, "camera"), kept_maps(asked, "camera"))
+    assert same(kept_maps(deferred, "camera"), kept_maps(asked, "camera"))
     keep = np.zeros((7, 8), dtype=np.bool_)
     keep[2:4, 1:5] = True
-    found, expected = (step(tiled, "camera", photo(128, 112, 9), keep=keep) for tiled in (put_off, asked))
+    found, expected = (step(tiled, "camera", photo(128, 112, 9), keep=keep) for tiled in (deferred, asked))
     assert np.array_equal(found.labels, expected.labels)
-    assert same(kept_maps(put_off, "camera"), kept_maps(asked, "camera"))
+    assert same(kept_maps(deferred, "camera"), kept_maps(asked, "camera"))
 
 
 def test_motion_below_a_feature_adds_up_while_references_wait():
@@ -71,12 +79,12 @@ def test_motion_below_a_feature_adds_up_while_references_wait():
     assert same(found, expected)
 
 
-def test_a_key_frame_forgets_motion_that_was_put_off():
+def test_a_key_frame_forgets_motion_that_was_deferred():
     tiled, fresh = (make_engine("pooled", motion=Shift(16, 0)) for _ in range(2))
     step(tiled, "camera", photo(96, 64, 0))
     step(tiled, "camera", photo(96, 64, 1), keep=False)
     for each in (tiled, fresh):
-        step(each, "camera", photo(96, 64, 2), key=True)
+        step(each, "camera", photo(96, 64, 2), whole=True)
     assert same(kept_maps(tiled, "camera"), kept_maps(fresh, "camera"))
 
 
@@ -87,15 +95,15 @@ def test_labels_are_the_same_without_features():
     with_features, without = with_gate(EveryKWithFeatures(4)), with_gate(EveryKGate(4))
     for seed in range(10):
         answers = [
-            step(tiled, "camera", calm(seed), budget=0.25, want_confidence=True)
+            step(tiled, "camera", calm(seed), budget=0.25, confidence=True)
             for tiled in (with_features, without)
         ]
         assert np.array_equal(answers[0].labels, answers[1].labels)
         assert np.array_equal(answers[0].confidence, answers[1].confidence)
         assert answers[0].stats.key_frame is answers[1].stats.key_frame is (seed % 4 == 0)
         assert answers[0].stats.macs == answers[1].stats.macs
-    assert with_features.store.usage().in_use > 0
-    assert without.store.usage().in_use == without.store.usage().reserved == 0
+    assert with_features.features.store.usage().in_use > 0
+    assert without.features is None
 
 
 def test_without_features_some_bins_mean_all():
@@ -147,13 +155,18 @@ def segmenter(gate=None) -> StreamingSegmenter:
     return StreamingSegmenter(network("split"), 16, gate=gate or EveryKGate(1000), motion=DisMotion())
 
 
+@torch.inference_mode()
+def replace_labels(segment: StreamingSegmenter, labels: np.ndarray) -> None:
+    segment.state.labels.replace(torch.from_numpy(labels))
+
+
 def test_noise_does_not_move_labels():
     segment = segmenter()
     first, _ = segment(noisy(scene_at(0), 0))
     for seed in range(1, 6):
         labels, stats = segment(noisy(scene_at(0), seed))
         assert np.array_equal(labels, first) and not stats.key_frame
-    answer = segment.answer(noisy(scene_at(0), 7))
+    answer = segment.outcome(noisy(scene_at(0), 7))
     assert (answer.bins.age == 6).all() and not answer.bins.distortion.any()
 
 
@@ -161,8 +174,8 @@ def test_what_moves_too_slowly_to_be_seen_adds_up():
     """A sixteenth of a pixel per frame is no more than noise; after 96 frames it is 6 pixels."""
     segment = segmenter()
     segment(scene_at(0))
-    columns = np.broadcast_to(np.arange(160, dtype=np.uint8), (128, 160))
-    segment.state.labels.replace(columns)  # labels that tell where they were
+    columns = np.tile(np.arange(160, dtype=np.uint8), (128, 1))
+    replace_labels(segment, columns)  # labels that tell where they were
     before, moves = columns, 0
     for index in range(1, 97):
         labels, _ = segment(scene_at(index / 16))
@@ -176,14 +189,15 @@ def test_what_moves_too_slowly_to_be_seen_adds_up():
 def test_slow_motion_before_a_key_frame_does_not_move_what_it_computed(k):
     """Frames that pass as still, one of them computed: what comes after it moves from there on."""
     segment = segmenter(EveryKGate(k))
-    speed, columns = 0.15, np.broadcast_to(np.arange(160, dtype=np.uint8), (128, 160))
+    speed, columns = 0.15, np.tile(np.arange(160, dtype=np.uint8), (128, 1))
     since = 0
     for index in range(60):
         labels, stats = segment(scene_at(index * speed))
         if stats.key_frame:
-            segment.state.labels.replace(columns)
+            replace_labels(segment, columns)
             since = index
-            assert np.array_equal(segment.state.luma, thumbnail(scene_at(index * speed), segment.state.scale))
+            image = torch.from_numpy(scene_at(index * speed))
+            assert torch.equal(segment.state.luma, thumbnails([image], thumbnail_scale(128, 160))[0])
         else:
             found = (labels.astype(int) - columns)[16:-16, 16:-24].mean()
             assert abs(found - speed * (index - since)) < 0.6

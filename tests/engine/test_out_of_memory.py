@@ -48,7 +48,8 @@ class Setup:
         self.model.step = step
 
     def holders(self):
-        return set(self.model.store.usage().per_session)
+        """The sessions that have something to reuse."""
+        return {name for name in self.model.by_last_use() if self.model.session(name).ready}
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from support.frames import photo
 from support.networks import lively
+from support.reuse_engines import Ask, run
 from tilestream.engine import readback
 from tilestream.engine.dense import executor as dense
-from tilestream.engine.frame import FrameRequest
-from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
+from tilestream.engine.gates.rules import BudgetGate
+from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.estimators import DisMotion
 from tilestream.engine.readback import Readback
 from tilestream.engine.tiles import executor
@@ -58,7 +59,7 @@ def test_maps_are_handed_over_in_order_and_in_shape():
     assert not seen
     waiting.fetch()
     assert seen.pop(2) == "nothing"
-    assert all(np.array_equal(array, tensor.numpy()) for array, tensor in zip(seen, maps, strict=True))
+    assert all(torch.equal(found, tensor) for found, tensor in zip(seen, maps, strict=True))
     waiting.fetch()
     assert len(seen) == 4
 
@@ -71,9 +72,9 @@ def test_another_device_is_waited_for_once(monkeypatch):
     copied = []
     monkeypatch.setattr(readback, "_on_host", lambda tensors: False)
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copied.append(tensor) or tensor.clone())
-    arrays = readback._arrays(maps)
+    found = readback._fetched(maps)
     assert len(copied) == 1
-    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(arrays, expected, strict=True))
+    assert all(np.array_equal(ours.numpy(), theirs) for ours, theirs in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("name", ["swiftnet_resnet18", "ddrnet23_slim"])
@@ -82,26 +83,32 @@ def test_nothing_waits_within_a_step(name, as_on_cuda):
     model = lively(name)
     options = ReuseOptions(dense_above=2.0, store_bytes=256 << 20)
     place = torch.device("cpu")
-    engine = ReuseEngine(model, place, torch.float32, model.mean, model.std, options, motion=DisMotion())
+    gate = BudgetGate()
+    engine = ModelEngine(model, place, torch.float32, model.mean, model.std, gate, options, DisMotion())
     mask = np.eye(2, 4, dtype=bool)
 
     def requests(index):
         keep = mask if index else None
         return [
-            FrameRequest("a", photo(250, 100, index), keep=keep),
-            FrameRequest("b", photo(256, 128, index + 7), keep=keep, want_confidence=True),
-            FrameRequest("c", photo(128, 64, index), key=True),
-            FrameRequest("d", photo(64, 64, index), key=True, retain=False),
+            Ask("a", photo(250, 100, index), keep=keep),
+            Ask("b", photo(256, 128, index + 7), keep=keep, confidence=True),
+            Ask("c", photo(128, 64, index), whole=True),
+            Ask("d", photo(64, 64, index), whole=True, retain=False),
         ]
 
-    engine.step(requests(0))
+    run(engine, requests(0))
     fetches = []
-    original = Readback.fetch
+    original, compute, watch = Readback.fetch, ModelEngine._run, Watch()
+
+    def watched(self, *arguments):  # all that the device does; what comes before is of the host alone
+        with watch:
+            compute(self, *arguments)
+
     with (
         patch.object(Readback, "fetch", lambda self: (fetches.append(1), original(self))),
-        Watch() as watch,
+        patch.object(ModelEngine, "_run", watched),
     ):
-        answers = engine.step(requests(1))
+        answers = run(engine, requests(1))
     assert [answer.stats.key_frame for answer in answers] == [False, False, True, True]
     assert (answers[1].confidence is not None) and len(fetches) == 1
     assert watch.waits == []

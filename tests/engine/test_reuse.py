@@ -4,12 +4,14 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.frames import photo
 from support.reuse_engines import (
     SHIPPED,
+    Ask,
     Shift,
     bin_size,
     check_pages,
@@ -19,13 +21,14 @@ from support.reuse_engines import (
     make_engine,
     module_logits,
     network,
+    run,
     same,
     step,
     worst_difference,
 )
 from support.toy_networks import TOYS
-from tilestream.engine.frame import FrameRequest
-from tilestream.engine.motion.estimators import DisMotion, Motion
+from tilestream.engine.motion.estimators import DisMotion
+from tilestream.engine.motion.flow import Motion
 from tilestream.engine.tiles.masks import stage_masks
 
 FP32 = 1e-5
@@ -37,12 +40,17 @@ module = cache(network)
 class Wandering:
     """Motion that is different everywhere, and the same for the same pair of frames."""
 
-    def estimate(self, previous, current, scale, expected=None) -> Motion:
-        random = np.random.default_rng(int(previous.sum()) + 3 * int(current.sum()))
-        flow = random.normal(0, 3, (*current.shape, 2)).astype(np.float32)
+    def estimate(self, previous, current, expected, scale) -> Motion:
+        flows = [self._flow(before, now) for before, now in zip(previous, current, strict=True)]
+        return Motion(torch.stack(flows), torch.zeros(current.shape, dtype=torch.bool), scale)
+
+    @staticmethod
+    def _flow(before, now) -> torch.Tensor:
+        random = np.random.default_rng(int(before.sum()) + 3 * int(now.sum()))
+        flow = random.normal(0, 3, (*now.shape, 2)).astype(np.float32)
         if random.random() < 0.3:
             flow[...] = random.integers(-9, 10, 2)
-        return Motion(flow, np.zeros(current.shape, dtype=np.bool_), scale)
+        return torch.from_numpy(flow)
 
 
 WANDERING = Wandering()
@@ -64,14 +72,14 @@ def without_times(stats) -> tuple:
 def test_nothing_kept_and_no_motion_is_the_previous_frame_bit_for_bit(name):
     tiled, scale = make_engine(name), bin_size(name) // 16
     width, height = 43 * scale, 29 * scale
-    first = step(tiled, "camera", photo(width, height, 1), want_confidence=True)
+    first = step(tiled, "camera", photo(width, height, 1), confidence=True)
     keep = some_units(tiled, photo(width, height, 2), 0)
     keep[:, 0, 0] = True
-    second = step(tiled, "camera", photo(width, height, 2), keep=keep, want_confidence=True)
+    second = step(tiled, "camera", photo(width, height, 2), keep=keep, confidence=True)
     assert not np.array_equal(first.confidence, second.confidence)
     before = kept_maps(tiled, "camera")
     for seed in (3, 4):
-        answer = step(tiled, "camera", photo(width, height, seed), keep=False, want_confidence=True)
+        answer = step(tiled, "camera", photo(width, height, seed), keep=False, confidence=True)
         assert np.array_equal(answer.labels, second.labels)
         assert np.array_equal(answer.confidence, second.confidence)
         assert same(kept_maps(tiled, "camera"), before)
@@ -197,7 +205,7 @@ def test_bins_grow_older_until_they_are_computed():
     for age in (1, 2, 3):
         answer = step(tiled, "camera", photo(80, 48, 0), keep=keep)
         assert np.array_equal(answer.bins.age, np.where(keep, 0, age))
-    assert (step(tiled, "camera", photo(80, 48, 0), key=True).bins.age == 0).all()
+    assert (step(tiled, "camera", photo(80, 48, 0), whole=True).bins.age == 0).all()
 
 
 def test_frames_that_keep_much_are_computed_in_full():
@@ -215,7 +223,7 @@ def test_a_frame_that_is_not_retained_leaves_nothing_behind():
     first = step(tiled, "camera", photo(64, 64, 0))
     unretained = step(tiled, "camera", photo(64, 64, 0), retain=False)
     assert unretained.stats.key_frame and np.array_equal(unretained.labels, first.labels)
-    assert tiled.store.usage().in_use == 0
+    assert tiled.features.store.usage().in_use == 0
     assert step(tiled, "camera", photo(64, 64, 0), keep=False).stats.key_frame  # nothing to reuse
     assert not step(tiled, "camera", photo(64, 64, 0), keep=False).stats.key_frame
 
@@ -228,16 +236,16 @@ def test_confidence_is_kept_up_while_nobody_asks_for_it():
     ):
         image = photo(48, 48, seed)
         keep = np.random.default_rng(seed).random((3, 3)) < (0.5 if seed < 4 else 0)
-        answer = step(tiled, "camera", image, key=key, keep=keep, want_confidence=asks)
+        answer = step(tiled, "camera", image, whole=key, keep=keep, confidence=asks)
         assert (answer.confidence is not None) == asks
-        expected = step(always, "camera", image, key=key, keep=keep, want_confidence=True)
+        expected = step(always, "camera", image, whole=key, keep=keep, confidence=True)
     assert np.array_equal(answer.confidence, expected.confidence)
 
 
 def test_asking_for_confidence_the_first_time_takes_a_key_frame():
     tiled = make_engine("split")
     step(tiled, "camera", photo(48, 48, 1))
-    answer = step(tiled, "camera", photo(48, 48, 2), keep=False, want_confidence=True)
+    answer = step(tiled, "camera", photo(48, 48, 2), keep=False, confidence=True)
     assert answer.stats.key_frame
     assert answer.confidence.shape == (48, 48)
 
@@ -257,13 +265,13 @@ def test_a_session_does_not_depend_on_who_shares_its_steps(name):
         for index, (session, (width, height)) in enumerate(sizes.items()):
             image = photo(width * scale, height * scale, 10 * round_ + index)
             keep = some_units(together, image, round_ + index) if round_ else None
-            requests.append(FrameRequest(session, image, keep=keep, key=not round_))
-        answers = together.step(requests[round_:] + requests[:round_])
+            requests.append(Ask(session, image, keep=keep, whole=not round_))
+        answers = run(together, requests[round_:] + requests[:round_])
         answers = answers[len(sizes) - round_ :] + answers[: len(sizes) - round_]
         for request, answer in zip(requests, answers, strict=True):
             if request.session_id not in alone:
                 continue
-            single = alone[request.session_id].step([request])[0]
+            single = run(alone[request.session_id], [request])[0]
             assert without_times(answer.stats) == without_times(single.stats)
             assert np.array_equal(answer.bins.distortion, single.bins.distortion)
             found, expected = (
@@ -280,9 +288,9 @@ def test_optical_flow_of_one_session_does_not_disturb_another():
         scene, other = photo(64 + seed, 48, 1)[:, seed:], photo(120, 90, seed)
         keep = np.zeros((3, 4), dtype=np.bool_)
         keep[1] = True
-        for_both = FrameRequest("a", scene, keep=keep)
-        answer = together.step([FrameRequest("b", other, keep=False), for_both])[1]
-        assert np.array_equal(answer.labels, alone.step([for_both])[0].labels)
+        for_both = Ask("a", scene, keep=keep)
+        answer = run(together, [Ask("b", other, keep=False), for_both])[1]
+        assert np.array_equal(answer.labels, run(alone, [for_both])[0].labels)
 
 
 # -- memory --
@@ -296,7 +304,7 @@ def test_evicting_one_session_costs_it_a_key_frame_and_nobody_else():
     tiled.evict("a")
     tiled.evict("a")
     tiled.evict("nobody")
-    assert set(tiled.store.usage().per_session) == {"b"}
+    assert set(tiled.features.store.usage().per_session) == {"b"}
     for session, key in (("a", True), ("b", False)):
         image = photo(40, 40, 5)
         keep = some_units(tiled, image, 1)
@@ -315,7 +323,7 @@ def test_releasing_a_session_is_idempotent_and_frees_all_it_had():
     step(tiled, "a", photo(40, 40, 2), keep=True)
     for _ in range(2):
         tiled.release("a")
-        assert tiled.store.usage().in_use == 0
+        assert tiled.features.store.usage().in_use == 0
     assert step(tiled, "a", photo(40, 40, 2), keep=True).stats.key_frame
 
 
@@ -329,7 +337,7 @@ def test_a_store_too_small_for_one_session_still_answers_every_frame(tiles):
         answer = step(tiled, "camera", image, keep=False)
         assert answer.stats.key_frame
         assert lost_by_labels(answer.labels, module_logits(module("pooled"), program.stride, image)) < FP32
-        assert tiled.store.usage().in_use == 0
+        assert tiled.features.store.usage().in_use == 0
 
 
 def test_a_store_with_room_for_the_old_tiles_only_computes_in_full():
@@ -363,7 +371,10 @@ def test_references_that_are_spread_thin_are_copied_together():
         assert same(kept_maps(tiled, "camera"), kept_maps(spread, "camera"))
         check_pages(tiled)
         held.append(
-            [len(each.store.pools[2].owned(each._sessions["camera"].owner)) for each in (tiled, spread)]
+            [
+                len(each.features.store.pools[2].owned(each._sessions["camera"].features.owner))
+                for each in (tiled, spread)
+            ]
         )
     assert max(few for few, _ in held) <= 1.2 * 25
     assert max(many for _, many in held) > 2 * 25
@@ -409,20 +420,21 @@ def test_sessions_come_and_go_in_a_small_store(operations, first_sizes, tiles, s
             for member in sorted(members):
                 image = photo(*size[member], number + member)
                 keep = False if what == "nothing" else some_units(small, image, number, random.random())
-                requests.append(FrameRequest(f"camera {member}", image, key=what == "key", keep=keep))
-            for request, answer in zip(requests, small.step(requests), strict=True):
+                requests.append(Ask(f"camera {member}", image, whole=what == "key", keep=keep))
+            for request, answer in zip(requests, run(small, requests), strict=True):
                 # a key frame where the small store has lost something
                 expected = step(
                     mirror, request.session_id, request.image,
-                    key=answer.stats.key_frame, keep=request.keep,
+                    whole=answer.stats.key_frame, keep=request.keep,
                 )  # fmt: skip
                 assert expected.stats.key_frame == answer.stats.key_frame
                 assert (answer.labels != expected.labels).mean() < 1e-3
-                if small._sessions[request.session_id].maps:
+                features = small._sessions[request.session_id].features
+                if features is not None and features.maps:
                     found, there = (kept_maps(each, request.session_id) for each in (small, mirror))
                     assert worst_difference(found, there) < FP32
         check_pages(small)
     for which in range(4):
         small.release(f"camera {which}")
-    assert small.store.usage().in_use == 0
-    assert all(pool.available == pool.capacity for pool in small.store.pools.values())
+    assert small.features.store.usage().in_use == 0
+    assert all(pool.available == pool.capacity for pool in small.features.store.pools.values())

@@ -24,7 +24,7 @@ def network():
 
 @pytest.fixture
 def seg(network):
-    return StreamingSegmenter(network, bin_size=BIN, motion=NoMotion(), dense_above=NEVER)
+    return StreamingSegmenter(network, BIN, gate="budget", motion=NoMotion(), dense_above=NEVER)
 
 
 def video(frames: int, width: int = WIDTH, height: int = HEIGHT) -> list[np.ndarray]:
@@ -39,7 +39,7 @@ def video(frames: int, width: int = WIDTH, height: int = HEIGHT) -> list[np.ndar
 
 
 def test_a_video_is_segmented_frame_by_frame(network):
-    seg = StreamingSegmenter(network, bin_size=BIN, budget=0.3)
+    seg = StreamingSegmenter(network, bin_size=BIN, budget=0.3, gate="budget")
     total = UNITS * BINS[0] * BINS[1]
     for index, frame in enumerate(video(4)):
         labels, stats = seg(frame)
@@ -155,7 +155,7 @@ def test_reset_forgets_the_video(seg):
     assert not seg(frame, keep=True)[1].key_frame
     seg.reset()
     seg.reset()
-    assert seg.engine.store.usage().in_use == 0
+    assert seg.engine.features.store.usage().in_use == 0
     assert seg(frame, keep=True)[1].key_frame
 
 
@@ -172,7 +172,7 @@ def test_another_size_takes_a_key_frame(seg, network):
 def test_a_key_frame_can_be_asked_for(seg):
     frame = photo(WIDTH, HEIGHT, 1)
     seg(frame)
-    answer = seg.answer(frame, keep=False, key=True, confidence=True)
+    answer = seg.outcome(frame, keep=False, whole=True, confidence=True)
     assert answer.stats.key_frame
     assert answer.confidence.shape == (HEIGHT, WIDTH)
     assert answer.bins.units_computed.shape == BINS

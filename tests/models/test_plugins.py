@@ -78,7 +78,7 @@ def test_it_is_listed_and_explained_like_those_that_are_shipped(others):
 
 def test_it_is_served_where_it_is_named_only(others):
     engine = create_engine(EngineOptions(models=("tiny",), device="cpu", precision="fp32"))
-    assert [info.name for info in engine.models()] == ["tiny"]
+    assert [info.name for info in engine.info.models] == ["tiny"]
     assert "tiny" not in list_models()
     with pytest.raises(EngineError, match="other packages have tiny"):
         create_engine(EngineOptions(models=("nosuch",), device="cpu", precision="fp32"))

@@ -5,8 +5,9 @@ import torch
 from safetensors.torch import save_file
 
 from support.networks import CLASSES, PALETTE, lively, write_weights
-from tilestream.models import ModelError, build_model, list_models, load_model
+from tilestream.models import ModelError, build_model, list_models, load_model, weights_of
 from tilestream.models.census import count_macs, count_residual_blocks, shadow_of
+from tilestream.models.registry import weights_path
 
 
 def test_a_file_alone_is_enough_to_load_a_model(tmp_path):
@@ -70,3 +71,11 @@ def test_census_of_residual_blocks():
 def test_macs_are_those_of_a_convolution():
     conv = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
     assert count_macs(shadow_of(conv), 32, 64) == 8 * 16 * 32 * 3 * 9
+
+
+def test_a_network_tells_which_weights_it_was_loaded_from(tmp_path):
+    path = write_weights(tmp_path / "mine.safetensors")
+    assert weights_of(load_model(str(path))) == str(path)
+    name = list_models()[0]
+    assert weights_of(load_model(name)) == str(weights_path(name))
+    assert weights_of(build_model("ddrnet23_slim", 3)) is None

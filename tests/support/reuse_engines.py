@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,11 +11,14 @@ from torch import Tensor, fx, nn
 
 from support.networks import lively
 from support.toy_networks import TOYS, toy
-from tilestream.engine.frame import FrameAnswer, FrameRequest
+from tilestream.engine.arrays import Mask
 from tilestream.engine.gates.gate import Gate
+from tilestream.engine.gates.rules import BudgetGate
 from tilestream.engine.lowering.program import TileProgram
-from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
-from tilestream.engine.motion.estimators import Motion, MotionEstimator, NoMotion
+from tilestream.engine.model_engine import ModelEngine, ReuseOptions
+from tilestream.engine.motion.estimators import MotionEstimator, NoMotion
+from tilestream.engine.motion.flow import Motion
+from tilestream.messages import Frame, Grant, Outcome, Picture, SessionSpec
 
 CPU = torch.device("cpu")
 SHIPPED = ("swiftnet_resnet18", "ddrnet23_slim")
@@ -38,16 +43,51 @@ def make_engine(
     dense_above: float = NEVER,
     gate: Gate | None = None,
     **options,
-) -> ReuseEngine:
+) -> ModelEngine:
     size = bin_size_ or (bin_size(module) if isinstance(module, str) else 16)
     module = network(module) if isinstance(module, str) else module
     chosen = ReuseOptions(bin_size=size, store_bytes=store_bytes, dense_above=dense_above, **options)
-    return ReuseEngine(module, CPU, dtype, module.mean, module.std, chosen, gate, motion or NoMotion())
+    gate, motion = gate or BudgetGate(), motion or NoMotion()
+    return ModelEngine(module, CPU, dtype, module.mean, module.std, gate, chosen, motion)
 
 
-def step(engine: ReuseEngine, session_id: str, image: np.ndarray, **request) -> FrameAnswer:
+@dataclass(frozen=True)
+class Ask:
+    """One frame of one session, and what is asked of it."""
+
+    session_id: str
+    image: np.ndarray
+    whole: bool = False
+    budget: float = 1.0
+    keep: bool | Mask | None = None
+    confidence: bool = False
+    retain: bool = True
+    limit: float = 1.0
+    phase: float = 0.0
+
+
+def run(engine: ModelEngine, asked: list[Ask]) -> list[Outcome]:
+    """A step; sessions are opened, or told what is asked of them now."""
+    work = []
+    for ask in asked:
+        known = engine._specs.get(ask.session_id)
+        confidence = ask.confidence or (known is not None and known.confidence)
+        engine.open(
+            SessionSpec(
+                ask.session_id, "", confidence=confidence, bins=True, phase=ask.phase, retain=ask.retain
+            )
+        )
+        size = (ask.image.shape[1], ask.image.shape[0])
+        frame = Frame(ask.session_id, 0, Picture(*size, size, ask.image), ask.whole)
+        work.append((frame, Grant(ask.budget, ask.limit)))
+    forced = {ask.session_id: ask.keep for ask in asked if ask.keep is not None}
+    outcomes = engine.step(work, forced)
+    return [o if a.confidence else replace(o, confidence=None) for o, a in zip(outcomes, asked, strict=True)]
+
+
+def step(engine: ModelEngine, session_id: str, image: np.ndarray, **asked) -> Outcome:
     """One frame of one session."""
-    return engine.step([FrameRequest(session_id, image, **request)])[0]
+    return run(engine, [Ask(session_id, image, **asked)])[0]
 
 
 def seen(module: nn.Module, stride: int, image: np.ndarray) -> Tensor:
@@ -87,13 +127,13 @@ def expected_maps(program: TileProgram, module: nn.Module, image: np.ndarray) ->
     return {node.name: recorder.values[node.name][0].numpy() for node in program.kept}
 
 
-def kept_maps(engine: ReuseEngine, session_id: str) -> dict[str, np.ndarray]:
+def kept_maps(engine: ModelEngine, session_id: str) -> dict[str, np.ndarray]:
     """The maps that a session has now, float [C, H, W]: what its references refer to."""
-    references = engine._sessions[session_id].maps
+    references = engine._sessions[session_id].features.maps
     found = {}
     for node in engine.program.kept:
         rows = torch.from_numpy(references[node.stride].inner.astype(np.int64))
-        values = engine.store.maps[node.name].index_select(0, rows.ravel()).float()
+        values = engine.features.store.maps[node.name].index_select(0, rows.ravel()).float()
         found[node.name] = values.view(*rows.shape, -1).permute(2, 0, 1).numpy().copy()
     return found
 
@@ -125,23 +165,23 @@ class Shift:
     def __init__(self, x: float, y: float) -> None:
         self.x, self.y = x, y
 
-    def estimate(self, previous, current, scale, expected=None) -> Motion:
-        flow = np.empty((*current.shape, 2), dtype=np.float32)
-        flow[...] = self.x / scale, self.y / scale
-        return Motion(flow, np.zeros(current.shape, dtype=np.bool_), scale)
+    def estimate(self, previous, current, expected, scale) -> Motion:
+        flow = torch.empty((*current.shape, 2))
+        flow[...] = torch.tensor([self.x / scale, self.y / scale])
+        return Motion(flow, torch.zeros(current.shape, dtype=torch.bool), scale)
 
 
-def check_pages(engine: ReuseEngine) -> None:
+def check_pages(engine: ModelEngine) -> None:
     """Every page is free or of one session that is known; each session refers to its own pages only."""
-    usage = engine.store.usage()
+    usage = engine.features.store.usage()
     assert set(usage.per_session) <= set(engine._sessions)
     assert usage.in_use == sum(usage.per_session.values()) <= usage.reserved
-    for stride, pool in engine.store.pools.items():
-        owners = {session: engine.store._owners[session] for session in usage.per_session}
+    for stride, pool in engine.features.store.pools.items():
+        owners = {session: engine.features.store._owners[session] for session in usage.per_session}
         owned = [pool.owned(owner) for owner in owners.values()]
         pages = np.concatenate([*owned, np.array(pool._free, dtype=np.int64)])
         assert np.array_equal(np.sort(pages), np.arange(pool.capacity))
         for session, state in engine._sessions.items():
-            if state.maps:
-                live = state.maps[stride].inner // engine.program.tile(stride) ** 2
+            if state.features is not None and state.features.maps:
+                live = state.features.maps[stride].inner // engine.program.tile(stride) ** 2
                 assert np.isin(live, pool.owned(owners[session])).all()

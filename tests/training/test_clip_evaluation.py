@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from support.reuse_engines import network
 from tilestream.cli import app
-from tilestream.engine.gates.gate import EveryKGate
+from tilestream.engine.gates.rules import EveryKGate
 from tilestream_street import SyntheticStreet
 from tilestream_training.clip_evaluation import play
 

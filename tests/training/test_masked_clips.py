@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
+from support.batches import estimate
 from support.frames import photo
-from tilestream.engine.motion.estimators import DisMotion, NoMotion, thumbnail
+from tilestream.engine.motion.estimators import DisMotion, NoMotion
+from tilestream.engine.motion.luma import thumbnails
 from tilestream_training import masked_clips
 from tilestream_training.augment import AugmentOptions
 from tilestream_training.datasets.base import IGNORE_LABEL, Sample
@@ -41,8 +44,8 @@ def test_a_drive_is_a_motion_that_the_engine_can_follow():
     flows = []
     for seed in range(8):
         clip = drive_through(photos, [0, 1], np.random.default_rng(seed))
-        motion = DisMotion().estimate(thumbnail(clip.images[0], 1), thumbnail(clip.images[1], 1), 1)
-        flows.append(np.abs(motion.flow).mean())
+        before, now = thumbnails(list(torch.from_numpy(clip.images[:2])), 1).numpy()
+        flows.append(float(estimate(DisMotion(), before, now, 1).flow.abs().mean()))
     assert max(flows) > 1.0
     assert max(flows) < 20.0
 
@@ -75,7 +78,7 @@ def test_a_view_is_the_same_for_every_frame():
 
 
 def test_bins_of_every_share_are_drawn_and_all_blocks_of_a_bin_together():
-    still = NoMotion().estimate(*[np.zeros((160, 224), dtype=np.uint8)] * 2, 2)
+    still = estimate(NoMotion(), *[np.zeros((160, 224), dtype=np.uint8)] * 2, 2)
     labels = np.zeros((320, 448), dtype=np.uint8)
     masks = [
         draw_bins((5, 7), 8, still, labels, 64, (0.1, 0.6), np.random.default_rng(seed)) for seed in range(60)
@@ -87,7 +90,7 @@ def test_bins_of_every_share_are_drawn_and_all_blocks_of_a_bin_together():
 
 
 def test_bins_with_class_borders_are_drawn_more_often():
-    still = NoMotion().estimate(*[np.zeros((160, 224), dtype=np.uint8)] * 2, 2)
+    still = estimate(NoMotion(), *[np.zeros((160, 224), dtype=np.uint8)] * 2, 2)
     labels = np.zeros((320, 448), dtype=np.uint8)
     labels[64:128, 64:384:8] = 1  # the second row of bins
     masks = [

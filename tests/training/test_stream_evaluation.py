@@ -70,7 +70,7 @@ def test_the_oracle_computes_what_would_be_wrong():
     told[16:32, 32:48] += 1
     for _ in range(4):  # until the first frame is paid for
         gate.tell(segment, told)
-        answer = segment.answer(image)
+        answer = segment.outcome(image)
     assert np.argwhere(answer.bins.units_computed).tolist() == [[1, 2]]
 
 

@@ -10,16 +10,16 @@ import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-import numpy.typing as npt
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_device, choose_precision
 from tilestream.engine.gates.cells import CELL
-from tilestream.engine.gates.gate import GateDecision, GateInput, score
-from tilestream.engine.motion.estimators import continued
+from tilestream.engine.gates.gate import GateDecision, GateInput
+from tilestream.engine.gates.rules import score
+from tilestream.engine.motion.warp import continued, resized
 from tilestream.engine.options import Precision
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import Float32Array, UInt8Array
@@ -44,22 +44,23 @@ class RestlessGate:
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
         self.seen: GateInput | None = None
-        self.cells: Float32Array | None = None
+        self.cells: Float32Array | None = None  # of the one frame
         self._interval = 4
 
-    def decide(self, frame: GateInput) -> GateDecision:
-        """A key frame every 2 to 16 frames; in between mostly nothing, sometimes up to half of the bins."""
-        self.seen, self.cells = frame, None if frame.cells is None else frame.cells()
-        bins = frame.signals.age.shape
-        key = frame.signals.scene_cut or frame.frames_since_key >= self._interval
-        keep = np.full(bins, key)
-        if key:
+    def decide(self, frames: GateInput) -> GateDecision:
+        """One frame at a time: a whole one every 2 to 16 frames; in between mostly nothing, sometimes up to
+        half of the bins.
+        """
+        self.seen, self.cells = frames, None if frames.cells is None else frames.cells([0])[0].numpy()
+        whole = bool(frames.signals.scene_cut) or int(frames.since_whole) >= self._interval
+        keep = np.full(frames.bins, whole)
+        if whole:
             self._interval = int(np.exp(self._random.uniform(np.log(2), np.log(16))))
         elif self._random.random() < 0.35:
-            wanted = score(frame.signals) + self._random.normal(0, 6, bins)
+            wanted = score(frames.signals).numpy()[0] + self._random.normal(0, 6, frames.bins)
             share = self._random.uniform(0.05, 0.5)
             keep = wanted >= np.quantile(wanted, 1 - share)
-        return GateDecision(bool(keep.all()), np.broadcast_to(keep, (frame.units, *bins)))
+        return GateDecision.of_bins(frames, torch.from_numpy(keep)[None])
 
 
 def collect(
@@ -85,12 +86,12 @@ def collect(
         if before is None or seen is None or cells is None or seen.motion is None:
             continue
         if not seen.signals.scene_cut:
-            before.move(seen.motion.flow, seen.motion.scale)
-            wrong = before.plane(0) != teacher.labels(image)
+            before.move(seen.motion.flow[0], seen.motion.scale)
+            wrong = before.plane(0) != torch.from_numpy(teacher.labels(image))
             yield GateExample(cells, _shares(wrong, cells.shape[1:]))
 
 
-def _shares(wrong: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> Float32Array:
+def _shares(wrong: Tensor, shape: tuple[int, ...]) -> Float32Array:
     rows, columns = shape
-    padded = continued(wrong.astype(np.float32), rows * CELL, columns * CELL)
-    return np.asarray(cv2.resize(padded, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.float32)
+    padded = continued(wrong.float()[None], rows * CELL, columns * CELL)
+    return np.asarray(resized(padded, rows, columns).numpy()[0], dtype=np.float32)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from tilestream.engine.arrays import Mask
 from tilestream.engine.gates.cells import class_borders
-from tilestream.engine.motion.estimators import Motion
-from tilestream.engine.tiles.masks import Mask
+from tilestream.engine.motion.flow import Motion
 from tilestream.messages import UInt8Array
 from tilestream_street import SyntheticStreet
 from tilestream_training.augment import AugmentOptions, augment, with_noise_and_jpeg
@@ -134,16 +134,16 @@ def draw_bins(
 ) -> Mask:
     """Bins to keep, bool [units, bins_h, bins_w], all blocks of a bin together.
 
-    A share between ``shares``; which, by a random mixture of chance, of chance that neighbours have in
-    common, of what the motion leaves, and of the class borders in ``labels``, uint8 [H, W]: where gates
-    find most to compute.
+    ``motion``: a batch of one. A share between ``shares``; which, by a random mixture of chance, of chance
+    that neighbours have in common, of what the motion leaves, and of the class borders in ``labels``, uint8
+    [H, W]: where gates find most to compute.
     """
     rows, columns = bins
     scores: npt.NDArray[np.float64] = rng.random() * rng.normal(size=bins)
     coarse = rng.normal(size=(2, 3)).astype(np.float32)
     scores = scores + rng.random() * cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC)
     if motion.residual is not None:
-        residual = _per_bin(motion.residual, bins, bin_size // motion.scale)
+        residual = _per_bin(motion.residual.numpy()[0], bins, bin_size // motion.scale)
         scores = scores + rng.random() * _standardised(residual)
     borders = _per_bin(class_borders(labels), bins, bin_size)
     scores = scores + 2.0 * rng.random() * _standardised(borders)

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from tilestream.engine.arrays import Mask
 from tilestream.engine.dense.labels import is_plain_upsampling
 from tilestream.engine.lowering.lower import lower
 from tilestream.engine.lowering.program import LoweringError, TileProgram
 from tilestream.engine.lowering.trace import trace
 from tilestream.engine.memory.row_map import RowMap
-from tilestream.engine.motion.estimators import Motion
-from tilestream.engine.tiles.masks import Mask, stage_masks
-from tilestream.messages import Float32Array
+from tilestream.engine.motion.flow import Motion
+from tilestream.engine.tiles.masks import stage_masks
 
 Sources = dict[int, Tensor]
 """By stride, for every position of a map the position in the frame before that it shows: int64 [h * w]."""
@@ -131,7 +131,6 @@ class ClipMoves:
 
     def __init__(self, program: TileProgram, height: int, width: int) -> None:
         """``height``, ``width``: of the padded frame."""
-        self.flow: Float32Array | None = None  # the latest
         self._program = program
         self._maps = {
             stride: RowMap(height // stride, width // stride, 0)
@@ -139,12 +138,11 @@ class ClipMoves:
         }
 
     def follow(self, motion: Motion) -> Sources:
-        """What every position of the next frame shows of this one."""
-        self.flow = motion.flow
+        """What every position of the next frame shows of this one. ``motion``: a batch of one."""
         sources = {}
         for stride, rows in self._maps.items():
             rows.inner[...] = np.arange(rows.height * rows.width).reshape(rows.height, rows.width)
-            rows.move(motion.at_stride(stride, rows.height, rows.width))
+            rows.move(motion.at_stride(stride, rows.height, rows.width).numpy()[0])
             sources[stride] = torch.from_numpy(rows.inner.astype(np.int64).ravel())
         return sources
 

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tilestream.engine.motion.estimators import DisMotion, thumbnail, thumbnail_scale
-from tilestream.engine.tiles.masks import Mask
+from tilestream.engine.arrays import Mask
+from tilestream.engine.gates.registry import motion_for_bins
+from tilestream.engine.motion.luma import thumbnail_scale, thumbnails
 from tilestream_training import losses
 from tilestream_training.datasets.base import IGNORE_LABEL
 from tilestream_training.masked_clips import (
@@ -101,7 +102,7 @@ class MaskedTrainer(Trainer):
         self.masked, self.streets = masked, streets
         self.network = MaskedNetwork(self.model, masked.bin_size)
         self._teacher_network = MaskedNetwork(teacher, masked.bin_size)
-        self._dis = DisMotion(patch_stride=4, patch_means=True)  # what the engine's partial frames go by
+        self._motion = motion_for_bins()  # what the engine's partial frames go by
 
     def run(self, save_every: int = 50, until: int | None = None) -> nn.Module:
         """As :meth:`Trainer.run`, blended with the start."""
@@ -118,13 +119,16 @@ class MaskedTrainer(Trainer):
         sources: list[list[Sources]] = []
         keep: list[list[Mask]] = []
         scale = thumbnail_scale(height, width)
+        lumas = [thumbnails(list(torch.from_numpy(images)), scale) for images in sent]
+        flows = [torch.zeros((1, *luma.shape[1:], 2)) for luma in lumas]
         units, bins = len(self.network.program.units), self.network.program.bins(height, width)
         for time in range(1, length):
             sources.append([])
             keep.append([])
-            for clip, seen, followed in zip(clips, sent, moves, strict=True):
-                before, now = (thumbnail(seen[t], scale) for t in (time - 1, time))
-                motion = self._dis.estimate(before, now, scale, followed.flow)
+            for index, (clip, followed) in enumerate(zip(clips, moves, strict=True)):
+                before, now = (lumas[index][t : t + 1] for t in (time - 1, time))
+                motion = self._motion.estimate(before, now, flows[index], scale)
+                flows[index] = motion.flow
                 sources[-1].append(followed.follow(motion))
                 labels = clip.labels[time]
                 mask = draw_bins(bins, units, motion, labels, self.masked.bin_size, self.masked.keep, rng)

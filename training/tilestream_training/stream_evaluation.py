@@ -10,13 +10,16 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+import torch
 from torch import nn
 from tqdm import tqdm
 
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_device, choose_precision
 from tilestream.engine.gates.gate import Gate
-from tilestream.engine.motion.estimators import DisMotion, displace, thumbnail, thumbnail_scale
+from tilestream.engine.motion.estimators import DisMotion
+from tilestream.engine.motion.luma import thumbnail_scale, thumbnails
+from tilestream.engine.motion.warp import displace, resized
 from tilestream.engine.options import Precision
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import UInt8Array
@@ -183,18 +186,20 @@ class StreamEvaluation:
             if isinstance(gate, OracleGate):
                 gate.tell(segment, self._dense_labels[index])
             started = time.perf_counter()
-            answer = segment.answer(image)
+            outcome = segment.outcome(image)
             tally.seconds.append(time.perf_counter() - started)
-            stats = answer.stats
-            tally.monitor.add(stats, answer.labels.size)
-            key_macs = stats.macs if stats.key_frame else key_macs
-            self._add(tally, index, answer.labels, previous)
-            agreement = float((answer.labels == self._dense_labels[index]).mean())
+            labels, stats, bins = outcome.labels, outcome.stats, outcome.bins
+            if labels is None or stats is None or bins is None:
+                raise RuntimeError(f"frame {index} has no labels: {outcome.failure}")
+            tally.monitor.add(stats, labels.size)
+            key_macs = stats.macs if stats.whole else key_macs
+            self._add(tally, index, labels, previous)
+            agreement = float((labels == self._dense_labels[index]).mean())
             kept = stats.units_computed / stats.units_total
-            tally.rows.append((kept, stats.macs / key_macs, float(stats.key_frame), agreement))
-            age = answer.bins.age.repeat(self._bin_size, axis=0).repeat(self._bin_size, axis=1)
-            self._add_ages(tally, index, answer.labels, age[: image.shape[0], : image.shape[1]])
-            previous = answer.labels
+            tally.rows.append((kept, stats.macs / key_macs, float(stats.whole), agreement))
+            age = bins.age.repeat(self._bin_size, axis=0).repeat(self._bin_size, axis=1)
+            self._add_ages(tally, index, labels, age[: image.shape[0], : image.shape[1]])
+            previous = labels
         if segment.state is not None:
             tally.risk_scale = segment.state.calibration.scale
 
@@ -237,16 +242,14 @@ class StreamEvaluation:
         """For each frame the flow to the one before at full resolution, and what was visible there."""
         height, width = self._samples[0].image.shape[:2]
         scale, motion = thumbnail_scale(height, width), DisMotion()
-        lumas = [thumbnail(sample.image, scale) for sample in self._samples]
+        lumas = [thumbnails([torch.from_numpy(sample.image)], scale) for sample in self._samples]
         found = [(np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.bool_))]
-        flow = None
+        flow = torch.zeros((*lumas[0].shape, 2))
         for previous, current in pairwise(lumas):
-            moved = motion.estimate(previous, current, scale, flow)
+            moved = motion.estimate(previous, current, flow, scale)
             flow = moved.flow
-            hidden = cv2.resize(
-                moved.occluded.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
-            )
-            found.append((moved.at_stride(1, height, width), hidden == 0))
+            hidden = resized(moved.occluded.byte(), height, width, cv2.INTER_NEAREST).numpy()[0]
+            found.append((moved.at_stride(1, height, width).numpy()[0], hidden == 0))
         return found
 
     def _score_dense(self) -> DenseScore:

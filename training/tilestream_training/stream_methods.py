@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from tilestream.engine.gates.gate import BudgetGate, EveryKGate, Gate, GateDecision, GateInput
-from tilestream.engine.gates.learned import QUIET, RiskGate, load_gate_named
+from tilestream.engine.gates.gate import Gate, GateDecision, GateInput
+from tilestream.engine.gates.learned import QUIET, RiskGate
+from tilestream.engine.gates.registry import load_gate
+from tilestream.engine.gates.rules import BudgetGate, EveryKGate
 from tilestream.engine.options import FUSION
 from tilestream.engine.streaming import StreamingSegmenter
-from tilestream.messages import Float32Array, UInt8Array
+from tilestream.messages import UInt8Array
 
 METHODS = (
     "learned",
@@ -42,12 +46,15 @@ class RandomGate:
     def __init__(self, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
 
-    def decide(self, frame: GateInput) -> GateDecision:
-        """A scene cut is a key frame, as for all gates."""
-        shape = frame.signals.age.shape
-        chosen = self._random.permutation(frame.signals.age.size) < int(frame.budget * frame.signals.age.size)
-        keep = chosen.reshape(shape) | frame.signals.scene_cut
-        return GateDecision(bool(keep.all()), np.broadcast_to(keep, (frame.units, *shape)))
+    def decide(self, frames: GateInput) -> GateDecision:
+        """A scene cut is a whole frame, as for all gates."""
+        rows, columns = frames.bins
+        chosen = [
+            self._random.permutation(rows * columns) < int(budget * rows * columns)
+            for budget in frames.budget.tolist()
+        ]
+        keep = torch.from_numpy(np.stack(chosen)).view(-1, rows, columns)
+        return GateDecision.of_bins(frames, keep | frames.signals.scene_cut[:, None, None])
 
 
 class OracleGate(RiskGate):
@@ -63,23 +70,23 @@ class OracleGate(RiskGate):
         """What the next frame of ``segment`` would be labelled if it were computed in full."""
         self._segment, self._dense = segment, dense
 
-    def risk(self, frame: GateInput) -> Float32Array:
-        """The true share of wrong pixels."""
+    def risk(self, frames: GateInput, which: list[int]) -> Tensor:
+        """The true share of wrong pixels of the one frame."""
         if (
             self._segment is None
             or self._segment.state is None
             or self._dense is None
-            or frame.motion is None
+            or frames.motion is None
         ):
             raise ValueError("the oracle has to be told the dense labels of each frame")
         labels = copy.deepcopy(self._segment.state.labels)
-        labels.move(frame.motion.flow, frame.motion.scale)
-        wrong = labels.plane(0) != self._dense
-        rows, columns = frame.signals.age.shape
+        labels.move(frames.motion.flow[0], frames.motion.scale)
+        wrong = labels.plane(0).numpy() != self._dense
+        rows, columns = frames.bins
         counts = np.zeros((rows * self._bin, columns * self._bin, 2), dtype=np.float32)
         counts[: wrong.shape[0], : wrong.shape[1]] = np.stack([wrong, np.ones_like(wrong)], axis=2)
         sums = counts.reshape(rows, self._bin, columns, self._bin, 2).sum(axis=(1, 3))
-        return np.asarray(sums[..., 0] / sums[..., 1], dtype=np.float32)
+        return torch.from_numpy(sums[..., 0] / sums[..., 1])[None]
 
 
 def make_method(name: str, model: str, bin_size: int) -> Gate:
@@ -87,7 +94,7 @@ def make_method(name: str, model: str, bin_size: int) -> Gate:
     made: Gate
     match name:
         case "learned" | "learned_spread":
-            made = load_gate_named(name, model, bin_size)
+            made = load_gate(name, model, bin_size)
         case "baseline":
             made = BudgetGate()
         case "random":

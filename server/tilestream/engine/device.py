@@ -55,9 +55,9 @@ def choose_precision(name: Precision, device: torch.device) -> tuple[str, torch.
     return name, _DTYPES[name]
 
 
-def upload(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """An array on the device; on CUDA without waiting for it, through pinned memory."""
-    tensor = torch.from_numpy(array)
+def upload(array: npt.NDArray[Any] | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """An array, or a tensor of the host, on the device; on CUDA without waiting, through pinned memory."""
+    tensor = array if isinstance(array, torch.Tensor) else torch.from_numpy(array)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 

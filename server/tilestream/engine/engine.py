@@ -7,16 +7,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from torch import nn
 
 from tilestream.engine.device import choose_device, choose_precision, divide
-from tilestream.engine.frame import FrameAnswer, FrameRequest
-from tilestream.engine.gates.gate import Gate
-from tilestream.engine.gates.learned import load_gate_named
+from tilestream.engine.gates.registry import gate_kind
 from tilestream.engine.lowering.program import LoweringError
-from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
+from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.options import EngineOptions
 from tilestream.engine.report import DeviceGauge, engine_report
 from tilestream.messages import (
@@ -40,27 +36,26 @@ REFUSE_SECONDS = 10.0  # no new sessions for so long after a step that did not f
 
 
 class TorchEngine:
-    """A reuse engine per model, and which session uses which. Implements ``messages.Engine``."""
+    """An engine per model, and which session uses which. Implements ``messages.Engine``."""
 
     def __init__(self, options: EngineOptions, clock: Callable[[], float] = time.monotonic) -> None:
-        self._device, threads = divide(choose_device(options.device), options.threads, options.part)
+        self.device, threads = divide(choose_device(options.device), options.threads, options.part)
         if threads:
             torch.set_num_threads(threads)
-        self._precision, self._dtype = choose_precision(options.precision, self._device)
-        self._infos: dict[str, ModelInfo] = {}
-        self._models: dict[str, ReuseEngine] = {}
+        self.precision, self._dtype = choose_precision(options.precision, self.device)
+        self._models: dict[str, ModelEngine] = {}
         self._sessions: dict[str, SessionSpec] = {}
         self._tiles = 0  # of the latest step
-        self._gauge = DeviceGauge(self._device)
+        self._gauge = DeviceGauge(self.device)
         self._clock = clock
         self._refuse_until = float("-inf")
         names = options.models or list_models()
         if not names:
             raise EngineError("no model to serve: no weights are shipped and none were named")
-        for name in names:
-            self._load(name, options, options.store_bytes // len(names))
+        infos = [self._load(name, options, options.store_bytes // len(names)) for name in names]
+        self._info = EngineInfo(tuple(infos), str(self.device), self.precision)
 
-    def _load(self, name: str, options: EngineOptions, store_bytes: int) -> None:
+    def _load(self, name: str, options: EngineOptions, store_bytes: int) -> ModelInfo:
         try:
             module = load_model(name)
         except ModelError as error:
@@ -69,20 +64,20 @@ class TorchEngine:
         if info.name in self._models:
             raise EngineError(f"two models are called {info.name!r}; rename one of the files")
         reuse = ReuseOptions(bin_size=options.bin_size, store_bytes=store_bytes, fusion=options.fusion)
+        mean, std = tuple(module.mean), tuple(module.std)  # type: ignore[arg-type]
+        kind = gate_kind(options.gate, name)
+        gate, motion = kind.make(name, options.bin_size), kind.motion()
         try:
-            gate = load_gate_named(options.gate, name, options.bin_size)
-            self._models[info.name] = self._make(module, reuse, gate)
+            self._models[info.name] = ModelEngine(
+                module, self.device, self._dtype, mean, std, gate, reuse, motion
+            )
         except LoweringError as error:
             raise EngineError(f"model {info.name!r} cannot be run on tiles: {error}") from error
-        self._infos[info.name] = info
-
-    def _make(self, module: nn.Module, reuse: ReuseOptions, gate: Gate) -> ReuseEngine:
-        mean, std = tuple(module.mean), tuple(module.std)  # type: ignore[arg-type]
-        return ReuseEngine(module, self._device, self._dtype, mean, std, reuse, gate)
+        return info
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo(tuple(self._infos.values()), str(self._device), self._precision)
+        return self._info
 
     def open(self, spec: SessionSpec) -> None:
         if spec.model not in self._models:
@@ -90,6 +85,7 @@ class TorchEngine:
         if self._clock() < self._refuse_until:
             raise EngineError("out of memory a moment ago")
         self._sessions[spec.session_id] = spec
+        self._models[spec.model].open(spec)
 
     def report(self) -> EngineReport:
         return engine_report(self._models.values(), self._gauge, self._tiles)
@@ -119,76 +115,46 @@ class TorchEngine:
             else:
                 groups[spec.model].append(index)
         for model, indices in groups.items():
-            frames = [plan.frames[index] for index in indices]
-            for index, outcome in zip(indices, self._compute(self._models[model], frames), strict=True):
+            work = [plan.frames[index] for index in indices]
+            for index, outcome in zip(indices, self._compute(self._models[model], work), strict=True):
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _compute(self, model: ReuseEngine, granted: list[tuple[Frame, Grant]]) -> list[Outcome]:
-        frames = [frame for frame, _ in granted]
-        specs = [self._sessions[frame.session_id] for frame in frames]
-        requests = [_request(spec, *each) for spec, each in zip(specs, granted, strict=True)]
+    def _compute(self, model: ModelEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
         try:
-            answers = self._step_within_memory(model, requests)
+            outcomes = self._step_within_memory(model, work)
         except Exception as error:  # whatever went wrong concerns these frames only
             if _is_out_of_memory(error):
                 self._refuse_until = self._clock() + REFUSE_SECONDS
-            logger.exception("a batch of %d frames failed", len(frames))
-            for frame in frames:
-                model.release(frame.session_id)  # what it holds may be half-written: begin anew
-            return [_failed(frame, "the computation failed; see the server's log") for frame in frames]
-        self._tiles += sum(int(np.count_nonzero(answer.bins.units_computed)) for answer in answers)
-        return [_outcome(*each) for each in zip(specs, frames, answers, strict=True)]
+            logger.exception("a batch of %d frames failed", len(work))
+            for frame, _ in work:
+                model.restart(frame.session_id)
+            return [_failed(frame, "the computation failed; see the server's log") for frame, _ in work]
+        self._tiles += model.tiles
+        return outcomes
 
-    def _step_within_memory(self, model: ReuseEngine, requests: list[FrameRequest]) -> list[FrameAnswer]:
+    def _step_within_memory(self, model: ModelEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
         """Run a step; if the memory does not suffice, make room and run it once more."""
         try:
-            return model.step(requests)
+            return model.step(work)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
-            logger.warning("out of memory in a step of %d frames; it is tried once more", len(requests))
+            logger.warning("out of memory in a step of %d frames; it is tried once more", len(work))
         # Not within the except clause: there the exception's frames would keep their tensors alive.
-        self._make_room({request.session_id for request in requests})
-        return model.step(requests)
+        self._make_room({frame.session_id for frame, _ in work})
+        return model.step(work)
 
     def _make_room(self, busy: set[str]) -> None:
         """Evict the half of the idle sessions that was used longest ago; the busy ones begin anew."""
         for model in self._models.values():
-            by_last_use = model.store.usage().per_session
-            idle = [session_id for session_id in by_last_use if session_id not in busy]
+            idle = [session_id for session_id in model.by_last_use() if session_id not in busy]
             for session_id in idle[: (len(idle) + 1) // 2]:
                 model.evict(session_id)
             for session_id in busy:
-                model.release(session_id)  # what it holds may be half-written
-        if self._device.type == "cuda":
+                model.restart(session_id)
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _request(spec: SessionSpec, frame: Frame, grant: Grant) -> FrameRequest:
-    if frame.picture.pixels is None:
-        raise ValueError("the frame has no pixels")
-    return FrameRequest(
-        frame.session_id,
-        frame.picture.pixels,
-        key=frame.whole,
-        budget=grant.budget,
-        limit=grant.limit,
-        want_confidence=spec.confidence,
-        retain=spec.retain or grant.budget < 1.0,
-        phase=spec.phase,
-    )
-
-
-def _outcome(spec: SessionSpec, frame: Frame, answer: FrameAnswer) -> Outcome:
-    return Outcome(
-        frame.session_id,
-        frame.frame_id,
-        answer.labels,
-        answer.stats,
-        confidence=answer.confidence,
-        bins=answer.bins if spec.bins else None,
-    )
 
 
 def _failed(frame: Frame, why: str) -> Outcome:

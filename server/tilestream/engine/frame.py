@@ -1,114 +1,170 @@
-"""A frame on its way through the reuse engine: what is asked, what is decided, what is answered."""
+"""A frame on its way through the engine: what is asked, seen, decided and computed."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
-from tilestream.engine.gates.agreement import Agreement, compare
+from tilestream.engine.arrays import Mask
+from tilestream.engine.gates.agreement import Agreement
 from tilestream.engine.lowering.program import TileProgram
+from tilestream.engine.memory.features import SessionFeatures
 from tilestream.engine.memory.state import SessionState
-from tilestream.engine.motion.distortion import BinSignals
-from tilestream.engine.motion.estimators import Motion
-from tilestream.engine.tiles.masks import Mask, stage_masks
-from tilestream.messages import BinAccount, Float32Array, FrameStats, UInt8Array
-
-
-@dataclass(frozen=True, slots=True)
-class FrameRequest:
-    """One frame of one session. ``image``: uint8 [H, W, 3] RGB.
-
-    ``keep``: forces what is computed: all, nothing, bool [bins_h, bins_w] or [units, bins_h, bins_w]. Where
-    the engine's gate reuses no features, anything but nothing means all.
-    ``retain``: False for a frame that no later one will reuse: it is computed in full, and the session's
-    features are dropped, which saves the time to look after them. ``phase``: see ``SessionSpec``, ``limit``:
-    see ``FrameJob``.
-    """
-
-    session_id: str
-    image: UInt8Array
-    key: bool = False
-    budget: float = 1.0
-    keep: bool | Mask | None = None
-    want_confidence: bool = False
-    retain: bool = True
-    limit: float = 1.0
-    phase: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FrameAnswer:
-    """``labels``: uint8 [H, W]; ``confidence`` likewise, if it was asked for."""
-
-    labels: UInt8Array
-    stats: FrameStats
-    bins: BinAccount
-    confidence: UInt8Array | None = None
+from tilestream.engine.motion.distortion import BinSignals, Distortion
+from tilestream.engine.motion.flow import Motion
+from tilestream.engine.tiles.masks import stage_masks
+from tilestream.messages import BinAccount, Frame, FrameStats, Grant, Outcome, SessionSpec
 
 
 @dataclass(slots=True)
 class FrameInFlight:
-    """A request on its way through a step.
+    """One frame in a step.
 
-    ``moved``: uint8 [H, W], the labels that it would have without computing anything, where some of them are
-    computed and can tell. ``agreement``: what they told. ``risk``: what the gate had expected.
+    ``pixels``: uint8 [H, W, 3] RGB. ``forced``: what is computed, whatever the gate says. Then, as the step
+    finds out: ``luma``, its thumbnail, and ``reference``, what the next frame is compared with if this one is
+    not computed in full, both uint8 [h, w]; what moved since the frame before and the bins' ``signals``, both
+    batches of one; whether a scene ``cut`` lies between; ``keep``, bool [units, bins_h, bins_w], and
+    ``masks``, what that means for every stage of the program; ``risk``: float32 [bins_h, bins_w], what the
+    gate expects; ``warped``: uint8 [H, W], the labels that it would have had without computing anything,
+    where some of them are computed and can tell, and ``agreement``, what they told; ``seconds``: its share of
+    the step's time.
     """
 
-    request: FrameRequest
+    frame: Frame
+    grant: Grant
+    spec: SessionSpec
     state: SessionState
-    key: bool
-    keep: Mask
+    pixels: Tensor
+    forced: Mask | None = None
+    luma: Tensor | None = None
+    reference: Tensor | None = None
     motion: Motion | None = None
     signals: BinSignals | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    moved: UInt8Array | None = None
+    cut: bool = False
+    whole: bool = False
+    keep: Mask = field(default_factory=lambda: np.zeros((0, 0, 0), dtype=np.bool_))
+    masks: list[Mask] = field(default_factory=list)
+    risk: Tensor | None = None
+    warped: Tensor | None = None
     agreement: Agreement | None = None
-    risk: Float32Array | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def retained(self) -> bool:
+        """Whether later frames may reuse anything of it."""
+        return self.grant.budget < 1.0 or self.spec.retain
 
     @property
     def goes_on(self) -> bool:
         """Whether it shows what its session's frame before showed, moved."""
-        return self.motion is not None and self.signals is not None and not self.signals.scene_cut
+        return self.motion is not None and not self.cut
+
+    @property
+    def features(self) -> SessionFeatures:
+        """Those of its session, where the gate reuses any."""
+        if self.state.features is None:
+            raise RuntimeError("the frame's session has no features")
+        return self.state.features
+
+    @property
+    def touched(self) -> Mask:
+        """The bins [bins_h, bins_w] in which anything is computed."""
+        return np.asarray(self.keep.any(axis=0))
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is a frame before it that something of it could be taken from."""
+        return self.state.ready and self.state.luma is not None and not self.frame.whole
+
+    def compute(self, program: TileProgram, keep: Mask) -> None:
+        """It is a partial frame: what ``keep``, bool [units, bins_h, bins_w], names is computed."""
+        self.keep, self.masks = keep, stage_masks(program, keep)
+
+    def compute_all(self, program: TileProgram) -> None:
+        """It is a whole frame."""
+        everything = np.ones((len(program.units), *program.bins(*self.state.size)), dtype=np.bool_)
+        self.compute(program, everything)
+        self.whole = True
 
 
-def frame_answer(program: TileProgram, frame: FrameInFlight) -> FrameAnswer:
-    """The answer to a frame whose labels are in place."""
-    state, keep, signals = frame.state, frame.keep, frame.signals
-    compared = signals is not None and not frame.key
-    zeros = np.zeros(state.bins, dtype=np.float32)
-    distortion = signals.distortion if signals is not None and compared else zeros
-    age = signals.age if signals is not None and compared else zeros
-    masks = stage_masks(program, keep)
-    labels = state.labels.plane(0)
-    if frame.moved is not None and signals is not None:
-        # the last stage makes the labels
-        frame.agreement = compare(frame.moved, labels, masks[-1], signals.age, program.bin_size)
-    agreement = frame.agreement
-    stats = FrameStats(
-        key_frame=frame.key,
-        units_computed=int(keep.sum()),
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Frames of one size that are compared with those before them, and what was found."""
+
+    frames: list[FrameInFlight]
+    motion: Motion
+    distortion: Distortion
+
+    def of(self, which: list[int]) -> FrameBatch:
+        """Some of the frames."""
+        if len(which) == len(self.frames):
+            return self
+        frames = [self.frames[index] for index in which]
+        return FrameBatch(frames, self.motion.of(which), self.distortion.of(which))
+
+
+def by_size(frames: Iterable[FrameInFlight]) -> list[list[FrameInFlight]]:
+    """The frames in batches of one size each."""
+    groups: dict[tuple[int, ...], list[FrameInFlight]] = defaultdict(list)
+    for frame in frames:
+        groups[tuple(frame.pixels.shape)].append(frame)
+    return list(groups.values())
+
+
+def outcome_of(frame: FrameInFlight, program: TileProgram) -> Outcome:
+    """The answer to a frame that is done."""
+    spec, labels = frame.spec, frame.state.labels
+    return Outcome(
+        frame.frame.session_id,
+        frame.frame.frame_id,
+        labels.copy(0),
+        _stats(frame, program),
+        confidence=labels.copy(1) if spec.confidence else None,
+        bins=_account(frame, program) if spec.bins else None,
+    )
+
+
+def _stats(frame: FrameInFlight, program: TileProgram) -> FrameStats:
+    keep, agreement, compared = frame.keep, frame.agreement, _compared(frame)
+    counts = {id(mask): int(np.count_nonzero(mask)) for mask in frame.masks}  # most stages share one
+    return FrameStats(
+        whole=frame.whole,
+        units_computed=int(np.count_nonzero(keep)),
         units_total=keep.size,
-        mean_distortion=float(distortion.mean()),
-        budget=frame.request.budget,
-        macs=sum(s.macs * int(mask.sum()) for s, mask in zip(program.stages, masks, strict=True)),
+        mean_distortion=0.0 if compared is None else float(compared.distortion.numpy()[0].mean()),
+        budget=frame.grant.budget,
+        macs=sum(s.macs * counts[id(mask)] for s, mask in zip(program.stages, frame.masks, strict=True)),
         stage_seconds=frame.seconds,
         units_by_stride=_units_by_stride(program, keep),
         agreement=None if agreement is None else agreement.share,
         agreement_pixels=0 if agreement is None else agreement.compared,
         agreement_age=0.0 if agreement is None else agreement.age,
     )
-    account = BinAccount(
+
+
+def _account(frame: FrameInFlight, program: TileProgram) -> BinAccount:
+    state, keep, compared = frame.state, frame.keep, _compared(frame)
+    zeros = np.zeros(keep.shape[1:], dtype=np.float32)
+    distortion = zeros if compared is None else compared.distortion.numpy()[0]
+    age = zeros if compared is None else compared.age.numpy()[0]
+    return BinAccount(
         bin_size=program.bin_size,
         width=state.size[1],
         height=state.size[0],
         units_per_bin=len(program.units),
         units_computed=keep.sum(axis=0).astype(np.uint16),
         distortion=distortion.astype(np.float32),
-        age=np.minimum(np.rint(np.where(keep.any(axis=0), 0, age)), 65535).astype(np.uint16),
+        age=np.minimum(np.rint(np.where(frame.touched, 0, age)), 65535).astype(np.uint16),
     )
-    confidence = state.labels.plane(1) if frame.request.want_confidence else None
-    return FrameAnswer(labels, stats, account, confidence)
+
+
+def _compared(frame: FrameInFlight) -> BinSignals | None:
+    """What is told of a frame's bins; nothing of a whole frame's."""
+    return None if frame.whole else frame.signals
 
 
 def _units_by_stride(program: TileProgram, keep: Mask) -> dict[int, tuple[int, int]]:
@@ -122,13 +178,13 @@ def _units_by_stride(program: TileProgram, keep: Mask) -> dict[int, tuple[int, i
     return counts
 
 
-def forced_units(keep: bool | Mask, everything: Mask) -> Mask:
-    """What a request forces, for every unit and bin."""
+def forced_units(keep: bool | Mask, shape: tuple[int, int, int]) -> Mask:
+    """What a caller forces, for every unit and bin: bool of ``shape`` [units, bins_h, bins_w]."""
     mask = np.asarray(keep)
-    if mask.dtype != np.bool_ or mask.shape not in ((), everything.shape[1:], everything.shape):
-        units, rows, columns = everything.shape
+    if mask.dtype != np.bool_ or mask.shape not in ((), shape[1:], shape):
+        units, rows, columns = shape
         raise ValueError(
             f"keep: {mask.dtype} {list(mask.shape)}; has to be a bool, bool [{rows}, {columns}] for bins "
             f"or bool [{units}, {rows}, {columns}] for units"
         )
-    return np.array(np.broadcast_to(mask, everything.shape))
+    return np.array(np.broadcast_to(mask, shape))

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-GateName = Literal["auto", "every_k", "threshold", "budget", "learned", "learned_spread"]
+
+BLOCK_BUDGET = 0.5
+"""Share of the block units that a frame may compute, unless something else is asked for."""
 
 FUSION = 0.35
 """What the scores of the whole frame before count for in a whole frame, where they fit perfectly."""
@@ -18,10 +20,10 @@ class EngineOptions:
 
     ``device``: "auto", "cpu", "cuda" or "cuda:N". ``precision``: "auto" is bf16 where the device has
     instructions for it, else fp32. ``threads``: of the CPU, 0 = one per core. ``bin_size``: pixels, a
-    power of two. ``gate``: what decides which bins are computed; "auto" is the learned gate for models that
-    have one, else every_k. ``store_bytes``: memory for the features of all sessions, divided among the
-    models. ``part``: (i, n), this is engine i of n; each takes its share of the CPU's cores, or another GPU
-    where ``device`` does not name one. ``fusion``: see ``ReuseOptions``.
+    power of two. ``gate``: what decides what is computed, see ``gates.registry``. ``store_bytes``: memory
+    for the features of all sessions, divided among the models. ``part``: (i, n), this is engine i of n; each
+    takes its share of the CPU's cores, or another GPU where ``device`` does not name one. ``fusion``: see
+    ``ReuseOptions``.
     """
 
     models: tuple[str, ...] = ()
@@ -29,7 +31,7 @@ class EngineOptions:
     precision: Precision = "auto"
     threads: int = 0
     bin_size: int = 64
-    gate: GateName = "auto"
+    gate: str = "auto"
     store_bytes: int = 1 << 30
     part: tuple[int, int] = (0, 1)
     fusion: float = FUSION

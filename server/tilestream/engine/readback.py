@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tilestream.messages import UInt8Array
-
 Use = Callable[..., None]
 
 
 class Readback:
-    """Collects uint8 maps while the device still computes them, and hands them over as arrays."""
+    """Collects uint8 maps while the device still computes them, and hands them over on the host."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[list[Tensor], Use]] = []
@@ -26,18 +24,18 @@ class Readback:
     def fetch(self) -> None:
         """Wait for all maps and hand them over, in the order in which they were added."""
         maps = [tensor for group, _ in self._waiting for tensor in group]
-        arrays = iter(_arrays(maps))
+        fetched = iter(_fetched(maps))
         for group, use in self._waiting:
-            use(*(next(arrays) for _ in group))
+            use(*(next(fetched) for _ in group))
         self._waiting.clear()
 
 
-def _arrays(maps: list[Tensor]) -> list[UInt8Array]:
+def _fetched(maps: list[Tensor]) -> list[Tensor]:
     if _on_host(maps):
-        return [tensor.numpy() for tensor in maps]
+        return maps
     flat = torch.cat([tensor.reshape(-1) for tensor in maps]).cpu()  # one copy, and the only wait
     parts = flat.split([math.prod(tensor.shape) for tensor in maps])
-    return [part.view(tensor.shape).numpy() for part, tensor in zip(parts, maps, strict=True)]
+    return [part.view(tensor.shape) for part, tensor in zip(parts, maps, strict=True)]
 
 
 def _on_host(maps: list[Tensor]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from tilestream.engine.model_engine import ReuseEngine
+from tilestream.engine.model_engine import ModelEngine
 from tilestream.messages import EngineReport
 
 _DEVICE_SECONDS = 1.0  # asking a driver takes longer than a step may
@@ -36,15 +36,15 @@ class DeviceGauge:
             self.utilisation = None
 
 
-def engine_report(models: Iterable[ReuseEngine], gauge: DeviceGauge, tiles: int) -> EngineReport:
+def engine_report(models: Iterable[ModelEngine], gauge: DeviceGauge, tiles: int) -> EngineReport:
     """The report after a step of ``tiles`` tiles."""
     gauge.refresh()
-    engines = list(models)
-    pools = [pool for engine in engines for pool in engine.store.pools.values()]
+    features = [engine.features for engine in models if engine.features is not None]
+    pools = [pool for each in features for pool in each.store.pools.values()]
     return EngineReport(
         device=str(gauge.device),
         tiles=tiles,
-        evictions=sum(engine.evictions for engine in engines),
+        evictions=sum(each.evictions for each in features),
         store_bytes=sum((pool.capacity - pool.available) * pool.page_bytes for pool in pools),
         store_limit_bytes=sum(pool.capacity * pool.page_bytes for pool in pools),
         store_pages=sum(pool.capacity - pool.available for pool in pools),

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
+from tilestream.engine.arrays import Mask
 from tilestream.engine.device import choose_device, choose_precision
-from tilestream.engine.frame import FrameAnswer, FrameRequest
 from tilestream.engine.gates.gate import Gate
+from tilestream.engine.gates.registry import AUTO, gate_kind
 from tilestream.engine.memory.state import SessionState
-from tilestream.engine.model_engine import ReuseEngine, ReuseOptions
+from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.estimators import MotionEstimator
-from tilestream.engine.options import Precision
-from tilestream.engine.tiles.masks import Mask
-from tilestream.messages import FrameStats, UInt8Array
+from tilestream.engine.options import BLOCK_BUDGET, Precision
+from tilestream.messages import Frame, FrameStats, Grant, Outcome, Picture, SessionSpec, UInt8Array
+from tilestream.models import weights_of
 
 _SESSION = "the only one"
 _DEFAULTS = ReuseOptions()
@@ -28,25 +30,25 @@ class StreamingSegmenter:
     ``module``: any network that :func:`~tilestream.engine.lowering.lower.lower` takes, in fp32 on the CPU.
     ``budget``: share (0..1] of the block units that a frame may compute. ``precision``: auto, fp32, bf16 or
     fp16; ``device``: auto, cpu, cuda or cuda:N. ``mean``, ``std``: of RGB in 0..1, by default the module's
-    own. ``gate``, ``motion``: what decides, and what it is told; by default the budget's share of bins
-    with the most distortion, and DIS optical flow. ``dense_above``: from this share of kept units on a
+    own. ``gate``: what decides, a name (see ``gates.registry``) or a gate of your own; ``motion``: what finds
+    what moved, by default what suits the gate. ``dense_above``: from this share of kept units on a
     frame is computed in full. ``fusion``: see ``ReuseOptions``, ``phase``: see ``SessionSpec``.
-    Raises :class:`~tilestream.engine.lowering.program.LoweringError` for a network
-    that cannot be run on tiles, :class:`~tilestream.messages.EngineError` for a device or precision that is
-    not there, ValueError for other arguments.
+    Raises :class:`~tilestream.engine.lowering.program.LoweringError` for a network that cannot be run on
+    tiles, :class:`~tilestream.messages.EngineError` for a device, precision or trained gate that is not
+    there, ValueError for other arguments.
     """
 
     def __init__(
         self,
         module: nn.Module,
         bin_size: int = 64,
-        budget: float = 0.33,
+        budget: float = BLOCK_BUDGET,
         precision: Precision = "fp32",
         device: str = "cpu",
         *,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        gate: Gate | None = None,
+        gate: str | Gate = AUTO,
         motion: MotionEstimator | None = None,
         dense_above: float = _DEFAULTS.dense_above,
         store_bytes: int = _DEFAULTS.store_bytes,
@@ -58,33 +60,49 @@ class StreamingSegmenter:
         mean, std = (_statistics(module, name, given) for name, given in (("mean", mean), ("std", std)))
         chosen = choose_device(device)
         _, dtype = choose_precision(precision, chosen)
+        if isinstance(gate, str):
+            model = weights_of(module)
+            kind = gate_kind(gate, model)
+            gate, motion = kind.make(model or "", bin_size), motion or kind.motion()
         options = ReuseOptions(
             bin_size=bin_size, dense_above=dense_above, store_bytes=store_bytes, fusion=fusion
         )
-        self.budget, self._phase = budget, phase
-        self.engine = ReuseEngine(module, chosen, dtype, mean, std, options, gate, motion)
+        self.budget = budget
+        self.engine = ModelEngine(module, chosen, dtype, mean, std, gate, options, motion)
+        self._spec = SessionSpec(_SESSION, "", bins=True, phase=phase, retain=True)
+        self.engine.open(self._spec)
+        self._frames = 0
 
     def __call__(self, frame: UInt8Array, keep: bool | Mask | None = None) -> tuple[UInt8Array, FrameStats]:
         """The next frame: uint8 [H, W, 3] RGB -> labels uint8 [H, W], and what they cost.
 
         ``keep`` forces what is computed: True, False, bool [bins_h, bins_w] or [units, bins_h, bins_w].
         """
-        answer = self.answer(frame, keep)
-        return answer.labels, answer.stats
+        outcome = self.outcome(frame, keep)
+        if outcome.labels is None or outcome.stats is None:
+            raise RuntimeError("the engine gave no labels")
+        return outcome.labels, outcome.stats
 
-    def answer(
+    def outcome(
         self,
         frame: UInt8Array,
         keep: bool | Mask | None = None,
         *,
-        key: bool = False,
+        whole: bool = False,
         confidence: bool = False,
-    ) -> FrameAnswer:
-        """The same with the account per bin and, if asked for, the confidence. ``key``: in full."""
+    ) -> Outcome:
+        """The same with the account per bin and, if asked for, the confidence. ``whole``: in full."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
             raise ValueError(f"frame: {frame.dtype} {list(frame.shape)}; has to be uint8 [H, W, 3]")
-        request = FrameRequest(_SESSION, frame, key, self.budget, keep, confidence, phase=self._phase)
-        return self.engine.step([request])[0]
+        if confidence and not self._spec.confidence:
+            self._spec = replace(self._spec, confidence=True)
+            self.engine.open(self._spec)
+        self._frames += 1
+        size = (frame.shape[1], frame.shape[0])
+        asked = Frame(_SESSION, self._frames, Picture(*size, size, frame), whole)
+        forced = {} if keep is None else {_SESSION: keep}
+        [outcome] = self.engine.step([(asked, Grant(self.budget))], forced)
+        return outcome if confidence else replace(outcome, confidence=None)
 
     @property
     def state(self) -> SessionState | None:
@@ -92,8 +110,8 @@ class StreamingSegmenter:
         return self.engine.session(_SESSION)
 
     def reset(self) -> None:
-        """Forget the video; the next frame is a key frame."""
-        self.engine.release(_SESSION)
+        """Forget the video; the next frame is a whole frame."""
+        self.engine.restart(_SESSION)
 
 
 def _statistics(module: nn.Module, name: str, given: Sequence[float] | None) -> tuple[float, ...]:

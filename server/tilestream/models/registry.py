@@ -74,8 +74,8 @@ def load_model(name: str = DEFAULT_MODEL) -> nn.Module:
     ``name``: a shipped model (:func:`list_models`), one of another package (:func:`list_plugins`) or the path
     of a ``.safetensors`` file that ``tilestream train`` wrote. The module maps float [N, 3, H, W] (RGB in
     0..1, normalised by its ``mean`` and ``std``; H and W multiples of its ``stride``) to logits
-    [N, classes, H, W]; its ``info`` is the :class:`~tilestream.messages.ModelInfo`. Raises
-    :class:`ModelError`.
+    [N, classes, H, W]; its ``info`` is the :class:`~tilestream.messages.ModelInfo`, and :func:`weights_of`
+    tells its file. Raises :class:`ModelError`.
     """
     if name in list_plugins():
         return load_plugin(name)
@@ -97,7 +97,14 @@ def load_model(name: str = DEFAULT_MODEL) -> nn.Module:
     model.info = describe(  # type: ignore[assignment]
         model, path.stem, info.classes, info.palette, description, info.reference_miou
     )
+    model.weights = path  # type: ignore[assignment]
     return model.eval().requires_grad_(False)
+
+
+def weights_of(model: nn.Module) -> str | None:
+    """The weight file that :func:`load_model` took a network from; None for another network."""
+    path = getattr(model, "weights", None)
+    return str(path) if isinstance(path, Path) else None
 
 
 def save_model(model: nn.Module, path: Path, info: WeightsInfo) -> None:

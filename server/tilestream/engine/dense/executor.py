@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -19,20 +17,6 @@ from tilestream.engine.lowering.program import TileProgram
 from tilestream.messages import UInt8Array
 
 _TYPICAL_SIZE = (384, 512)  # height, width; what packed weights are laid out for
-
-
-@dataclass(frozen=True, slots=True)
-class DenseResult:
-    """``planes``: labels and, if it was asked for, confidence, uint8 [N, H, W] each, on the device.
-
-    ``kept``: by name, the maps [N, C, H', W'] that a session keeps. Seconds of the two stages; where the
-    device works on its own, those that the host spent.
-    """
-
-    planes: list[Tensor]
-    backbone_seconds: float
-    head_seconds: float
-    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 class DenseExecutor:
@@ -70,27 +54,32 @@ class DenseExecutor:
         self.normalize = normalize or Normalizer(model.mean, model.std, device, dtype)  # type: ignore[arg-type]
 
     @torch.inference_mode()
-    def run(
-        self,
-        images: list[UInt8Array],
-        want_confidence: bool = False,
-        steady: Callable[[Tensor], Tensor] = lambda scores: scores,
-    ) -> DenseResult:
-        """Segment frames, uint8 [H, W, 3] RGB, all of one size.
+    def scores(self, images: list[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Run the network on frames, uint8 [H, W, 3] RGB on the host, all of one size.
 
-        ``steady`` may put other scores [N, C, h, w] in the place of the network's.
+        Returns the maps [N, C, H', W'] that a session keeps, by name, and the class scores [N, C, h, w] at
+        ``score_stride``; both of the padded frames, on the device.
         """
-        started = time.perf_counter()
-        height, width = images[0].shape[:2]
-        *kept, logits = self.network(self.normalize.whole(images, self.stride))
-        middle = time.perf_counter()
-        planes = [plane[:, :height, :width] for plane in self._labels(steady(logits), want_confidence)]
-        seconds = (middle - started, time.perf_counter() - middle)
-        return DenseResult(planes, *seconds, dict(zip(self._names, kept, strict=True)))
+        *kept, scores = self.network(self.normalize.whole(images, self.stride))
+        return dict(zip(self._names, kept, strict=True)), scores
+
+    @torch.inference_mode()
+    def labelled(self, scores: Tensor, size: tuple[int, int], want_confidence: bool) -> list[Tensor]:
+        """Labels and, if wanted, confidence, uint8 [N, H, W] each on the device, from scores.
+
+        ``size``: H, W of the frames.
+        """
+        height, width = size
+        return [plane[:, :height, :width] for plane in self._labels(scores, want_confidence)]
+
+    def run(self, images: list[UInt8Array], want_confidence: bool = False) -> list[Tensor]:
+        """Segment frames, uint8 [H, W, 3] RGB, all of one size; returns as :meth:`labelled`."""
+        pixels = [torch.from_numpy(np.require(image, requirements=["C", "W"])) for image in images]
+        return self.labelled(self.scores(pixels)[1], images[0].shape[:2], want_confidence)
 
     def labels(self, image: UInt8Array) -> UInt8Array:
         """Labels uint8 [H, W] of one frame."""
-        return self.run([image]).planes[0][0].cpu().numpy()
+        return self.run([image])[0][0].cpu().numpy()
 
     def _labels(self, logits: Tensor, want_confidence: bool) -> list[Tensor]:
         """uint8 labels and, if wanted, confidence [N, H', W'] from logits at 1 / stride of that size."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tilestream.engine.device import upload
-from tilestream.messages import UInt8Array
+from tilestream.engine.motion.warp import stacked
 
 
 class Normalizer:
@@ -25,8 +24,8 @@ class Normalizer:
         self._shift = -torch.tensor(mean, device=device, dtype=torch.float32) / deviation
         self._lines: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, pixels: UInt8Array) -> Tensor:
-        """uint8 [N, h, w, 3] -> [N, 3, h, w], channels-last."""
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 [N, h, w, 3] on the host -> [N, 3, h, w] on the device, channels-last."""
         scale, shift = self._line(pixels.shape[2])
         x = upload(pixels, self.device).view(-1, len(scale)).float()
         return torch.addcmul(shift, x, scale).to(self.dtype).view(pixels.shape).permute(0, 3, 1, 2)
@@ -37,10 +36,10 @@ class Normalizer:
             self._lines[width] = (self._scale.repeat(width), self._shift.repeat(width))
         return self._lines[width]
 
-    def whole(self, images: list[UInt8Array], stride: int) -> Tensor:
+    def whole(self, images: list[Tensor], stride: int) -> Tensor:
         """Frames of one size as a batch, padded at the bottom and on the right with the mean colour."""
         height, width = images[0].shape[:2]
-        x = self(np.stack(images) if len(images) > 1 else np.ascontiguousarray(images[0])[None])
+        x = self(stacked(images))
         if height % stride or width % stride:
             x = F.pad(x, (0, -width % stride, 0, -height % stride))
         return x.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Reuse agreement: did the labels that were moved so far hold where they are now computed?"""
+"""Reuse agreement: did the labels that were warped so far hold where they are now computed?"""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.engine.tiles.masks import Mask
+from tilestream.engine.arrays import Mask
 from tilestream.messages import Float32Array, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a frame's computed labels say of the moved ones that they replace. Arrays are [bins_h, bins_w].
+    """What a frame's computed labels say of the warped ones that they replace. Arrays are [bins_h, bins_w].
 
     ``pixels``: int64, how many were compared, 0 where nothing was. ``changed``: int64, how many of these have
     another label now. ``age``: frames since the compared pixels were computed before, their mean. ``frame``:
@@ -37,19 +37,19 @@ class Agreement:
 
 
 def compare(
-    moved: UInt8Array, computed: UInt8Array, where: Mask, age: Float32Array, bin_size: int
+    warped: UInt8Array, computed: UInt8Array, where: Mask, age: Float32Array, bin_size: int
 ) -> Agreement | None:
-    """Labels as they were moved here and as they are computed now, uint8 [H, W], in the bins ``where``.
+    """Labels as they were warped here and as they are computed now, uint8 [H, W], in the bins ``where``.
 
     ``age``: float32 [bins_h, bins_w], frames since the bins were computed. Pixels outside of the frame do not
     count. None: nothing is compared.
     """
     if not where.any():
         return None
-    height, width = moved.shape
+    height, width = warped.shape
     rows, columns = where.shape
     differs = np.zeros((rows * bin_size, columns * bin_size), dtype=np.uint8)
-    np.not_equal(moved, computed, out=differs[:height, :width].view(np.bool_))
+    np.not_equal(warped, computed, out=differs[:height, :width].view(np.bool_))
     # first down the columns, which is what numpy adds up quickly
     lines = differs.reshape(rows, bin_size, -1).sum(axis=1, dtype=np.int32)
     changed = lines.reshape(rows, columns, bin_size).sum(axis=2, dtype=np.int64)
@@ -57,4 +57,4 @@ def compare(
     wide = np.minimum(bin_size, width - bin_size * np.arange(columns))
     pixels = np.where(where, np.outer(high, wide), 0).astype(np.int64)
     mean_age = float((age * pixels).sum() / pixels.sum())
-    return Agreement(pixels, np.where(where, changed, 0), mean_age, moved.size)
+    return Agreement(pixels, np.where(where, changed, 0), mean_age, warped.size)

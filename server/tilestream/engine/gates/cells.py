@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from tilestream.engine.motion.distortion import DistortionTracker
-from tilestream.engine.motion.estimators import Motion, continued, displace
+from tilestream.engine.arrays import Maps
+from tilestream.engine.motion.flow import Motion
+from tilestream.engine.motion.warp import continued, resized, warp
 from tilestream.messages import Float32Array, UInt8Array
 
 CELL = 16
@@ -31,25 +32,29 @@ _LABEL_STEP = 4  # every 4th label in both directions: enough for shares of a ce
 
 
 def cell_features(
-    labels: UInt8Array, classes: int, tracker: DistortionTracker, motion: Motion, luma: UInt8Array
-) -> npt.NDArray[np.float32]:
-    """Float32 [len(SIGNALS) + classes, h, w] of the frame that ``tracker`` advanced to last.
+    labels: Maps, classes: int, fine: Tensor, step: int, motion: Motion, luma: Tensor
+) -> Tensor:
+    """Float32 [N, len(SIGNALS) + classes, h, w] of N frames.
 
-    ``labels``: uint8 [H, W], the answer to the frame before; their statistics travel along the ``motion``.
-    ``luma``: the frame's thumbnail.
+    ``labels``: uint8 [N, H, W], the answers to the frames before; their statistics travel along the
+    ``motion``. ``fine``: see :class:`~tilestream.engine.motion.distortion.Distortion`, with ``step`` image
+    pixels on a side of its cells. ``luma``: the frames' thumbnails, uint8 [N, h', w'].
     """
-    shape = (-(-labels.shape[0] // CELL), -(-labels.shape[1] // CELL))
-    known = displace(_label_statistics(labels, classes, shape), motion.at_stride(CELL, *shape))
-    fine, step = tracker.maps()
-    distortion, current, age, speed, occluded = np.moveaxis(_cells(fine, CELL // step, shape), 2, 0)
-    peak = _blocks(fine[..., :1], CELL // step, shape).max(axis=(1, 3))[..., 0]
+    height, width = labels[0].shape
+    shape = (-(-height // CELL), -(-width // CELL))
+    statistics = torch.stack(
+        [torch.from_numpy(_label_statistics(each.numpy(), classes, shape)) for each in labels]
+    )
+    known = warp(statistics, motion.at_stride(CELL, *shape))
+    distortion, current, age, speed, occluded = _cells(fine, CELL // step, shape).unbind(dim=3)
+    peak = _blocks(fine[..., :1], CELL // step, shape).amax(dim=(2, 4))[..., 0]
     side = CELL // motion.scale
-    flow = _deviation(motion.flow * np.float32(motion.scale), side, shape)
-    texture = _deviation(luma.astype(np.float32)[..., None], side, shape)
-    row = np.broadcast_to(np.linspace(0, 1, shape[0], dtype=np.float32)[:, None], shape)
+    flow = _deviation(motion.flow * motion.scale, side, shape)
+    texture = _deviation(luma.float()[..., None], side, shape)
+    row = torch.from_numpy(np.linspace(0, 1, shape[0], dtype=np.float32))[:, None].expand_as(age)
     channels = [distortion / 16, current / 16, age / 8, speed / 16, occluded, peak / 16]
-    channels += [flow / 4, texture / 32, row, *np.moveaxis(known, 2, 0)]
-    return np.stack(channels).astype(np.float32)
+    channels += [flow / 4, texture / 32, row, *known.unbind(dim=3)]
+    return torch.stack(channels, dim=1)
 
 
 def class_borders(labels: UInt8Array) -> UInt8Array:
@@ -65,7 +70,7 @@ def _label_statistics(labels: UInt8Array, classes: int, shape: tuple[int, int]) 
     rows, columns = shape
     few = labels[_LABEL_STEP // 2 :: _LABEL_STEP, _LABEL_STEP // 2 :: _LABEL_STEP]
     side = CELL // _LABEL_STEP
-    few = continued(few, rows * side, columns * side)
+    few = np.pad(few, ((0, rows * side - few.shape[0]), (0, columns * side - few.shape[1])), mode="edge")
     borders = class_borders(few).reshape(rows, side, columns, side).sum(axis=(1, 3), dtype=np.float32)
     bins = 1 + classes  # the last one is for labels of no class
     place = np.arange(rows).repeat(side)[:, None] * columns + np.arange(columns).repeat(side)
@@ -74,20 +79,18 @@ def _label_statistics(labels: UInt8Array, classes: int, shape: tuple[int, int]) 
     return np.dstack([borders, shares]).astype(np.float32) / np.float32(side * side)
 
 
-def _blocks(maps: Float32Array, side: int, shape: tuple[int, int]) -> Float32Array:
-    """[h, w, C] -> [rows, side, columns, side, C], continued at the edge."""
+def _blocks(maps: Tensor, side: int, shape: tuple[int, int]) -> Tensor:
+    """[N, h, w, C] -> [N, rows, side, columns, side, C], continued at the edge."""
     rows, columns = shape
-    whole = continued(maps, rows * side, columns * side)
-    return whole.reshape(rows, side, columns, side, -1)
+    return continued(maps, rows * side, columns * side).reshape(-1, rows, side, columns, side, maps.shape[3])
 
 
-def _cells(maps: Float32Array, side: int, shape: tuple[int, int]) -> Float32Array:
-    whole = continued(maps, shape[0] * side, shape[1] * side)
-    means = cv2.resize(whole, shape[::-1], interpolation=cv2.INTER_AREA)
-    return np.asarray(means, dtype=np.float32).reshape(*shape, -1)
+def _cells(maps: Tensor, side: int, shape: tuple[int, int]) -> Tensor:
+    """Means [N, rows, columns, C] of maps [N, h, w, C], continued at the edge."""
+    return resized(continued(maps, shape[0] * side, shape[1] * side), *shape)
 
 
-def _deviation(maps: Float32Array, side: int, shape: tuple[int, int]) -> Float32Array:
-    """Root of the summed variances of the channels within each cell, [rows, columns]."""
+def _deviation(maps: Tensor, side: int, shape: tuple[int, int]) -> Tensor:
+    """Root of the summed variances of the channels within each cell, [N, rows, columns]."""
     mean, square = _cells(maps, side, shape), _cells(maps * maps, side, shape)
-    return np.asarray(np.sqrt(np.maximum(square - mean * mean, 0).sum(axis=2)), dtype=np.float32)
+    return (square - mean * mean).clamp(min=0).sum(dim=3).sqrt()

@@ -1,27 +1,15 @@
-"""The learned gate: computes where its network expects moved labels to be wrong."""
+"""The learned gate: computes where its network expects warped labels to be wrong."""
 
 from __future__ import annotations
 
-import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from tilestream.engine.gates.cells import CELL
-from tilestream.engine.gates.gate import (
-    BoolArray,
-    Gate,
-    GateDecision,
-    GateInput,
-    decision,
-    first_bins,
-    make_gate,
-    pays_for_whole,
-)
+from tilestream.engine.gates.gate import GateDecision, GateInput, first_bins
 from tilestream.engine.gates.risk_net import RiskNet
-from tilestream.engine.gates.weights import gate_path, load_gate
 from tilestream.engine.motion.distortion import BinSignals
-from tilestream.messages import Float32Array
-
-LEARNED = ("learned", "learned_spread")
-"""Names of gates that have to be trained, see :func:`load_gate_named`."""
 
 QUIET = 0.004
 """Share of wrong pixels up to which a frame is as good as computed: below it nothing is."""
@@ -30,9 +18,9 @@ CHECK_AFTER = 64.0
 """Frames, four seconds at 15 Hz, after which even a quiet scene is computed, as far as the credit goes: for
 1.6 % of the work, a gate that has gone blind is noticed."""
 
-LOOK_AFTER = 8.0
+AVERAGE_AFTER = 8.0
 """Frames after which a scene in which nothing moves is computed a second time, where labels are averaged; a
-third time after twice as many, and so on up to :data:`CHECK_AFTER`. One look says what noise makes it say."""
+third time after twice as many, and so on up to :data:`CHECK_AFTER`. One says what noise makes it say."""
 
 STILL_MOTION = 1.0
 """Image pixels, mean of a bin. Noise makes the motion of a bin without texture jump by as much."""
@@ -58,30 +46,35 @@ class RiskGate:
         self._spread, self._quiet = spread, quiet
         self.reuses_features = spread
 
-    def risk(self, frame: GateInput) -> Float32Array:
-        """Expected share of wrong pixels of every bin, float32 [bins_h, bins_w]."""
+    def risk(self, frames: GateInput, which: list[int]) -> Tensor:
+        """Expected share of wrong pixels of the bins of the frames ``which``: float32 [K, bins_h, bins_w]."""
         raise NotImplementedError
 
-    def decide(self, frame: GateInput) -> GateDecision:
-        """Never more than the session's credit pays for, nor than the limit."""
-        keep = np.zeros(frame.signals.age.shape, dtype=np.bool_)
-        if frame.signals.scene_cut:
-            return decision(frame, ~keep)
-        if frame.budget <= 0 or not (self._spread or pays_for_whole(frame)):
-            return decision(frame, keep)  # whatever the risk
-        expected = self.risk(frame)
-        risk = expected * np.float32(frame.risk_scale)
-        look_after = LOOK_AFTER * 2 ** (frame.looks - 1) if frame.looks else CHECK_AFTER
-        unchecked = frame.signals.age.mean() > min(look_after, CHECK_AFTER)
-        if risk.mean() < self._quiet and not unchecked:
-            return decision(frame, keep, expected)
+    def decide(self, frames: GateInput) -> GateDecision:
+        """Never more than a session's credit pays for, nor than the limit."""
+        signals = frames.signals
+        may = (frames.budget > 0) & ~signals.scene_cut
         if not self._spread:
-            return decision(frame, ~keep, expected)
-        affordable = int(np.floor(max(min(frame.credit, frame.limit), 0.0) * keep.size + 1e-6))
-        overdue = frame.signals.age > MAX_AGE
-        wanted = min(affordable, int(np.count_nonzero((risk >= self._quiet) | overdue)))
-        order = np.lexsort((-risk.ravel(), -np.where(overdue, frame.signals.age, 0).ravel()))
-        return decision(frame, first_bins(order, wanted, keep.shape), expected)
+            may &= frames.pays_for_whole()
+        which, expected = torch.nonzero(may).flatten().tolist(), torch.zeros_like(signals.age)
+        if not which:  # whatever the risk
+            return GateDecision.whole_or_nothing(frames, signals.scene_cut, expected)
+        expected[which] = self.risk(frames, which)
+        risk = expected * frames.risk_scale[:, None, None]
+        wanted = may & ((risk.mean(dim=(1, 2)) >= self._quiet) | self._unchecked(frames))
+        if not self._spread:
+            return GateDecision.whole_or_nothing(frames, wanted | signals.scene_cut, expected)
+        overdue = signals.age > MAX_AGE
+        worth = ((risk >= self._quiet) | overdue).sum(dim=(1, 2))
+        counts = torch.where(wanted, torch.minimum(_affordable(frames), worth), 0)
+        keep = first_bins((-torch.where(overdue, signals.age, 0.0), -risk), counts)
+        return GateDecision.of_bins(frames, keep | signals.scene_cut[:, None, None], expected)
+
+    def _unchecked(self, frames: GateInput) -> Tensor:
+        """Bool [N]: what was computed so long ago that it is looked at again, even where nothing happens."""
+        average_after = AVERAGE_AFTER * 2.0 ** (frames.averaged - 1)
+        after = torch.where(frames.averaged > 0, average_after.clamp(max=CHECK_AFTER), CHECK_AFTER)
+        return frames.signals.age.mean(dim=(1, 2)) > after
 
 
 class LearnedGate(RiskGate):
@@ -93,42 +86,41 @@ class LearnedGate(RiskGate):
         super().__init__(spread=spread, quiet=quiet)
         self._network, self._side = network.eval(), bin_size // CELL
 
-    def risk(self, frame: GateInput) -> Float32Array:
+    def risk(self, frames: GateInput, which: list[int]) -> Tensor:
         """As the base class says; 0 in still bins. Cells outside of the frame do not count."""
-        if frame.cells is None:
+        if frames.cells is None:
             raise ValueError("the learned gate needs the frame's cells")
-        bins = frame.signals.age.shape
-        still = _still(frame.signals)
-        if still.all():
-            return np.zeros(bins, dtype=np.float32)
-        found = self._network.risk(frame.cells())
-        inside = np.zeros((bins[0] * self._side, bins[1] * self._side), dtype=np.float32)
-        padded = inside.copy()
-        inside[: found.shape[0], : found.shape[1]] = 1
-        padded[: found.shape[0], : found.shape[1]] = found
-        blocks = (bins[0], self._side, bins[1], self._side)
-        total = padded.reshape(blocks).sum(axis=(1, 3))
-        risk = total / inside.reshape(blocks).sum(axis=(1, 3))
-        return np.where(still, np.float32(0), risk).astype(np.float32)
+        still = _still(frames.signals)[which]
+        risk = torch.zeros(still.shape)
+        moving = torch.nonzero(~still.flatten(1).all(dim=1)).flatten().tolist()
+        if moving:
+            found = self._network.risk(frames.cells([which[index] for index in moving]))
+            risk[moving] = self._per_bin(found, frames.bins)
+        return torch.where(still, 0.0, risk)
+
+    def _per_bin(self, cells: Tensor, bins: tuple[int, int]) -> Tensor:
+        """Means over the cells [K, h, w] of every bin that lie inside of the frame: [K, bins_h, bins_w]."""
+        (rows, columns), side = bins, self._side
+        border = (0, columns * side - cells.shape[2], 0, rows * side - cells.shape[1])
+        inside = F.pad(torch.ones_like(cells[:1]), border)
+        total, count = (
+            maps.reshape(-1, rows, side, columns, side).sum(dim=(2, 4))
+            for maps in (F.pad(cells, border), inside)
+        )
+        return total / count
 
 
-def _still(signals: BinSignals) -> BoolArray:
-    """Bins [bins_h, bins_w] in which nothing moves or has changed: there, old labels are as good as new ones.
+def _still(signals: BinSignals) -> Tensor:
+    """Bins [N, bins_h, bins_w] in which nothing moves or has changed: there, old labels are as good as new.
 
     New ones would differ, as noise alone makes a network change its mind about 0.4 to 1.6 % of the pixels,
     and clips of driving have taught the gate to expect that and more everywhere.
     """
-    return np.asarray((signals.motion < STILL_MOTION) & (signals.distortion < STILL_DISTORTION))
+    return (signals.motion < STILL_MOTION) & (signals.distortion < STILL_DISTORTION)
 
 
-def load_gate_named(name: str, model: str, bin_size: int) -> Gate:
-    """The gate of that name for a model: one of :data:`LEARNED`, or what ``make_gate`` knows.
-
-    ``auto``: ``learned`` if there is one for the model, else ``every_k``. Raises :class:`EngineError` where
-    the model has no learned gate, or one that does not fit; ValueError for another name.
-    """
-    if name == "auto":
-        name = "learned" if gate_path(model).is_file() else "every_k"
-    if name in LEARNED:
-        return LearnedGate(load_gate(model), bin_size, spread=name == "learned_spread")
-    return make_gate(name)
+def _affordable(frames: GateInput) -> Tensor:
+    """Int64 [N]: how many bins the credit pays for, within the limit."""
+    rows, columns = frames.bins
+    share = torch.minimum(frames.credit, frames.limit).clamp(min=0.0)
+    return torch.floor(share * (rows * columns) + 1e-6).long()

@@ -1,6 +1,6 @@
-"""The network behind the learned gate: how much of a place's moved labels would be wrong.
+"""The network behind the learned gate: how much of a place's warped labels would be wrong.
 
-Trained to predict, for every cell of 16 pixels, the share of pixels whose label, moved from the previous
+Trained to predict, for every cell of 16 pixels, the share of pixels whose label, warped from the previous
 frame, differs from what the segmentation network would say.
 """
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from tilestream.engine.gates.cells import SIGNALS
-from tilestream.messages import Float32Array
 
 _WIDTH = 32
 
@@ -33,7 +32,9 @@ class RiskNet(nn.Module):
         return self.layers(cells)[:, 0]
 
     @torch.inference_mode()
-    def risk(self, cells: Float32Array) -> Float32Array:
-        """Shares of wrong pixels, float32 [h, w] in 0..1, of one frame's cells [channels, h, w]."""
-        result: Float32Array = torch.sigmoid(self(torch.from_numpy(cells)[None]))[0].numpy()
-        return result
+    def risk(self, cells: Tensor) -> Tensor:
+        """Shares of wrong pixels, float32 [N, h, w] in 0..1, of the frames' cells [N, channels, h, w].
+
+        Frame by frame: on a CPU a frame's risk would else depend, by rounding, on who comes with it.
+        """
+        return torch.cat([torch.sigmoid(self(frame[None])) for frame in cells])

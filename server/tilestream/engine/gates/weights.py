@@ -35,7 +35,7 @@ def save_gate(network: RiskNet, model: str, path: Path) -> None:
     save_file(network.state_dict(), path, metadata=facts)
 
 
-def load_gate(model: str, path: Path | None = None) -> RiskNet:
+def load_risk_net(model: str, path: Path | None = None) -> RiskNet:
     """The risk network of a model, by default the one beside its weights.
 
     Raises :class:`EngineError` where there is none, or where it was made for other weights.
@@ -65,4 +65,6 @@ def _looks_at() -> str:
 
 
 def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise EngineError(f"the gate belongs to weights that are not there ({path}); choose another gate")
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,13 +1,15 @@
-"""A session's label map at full resolution: overwritten where bins were computed, moved where not."""
+"""A session's label map at full resolution: overwritten where bins were computed, warped where not."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from tilestream.engine.motion.estimators import chained, displace
-from tilestream.messages import Float32Array, UInt8Array
+from tilestream.engine.motion.warp import chained, resized, warp
+from tilestream.messages import UInt8Array
 
 
 class LabelMap:
@@ -22,10 +24,10 @@ class LabelMap:
         self._height, self._width, self._bin = height, width, bin_size
         self._rows, self._columns = -(-height // bin_size), -(-width // bin_size)
         shape = (self._rows * bin_size, self._columns * bin_size)
-        self._planes = [np.zeros(shape, dtype=np.uint8) for _ in range(planes)]
-        self._moved: list[UInt8Array] | None = None  # the planes as they are seen now, if they were moved
+        self._planes = [torch.zeros(shape, dtype=torch.uint8) for _ in range(planes)]
+        self._warped: list[Tensor] | None = None  # the planes as they are seen now, if they were moved
         self._scale = 1
-        self.displacement: Float32Array | None = None
+        self.displacement: Tensor | None = None
         """float32 [h, w, 2] (x, y): from now to where the planes were computed, in the flow's pixels."""
 
     @property
@@ -33,15 +35,19 @@ class LabelMap:
         """1: labels only; 2: confidence too."""
         return len(self._planes)
 
-    def plane(self, index: int) -> UInt8Array:
-        """A copy of a map as it is now, uint8 [H, W]. 0: labels, 1: confidence."""
-        return self._seen()[index].copy()
+    def plane(self, index: int) -> Tensor:
+        """A map as it is now, uint8 [H, W]; not to be written to. 0: labels, 1: confidence."""
+        return self._seen()[index]
 
-    def replace(self, *planes: UInt8Array) -> None:
+    def copy(self, index: int) -> UInt8Array:
+        """The same as an array of its own."""
+        return np.array(self.plane(index).numpy())
+
+    def replace(self, *planes: Tensor) -> None:
         """All is new: a uint8 [H, W] for every map."""
-        self._moved = self.displacement = None
+        self._warped = self.displacement = None
         for index, values in enumerate(planes):
-            self._inner(index)[...] = values
+            self._inner(index).copy_(values)
 
     def place(
         self, index: int, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64], tiles: UInt8Array
@@ -50,32 +56,32 @@ class LabelMap:
         if self.displacement is not None:
             self.replace(*self._seen())
         side = self._bin
-        blocks = self._planes[index].reshape(self._rows, side, self._columns, side)
+        blocks = self._planes[index].numpy().reshape(self._rows, side, self._columns, side)
         blocks[y, :, x, :] = tiles
 
-    def move(self, flow: Float32Array, scale: int) -> None:
+    def move(self, flow: Tensor, scale: int) -> None:
         """Follow the motion.
 
         ``flow``: float32 [h, w, 2] (x, y), in pixels of a grid ``scale`` times as coarse as this map.
         """
-        if not flow.any():
+        if not flow.numpy().any():  # much faster than the tensor's own
             return
-        self._moved, self._scale = None, scale
-        self.displacement = chained(flow, self.displacement)
+        self._warped, self._scale = None, scale
+        earlier = None if self.displacement is None else [self.displacement]
+        self.displacement = chained(flow[None], earlier)[0]
 
-    def _seen(self) -> list[UInt8Array]:
+    def _seen(self) -> list[Tensor]:
         """The planes as they are seen now, looked up once per frame."""
+        inner = [self._inner(index) for index in range(self.planes)]
         if self.displacement is None:
-            return [self._inner(index) for index in range(self.planes)]
-        if self._moved is None:
-            fine = self.displacement * np.float32(self._scale)
-            if self._scale > 1:
-                size = (fine.shape[1] * self._scale, fine.shape[0] * self._scale)
-                fine = cv2.resize(fine, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-            fine = fine[: self._height, : self._width]
-            inner = [self._inner(index) for index in range(self.planes)]
-            self._moved = [displace(plane, fine, cv2.INTER_NEAREST) for plane in inner]
-        return self._moved
+            return inner
+        if self._warped is None:
+            height, width = self.displacement.shape[:2]
+            fine = (self.displacement * self._scale)[None]
+            fine = resized(fine, height * self._scale, width * self._scale, cv2.INTER_LINEAR)
+            fine = fine[:, : self._height, : self._width]
+            self._warped = [warp([plane], fine, cv2.INTER_NEAREST)[0] for plane in inner]
+        return self._warped
 
-    def _inner(self, index: int) -> UInt8Array:
+    def _inner(self, index: int) -> Tensor:
         return self._planes[index][: self._height, : self._width]

@@ -7,9 +7,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from tilestream.engine.motion.estimators import BoolArray, Motion, continued, displace, warp
+from tilestream.engine.arrays import Maps, Mask
+from tilestream.engine.motion.flow import Motion
+from tilestream.engine.motion.warp import absolute_difference, displace, warp
 from tilestream.messages import Float32Array, UInt8Array
 
 NOISE_FLOOR = 3.0
@@ -54,7 +57,7 @@ _PARTS = 4
 
 @dataclass(frozen=True, slots=True)
 class BinSignals:
-    """What is known of every bin before anything is computed; arrays are float32 [bins_h, bins_w].
+    """What is known of every bin of N frames before anything is computed: float32 [N, bins_h, bins_w] each.
 
     ``distortion``: luma steps 0.., accumulated along the motion since last computed, mean of the bin.
     ``current``: luma steps, what this frame alone added to it.
@@ -62,154 +65,188 @@ class BinSignals:
     ``age``: frames since last computed, mean over what moved into the bin.
     ``motion``: mean length of the motion in image pixels.
     ``occluded``: share 0..1 of the pixels that nothing in the previous frame explains.
-    ``scene_cut``: the previous frame has too little to do with this one to reuse any of it.
+    ``scene_cut``: bool [N], the previous frame has too little to do with this one to reuse any of it.
     """
 
-    distortion: Float32Array
-    current: Float32Array
-    peak: Float32Array
-    age: Float32Array
-    motion: Float32Array
-    occluded: Float32Array
-    scene_cut: bool
+    distortion: Tensor
+    current: Tensor
+    peak: Tensor
+    age: Tensor
+    motion: Tensor
+    occluded: Tensor
+    scene_cut: Tensor
+
+    def of(self, frames: slice | list[int]) -> BinSignals:
+        """Those of some of the frames; views where ``frames`` is a slice."""
+        if len(self.age) == 1:
+            return self
+        return BinSignals(*(getattr(self, name)[frames] for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """What :meth:`DistortionTracker.advance` found.
+
+    ``state``: float32 [N, h, w, 2], distortion and age of every cell, which travel on to the next frame.
+    ``fine``: float32 [N, h, w, 5], distortion, current, age, motion, occluded of every cell, as in the bins'
+    ``signals``.
+    """
+
+    state: Tensor
+    fine: Tensor
+    signals: BinSignals
+
+    def of(self, frames: slice | list[int]) -> Distortion:
+        """What was found of some of the frames; views where ``frames`` is a slice."""
+        return Distortion(self.state[frames], self.fine[frames], self.signals.of(frames))
 
 
 class DistortionTracker:
-    """One session's distortion and age, which travel along the motion from frame to frame.
+    """Carries distortion and age along the motion, for frames of one size. Holds nothing of a session.
 
-    For every frame but a session's first: :meth:`advance`, then :meth:`computed` with what the gate
-    chose, or :meth:`reset` where that is a key frame.
+    A session's state begins with :meth:`start`. For every frame but its first: :meth:`advance`, then
+    :meth:`computed` with what was chosen, or :meth:`start` again where that is the whole frame.
     """
 
-    def __init__(self, bin_size: int, bins: tuple[int, int], scale: int) -> None:
+    def __init__(self, bin_size: int, bins: tuple[int, int], scale: int, shape: tuple[int, int]) -> None:
         """``bin_size``: image pixels, a multiple of ``scale``. ``bins``: rows and columns of the grid.
 
-        ``scale``: image pixels per thumbnail pixel.
+        ``scale``: image pixels per thumbnail pixel. ``shape``: of the thumbnails. Raises ValueError where
+        these do not fit together.
         """
         if bin_size <= 0 or bin_size % scale:
             raise ValueError(f"bins of {bin_size} pixels are no multiple of the thumbnail's scale {scale}")
         per_bin = bin_size // scale
-        self._bins = bins
-        self._scale = scale
+        limit = (bins[0] * per_bin, bins[1] * per_bin)
+        if shape[0] > limit[0] or shape[1] > limit[1]:
+            raise ValueError(f"thumbnails {shape} do not fit into bins that cover {limit}")
+        self._bins, self._scale, self._shape = bins, scale, shape
         self._cell = _CELL if per_bin % _CELL == 0 else 1
         self._cells_per_bin = per_bin // self._cell
         self._parts = max(n for n in range(1, _PARTS + 1) if self._cells_per_bin % n == 0)
-        self._limit = (bins[0] * per_bin, bins[1] * per_bin)
-        self._shape: tuple[int, ...] = ()
-        # distortion and age of every cell, and how much of every bin and part the frame covers
-        self._state: Float32Array = np.zeros((0, 0, 2), dtype=np.float32)
-        self._bin_cover: Float32Array = self._state
-        self._part_cover: Float32Array = self._state
-        self._maps: Float32Array = self._state  # of the latest advance
+        self._cells = (-(-shape[0] // self._cell), -(-shape[1] // self._cell))
+        ones, whole = np.ones((*self._cells, 1), dtype=np.float32), np.float32(1)
+        # how much of every bin and part the frame covers
+        self._bin_cover = np.maximum(self._pooled(ones, 1, whole), 1e-6)
+        self._part_cover = np.maximum(self._pooled(ones, self._parts, whole), 1e-6)
 
-    def advance(self, previous: UInt8Array, current: UInt8Array, motion: Motion) -> BinSignals:
-        """One frame on: moves the state, adds what this frame leaves unexplained, and one to the age.
+    @property
+    def cell(self) -> int:
+        """Image pixels on a side of a cell."""
+        return self._scale * self._cell
 
-        ``previous``, ``current``: luma thumbnails uint8 [h, w], of one size for all of a session.
-        Raises ValueError where that or ``motion`` does not fit.
+    def start(self) -> Tensor:
+        """The state of a session whose last frame was computed in full: float32 [h, w, 2], zero."""
+        return torch.zeros((*self._cells, 2))
+
+    def advance(self, states: Maps, previous: Tensor, current: Tensor, motion: Motion) -> Distortion:
+        """One frame on: moves the states, adds what this frame leaves unexplained, and one to the age.
+
+        ``states``: float32 [N, h, w, 2]. ``previous``, ``current``: luma thumbnails uint8 [N, h, w].
+        Raises ValueError where these or ``motion`` do not fit.
         """
         self._check(previous, current, motion)
-        if motion.still:
-            self._maps = np.zeros((*self._state.shape[:2], 5), dtype=np.float32)
-            self._state[..., 1] += 1
-            self._maps[..., 0], self._maps[..., 2] = self._state[..., 0], self._state[..., 1]
-            return self._signals(scene_cut=False)
-        height, width = self._state.shape[:2]
         residual = motion.residual
         if residual is None:
-            residual = np.asarray(cv2.absdiff(current, warp(previous, motion)), dtype=np.uint8)
-        raw = self._cells(residual)
-        occluded = self._cells(motion.occluded.view(np.uint8))
-        flow = motion.at_stride(self._scale * self._cell, height, width)
+            residual = absolute_difference(current, warp(previous, motion.flow))
+        flow = motion.at_stride(self.cell, *self._cells).numpy()
+        state = torch.empty((len(current), *self._cells, 2))
+        fine = torch.empty((len(current), *self._cells, 5))
+        left, hidden = residual.numpy(), motion.occluded.numpy().view(np.uint8)
+        cuts = []
+        for index, still in enumerate(motion.is_still()):
+            found, maps = state.numpy()[index], fine.numpy()[index]
+            if still:
+                found[...] = states[index].numpy()
+                found[..., 1] += 1
+                maps[...] = 0
+                maps[..., 0], maps[..., 2] = found[..., 0], found[..., 1]
+                cuts.append(False)
+                continue
+            raw, occluded = self._cell_means(left[index]), self._cell_means(hidden[index])
+            self._move(states[index].numpy(), flow[index], raw, occluded, found, maps)
+            cuts.append(_is_cut(raw, occluded, current.numpy()[index]))
+        return Distortion(state, fine, self._signals(fine, cuts))
+
+    def _move(
+        self,
+        before: Float32Array,
+        flow: Float32Array,
+        raw: Float32Array,
+        occluded: Float32Array,
+        state: Float32Array,
+        fine: Float32Array,
+    ) -> None:
+        """One frame's ``state`` [h, w, 2] and ``fine`` [h, w, 5] from the state ``before``."""
         added = np.maximum(
             np.maximum(raw - np.float32(NOISE_FLOOR), np.float32(0)), STRONG_RESIDUAL * occluded
         )
-        moved = displace(self._state, flow)
-        distortion = moved[..., 0] + added
-        age = np.maximum(moved[..., 1] + np.float32(1), OCCLUDED_AGE * occluded)
-        self._state = np.stack([distortion, age], axis=2)
-        speed = cv2.magnitude(flow[..., 0].copy(), flow[..., 1].copy()) * (self._scale * self._cell)
-        self._maps = np.stack([distortion, added, age, speed, occluded], axis=2)
-        return self._signals(_is_cut(raw, occluded, current))
+        moved = displace(before, flow)
+        np.add(moved[..., 0], added, out=state[..., 0])
+        np.maximum(moved[..., 1] + np.float32(1), OCCLUDED_AGE * occluded, out=state[..., 1])
+        fine[..., 0], fine[..., 2] = state[..., 0], state[..., 1]
+        fine[..., 1], fine[..., 4] = added, occluded
+        x, y = flow[..., 0], flow[..., 1]
+        # cv2.magnitude rounds in another way where the arrays lie otherwise in memory
+        fine[..., 3] = np.sqrt(x * x + y * y) * np.float32(self.cell)
 
-    def _signals(self, scene_cut: bool) -> BinSignals:
-        means = self._pooled(self._maps, 1, self._bin_cover)
+    def _signals(self, fine: Tensor, cuts: list[bool]) -> BinSignals:
+        means = torch.from_numpy(np.stack([self._pooled(m, 1, self._bin_cover) for m in fine.numpy()]))
         return BinSignals(
             distortion=means[..., 0],
             current=means[..., 1],
-            peak=self._peaks(self._maps[..., 0]),
+            peak=torch.from_numpy(np.stack([self._peaks(maps[..., :1]) for maps in fine.numpy()])),
             age=means[..., 2],
             motion=means[..., 3],
             occluded=means[..., 4],
-            scene_cut=scene_cut,
+            scene_cut=torch.tensor(cuts),
         )
 
-    def maps(self) -> tuple[Float32Array, int]:
-        """What the latest :meth:`advance` found, finer than bins: float32 [h, w, 5], pixels on a cell's side.
-
-        Channels: distortion, current, age, motion, occluded, as in :class:`BinSignals`.
-        """
-        return self._maps, self._scale * self._cell
-
-    def computed(self, keep: BoolArray) -> None:
-        """The bins that ``keep``, bool [bins_h, bins_w], names are fresh: no distortion, age 0."""
+    def computed(self, state: Tensor, keep: Mask) -> None:
+        """The bins that ``keep``, bool [bins_h, bins_w], names are fresh: no distortion, age 0; in place."""
         if keep.shape != self._bins:
             raise ValueError(f"the mask is {keep.shape}, the bins are {self._bins}")
-        height, width = self._state.shape[:2]
+        height, width = self._cells
         fresh = keep.repeat(self._cells_per_bin, axis=0).repeat(self._cells_per_bin, axis=1)
-        self._state[fresh[:height, :width]] = 0
+        state.numpy()[fresh[:height, :width]] = 0
 
-    def reset(self) -> None:
-        """A key frame: everything is fresh."""
-        self._state[...] = 0
-
-    def _check(self, previous: UInt8Array, current: UInt8Array, motion: Motion) -> None:
-        shapes = {previous.shape, current.shape, motion.flow.shape[:2], motion.occluded.shape}
+    def _check(self, previous: Tensor, current: Tensor, motion: Motion) -> None:
+        shapes = {tuple(t.shape[:3]) for t in (previous, current, motion.flow, motion.occluded)}
         if len(shapes) > 1 or motion.scale != self._scale:
             raise ValueError(
                 f"thumbnails and motion must match in size and scale {self._scale}: "
                 f"{sorted(shapes)}, scale {motion.scale}"
             )
-        if current.shape == self._shape:
-            return
-        if self._shape:
-            raise ValueError(f"the thumbnails were {self._shape}, not {current.shape}")
-        if current.shape[0] > self._limit[0] or current.shape[1] > self._limit[1]:
-            raise ValueError(f"thumbnails {current.shape} do not fit into bins that cover {self._limit}")
-        self._shape = current.shape
-        height, width = (-(-side // self._cell) for side in current.shape)
-        self._state = np.zeros((height, width, 2), dtype=np.float32)
-        ones, whole = np.ones((height, width, 1), dtype=np.float32), np.float32(1)
-        self._bin_cover = self._pooled(ones, 1, whole)
-        self._part_cover = self._pooled(ones, self._parts, whole)
+        if tuple(current.shape[1:]) != self._shape:
+            raise ValueError(f"the thumbnails were {self._shape}, not {tuple(current.shape[1:])}")
 
-    def _cells(self, pixels: UInt8Array) -> Float32Array:
+    def _cell_means(self, pixels: UInt8Array) -> Float32Array:
         """Means over the cells, float32, of ``pixels`` uint8 [h, w]; an odd edge is replicated."""
+        height, width = self._cells
+        down, right = (n * self._cell - side for n, side in zip(self._cells, pixels.shape, strict=True))
         values = pixels.astype(np.float32)
-        height, width = self._state.shape[:2]
-        values = continued(values, height * self._cell, width * self._cell)
+        if down or right:
+            values = cv2.copyMakeBorder(values, 0, down, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
         return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32)
 
-    def _pooled(
-        self, maps: Float32Array, parts: int, cover: Float32Array | np.float32
-    ) -> npt.NDArray[np.float32]:
+    def _pooled(self, maps: Float32Array, parts: int, cover: Float32Array | np.float32) -> Float32Array:
         """Means of ``maps`` [cells_h, cells_w, C] over bins cut into ``parts`` x ``parts``.
 
         Float32 [bins_h * parts, bins_w * parts, C]. ``cover``: the share of each that lies in the frame,
         so that what lies outside does not thin the mean; a part wholly outside is 0.
         """
         rows, columns = self._bins
-        padded = np.zeros(
-            (rows * self._cells_per_bin, columns * self._cells_per_bin, maps.shape[2]), dtype=np.float32
-        )
-        padded[: maps.shape[0], : maps.shape[1]] = maps
+        height, width, channels = maps.shape
+        side = self._cells_per_bin
+        padded = np.zeros((rows * side, columns * side, channels), dtype=np.float32)
+        padded[:height, :width] = maps
         means = cv2.resize(padded, (columns * parts, rows * parts), interpolation=cv2.INTER_AREA)
-        means = means.reshape(rows * parts, columns * parts, maps.shape[2])
-        return np.asarray(means / np.maximum(cover, 1e-6), dtype=np.float32)
+        means = means.reshape(rows * parts, columns * parts, channels)
+        return np.asarray(means / cover, dtype=np.float32)
 
     def _peaks(self, distortion: Float32Array) -> Float32Array:
         """Float32 [bins_h, bins_w]: the highest mean among the parts of each bin."""
-        means = self._pooled(distortion[..., None], self._parts, self._part_cover)
+        means = self._pooled(distortion, self._parts, self._part_cover)
         rows, columns = self._bins
         return np.asarray(means.reshape(rows, self._parts, columns, self._parts).max(axis=(1, 3)))
 

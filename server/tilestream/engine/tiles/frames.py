@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tilestream.engine.dense.normalize import Normalizer
@@ -27,7 +28,7 @@ class FrameTiles:
             if len(chosen):
                 pixels[chosen] = self._cut(session, tiles.y[chosen], tiles.x[chosen], region)
         pixels[tiles.count :] = 0
-        x = self._normalize(pixels)
+        x = self._normalize(torch.from_numpy(pixels))
         for index, across, along in self._tables.outside_frame(self._images, tiles, self._bin, region):
             x[index, :, across, along] = 0.0
         return x

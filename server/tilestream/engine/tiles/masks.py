@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from tilestream.engine.arrays import Mask
 from tilestream.engine.lowering.program import TileProgram
-
-Mask = npt.NDArray[np.bool_]
 
 
 def stage_masks(program: TileProgram, keep: Mask) -> list[Mask]:

@@ -9,32 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from tilestream.engine.arrays import Mask
 from tilestream.engine.dense.normalize import Normalizer
 from tilestream.engine.device import upload
+from tilestream.engine.frame import FrameInFlight
 from tilestream.engine.memory.feature_store import FeatureStore
-from tilestream.engine.memory.state import SessionState
 from tilestream.engine.tiles.executor import TileExecutor
 from tilestream.engine.tiles.frames import FrameTiles
-from tilestream.engine.tiles.masks import Mask, stage_masks
 from tilestream.engine.tiles.tables import StepTables, StrideMaps, TileSet
 from tilestream.engine.tiles.workspace import Step
-from tilestream.messages import UInt8Array
 
 Pages = npt.NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class PartialFrame:
-    """A frame of which ``keep``, bool [units, bins_h, bins_w], is computed.
-
-    ``masks``: the bins of every stage. ``touched``: the bins in which anything is computed; ``state`` has new
-    pages for them.
-    """
-
-    state: SessionState
-    image: UInt8Array
-    masks: list[Mask]
-    touched: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +41,27 @@ class PartialStep:
         self._executor, self._store, self._normalize = executor, store, normalize
         self._program, self._device = executor.program, executor.device
 
-    def frame(self, state: SessionState, image: UInt8Array, keep: Mask) -> PartialFrame:
-        """What ``keep`` means for every stage."""
-        return PartialFrame(state, image, stage_masks(self._program, keep), np.asarray(keep.any(axis=0)))
-
-    def run(self, frames: list[PartialFrame], want_confidence: bool) -> PartialResult:
-        """Compute the kept tiles of all frames."""
+    def run(self, frames: list[FrameInFlight], want_confidence: bool) -> PartialResult:
+        """Compute the kept tiles of all frames; their features have new pages for them."""
         started = time.perf_counter()
         program, strides = self._program, self._program.strides
         sets, chosen = self._tile_sets(frames)
         touched = sets[_key([frame.touched for frame in frames])]
         before = self._place_pages(frames, keep_old=len(sets) > 1)
         pages = {s: {id(tiles): _pages_of(frames, tiles, s) for tiles in sets.values()} for s in strides}
-        maps = {s: StrideMaps.of([f.state.maps[s] for f in frames], program.tile(s)) for s in strides}
+        maps = {s: StrideMaps.of([f.features.maps[s] for f in frames], program.tile(s)) for s in strides}
         tables = StepTables(maps, np.array([program.padded(*f.state.size) for f in frames]), self._device)
         prepared = time.perf_counter() - started
         if before:
             self._copy_dropped(before, touched, chosen, pages)
-        images = FrameTiles([frame.image for frame in frames], self._normalize, tables, program.bin_size)
+        images = FrameTiles(
+            [frame.pixels.numpy() for frame in frames], self._normalize, tables, program.bin_size
+        )
         step = Step(tables, images, self._store, touched)
         planes = self._executor.run(step, chosen, pages, want_confidence)
         return PartialResult(chosen[-1], planes, prepared + tables.seconds)
 
-    def _tile_sets(self, frames: list[PartialFrame]) -> tuple[dict[bytes, TileSet], list[TileSet]]:
+    def _tile_sets(self, frames: list[FrameInFlight]) -> tuple[dict[bytes, TileSet], list[TileSet]]:
         """One set of tiles for each different mask, and which of them each stage is run on."""
         everything = [frame.touched for frame in frames]
         sets = {_key(everything): TileSet.from_masks(everything)}
@@ -91,15 +74,15 @@ class PartialStep:
             chosen.append(sets[key])
         return sets, chosen
 
-    def _place_pages(self, frames: list[PartialFrame], keep_old: bool) -> dict[int, StrideMaps]:
+    def _place_pages(self, frames: list[FrameInFlight], keep_old: bool) -> dict[int, StrideMaps]:
         """Let the computed tiles refer to their new pages; the moved references of before, if needed."""
         before = {}
         for stride in self._program.strides:
             if keep_old:
-                old = [frame.state.maps[stride] for frame in frames]
+                old = [frame.features.maps[stride] for frame in frames]
                 before[stride] = StrideMaps.of(old, self._program.tile(stride))
             for frame in frames:
-                frame.state.place(stride, *np.nonzero(frame.touched))
+                frame.features.place(stride, *np.nonzero(frame.touched))
         return before
 
     def _copy_dropped(
@@ -129,12 +112,12 @@ def _key(masks: list[Mask]) -> bytes:
     return b"".join(mask.tobytes() for mask in masks)
 
 
-def _pages_of(frames: list[PartialFrame], tiles: TileSet, stride: int) -> Pages:
+def _pages_of(frames: list[FrameInFlight], tiles: TileSet, stride: int) -> Pages:
     """The new page of every tile of a set."""
     parts = []
     for session, frame in enumerate(frames):
         mine = tiles.session == session
         grid = np.zeros(frame.touched.shape, dtype=np.int64)
-        grid[frame.touched] = frame.state.new_pages[stride]
+        grid[frame.touched] = frame.features.new_pages[stride]
         parts.append(grid[tiles.y[mine], tiles.x[mine]])
     return np.concatenate(parts)

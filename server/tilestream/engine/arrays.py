@@ -1,0 +1,16 @@
+"""The engine's arrays: tensors whose first dimension is the frames of a batch, all of one size.
+
+On the CPU ``.numpy()`` of a tensor is a free view of the same memory, which is where OpenCV works.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Maps = Tensor | list[Tensor]
+"""A batch: [N, ...], or N tensors [...] of one shape where they do not lie together."""
+
+Mask = npt.NDArray[np.bool_]
+"""On the host: which bins [bins_h, bins_w] are meant, or which units of them [units, bins_h, bins_w]."""

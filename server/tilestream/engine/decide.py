@@ -1,0 +1,69 @@
+"""What is computed of frames: what their gate or their caller wants, rounded up to what is worth it."""
+
+from __future__ import annotations
+
+import torch
+
+from tilestream.engine.frame import FrameBatch, FrameInFlight
+from tilestream.engine.gates.gate import Gate, GateInput
+from tilestream.engine.lowering.program import TileProgram
+from tilestream.engine.observe import Observer
+
+
+class Decider:
+    """Asks a gate. ``dense_above``: see ``ReuseOptions``."""
+
+    def __init__(self, program: TileProgram, gate: Gate, observer: Observer, dense_above: float) -> None:
+        self._program, self._gate, self._observer = program, gate, observer
+        self._dense_above = dense_above
+
+    def decide(self, batch: FrameBatch) -> None:
+        """Decide about frames of one size that have one before them, each with those of its session."""
+        asked = [index for index, frame in enumerate(batch.frames) if frame.forced is None]
+        if asked:
+            self._ask(batch.of(asked))
+        for frame in batch.frames:
+            self._settle(frame)
+
+    def _ask(self, batch: FrameBatch) -> None:
+        decision = self._gate.decide(self._question(batch))
+        for index, frame in enumerate(batch.frames):
+            frame.keep = decision.keep[index].numpy()
+            frame.risk = None if decision.risk is None else decision.risk[index]
+
+    def _question(self, batch: FrameBatch) -> GateInput:
+        states = [frame.state for frame in batch.frames]
+        grants = [frame.grant for frame in batch.frames]
+        figures = torch.tensor(
+            (
+                [grant.budget for grant in grants],
+                [s.credit.with_budget(g.budget) for s, g in zip(states, grants, strict=True)],
+                [grant.limit for grant in grants],
+                [state.since_whole for state in states],
+                [state.averaged for state in states],
+                [state.calibration.scale for state in states],
+            ),
+            dtype=torch.float64,
+        )
+        budget, credit, limit, since_whole, averaged, risk_scale = figures.unbind()
+        return GateInput(
+            batch.distortion.signals,
+            len(self._program.units),
+            budget=budget,
+            credit=credit,
+            limit=limit,
+            since_whole=since_whole,
+            averaged=averaged,
+            risk_scale=risk_scale.float(),
+            cells=lambda which: self._observer.cells(batch.of(which)),
+            motion=batch.motion,
+        )
+
+    def _settle(self, frame: FrameInFlight) -> None:
+        keep = frame.keep if frame.forced is None else frame.forced
+        whole = bool(keep.all()) and frame.forced is None  # all that is forced may still be run on tiles
+        much = whole or keep.mean() >= self._dense_above
+        if much or (keep.any() and not self._gate.reuses_features):
+            frame.compute_all(self._program)
+        else:
+            frame.compute(self._program, keep)

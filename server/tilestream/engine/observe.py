@@ -1,0 +1,88 @@
+"""What is known of frames before anything of them is computed: what moved, and what that leaves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tilestream.engine.frame import FrameBatch, FrameInFlight
+from tilestream.engine.gates.cells import cell_features
+from tilestream.engine.lowering.program import TileProgram
+from tilestream.engine.motion.distortion import DistortionTracker
+from tilestream.engine.motion.estimators import MotionEstimator
+from tilestream.engine.motion.luma import thumbnail_scale, thumbnails
+from tilestream.engine.motion.warp import stacked
+
+
+class Observer:
+    """Compares frames with those before them, for all sessions of an engine."""
+
+    def __init__(self, program: TileProgram, motion: MotionEstimator) -> None:
+        self._program, self._motion = program, motion
+        self._trackers: dict[tuple[int, int], DistortionTracker] = {}  # by size of the frames
+
+    def tracker(self, size: tuple[int, int]) -> DistortionTracker:
+        """What carries distortion along, for frames of a size (height, width)."""
+        if size not in self._trackers:
+            scale = thumbnail_scale(*size)
+            shape = (-(-size[0] // scale), -(-size[1] // scale))
+            bins = self._program.bins(*size)
+            self._trackers[size] = DistortionTracker(self._program.bin_size, bins, scale, shape)
+        return self._trackers[size]
+
+    def observe(self, frames: list[FrameInFlight]) -> FrameBatch | None:
+        """Look at frames of one size; a batch of those that have one before them, None without any."""
+        retained = [frame for frame in frames if frame.retained]
+        if not retained:
+            return None
+        scale = thumbnail_scale(*retained[0].state.size)
+        luma = thumbnails([frame.pixels for frame in retained], scale)
+        for index, frame in enumerate(retained):
+            frame.luma = frame.reference = _own(luma, index)
+        compared = [frame for frame in retained if frame.follows]
+        return self._compare(compared, scale) if compared else None
+
+    def _compare(self, frames: list[FrameInFlight], scale: int) -> FrameBatch:
+        states = [frame.state for frame in frames]
+        current = stacked([frame.luma for frame in frames if frame.luma is not None])
+        previous = stacked([state.luma for state in states if state.luma is not None])
+        nothing = torch.zeros((*current.shape[1:], 2))
+        expected = stacked([nothing if state.flow is None else state.flow for state in states])
+        motion = self._motion.estimate(previous, current, expected, scale)
+        tracker = self.tracker(states[0].size)
+        found = tracker.advance([state.distortion for state in states], previous, current, motion)
+        cuts, still = found.signals.scene_cut.tolist(), motion.is_still()
+        for index, (frame, state) in enumerate(zip(frames, states, strict=True)):
+            one = slice(index, index + 1)
+            frame.motion, frame.signals = motion.of(one), found.signals.of(one)
+            state.distortion = _own(found.state, index)
+            frame.cut = cuts[index]
+            state.flow = None if frame.cut else _own(motion.flow, index)
+            state.since_whole += 1
+            if still[index]:
+                frame.reference = state.luma
+            else:
+                state.averaged = 0
+        return FrameBatch(frames, motion, found)
+
+    def cells(self, batch: FrameBatch) -> Tensor:
+        """What a learned gate looks at, see ``cell_features``; before labels have followed the motion."""
+        states = [frame.state for frame in batch.frames]
+        classes = self._program.nodes[self._program.output].channels
+        luma = stacked([frame.reference for frame in batch.frames if frame.reference is not None])
+        labels = [state.labels.plane(0) for state in states]
+        step = self.tracker(states[0].size).cell
+        return cell_features(labels, classes, batch.distortion.fine, step, batch.motion, luma)
+
+    def remember(self, frame: FrameInFlight) -> None:
+        """Once it is decided: its session's labels follow the motion, and so does what is compared with."""
+        state = frame.state
+        if frame.motion is not None and (frame.goes_on or not frame.whole):
+            state.labels.move(frame.motion.flow[0], frame.motion.scale)
+        # Labels of a whole frame lie as in it, not as in the one with which stillness began.
+        state.luma = frame.luma if frame.whole else frame.reference
+
+
+def _own(batch: Tensor, index: int) -> Tensor:
+    """One frame's part of a batch, to be kept: a copy, or all of the batch would be kept with it."""
+    return batch[0] if len(batch) == 1 else batch[index].clone()
