@@ -16,8 +16,6 @@ from tilestream.engine.lowering.lower import lower
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.messages import UInt8Array
 
-_TYPICAL_SIZE = (384, 512)  # height, width; what packed weights are laid out for
-
 
 class DenseExecutor:
     """Runs a segmentation network on batches of equally large frames.
@@ -47,10 +45,7 @@ class DenseExecutor:
         network = _with_outputs(program, [*self._names, final.inputs[0] if plain else final.name])
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device.type == "cpu" and torch.backends.mkldnn.is_available():
-            size = [side + -side % self.stride for side in _TYPICAL_SIZE]
-            example = torch.zeros(1, 3, *size, dtype=dtype).to(memory_format=torch.channels_last)
-            with torch.inference_mode():
-                self.network = pack_convolutions(self.network, example)
+            self.network = pack_convolutions(self.network)
         self.normalize = normalize or Normalizer(model.mean, model.std, device, dtype)  # type: ignore[arg-type]
 
     @torch.inference_mode()

@@ -51,16 +51,13 @@ class RowProduct:
 class TileConvolution:
     """A convolution without padding of packed tiles that bring their own rim."""
 
-    def __init__(
-        self, conv: nn.Conv2d, relu: bool, side: tuple[int, int], device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, conv: nn.Conv2d, relu: bool, device: torch.device, dtype: torch.dtype) -> None:
         bare = copy.deepcopy(conv)
         bare.padding, bare.padding_mode = (0, 0), "zeros"
         bare = bare.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._relu = False
         if device.type == "cpu" and torch.backends.mkldnn.is_available():
-            shape = [_TYPICAL_TILES, conv.in_channels, *side]
-            self._run: nn.Module = PackedConv2d(bare, relu, shape)
+            self._run: nn.Module = PackedConv2d(bare, relu, _TYPICAL_TILES)
         else:
             self._run, self._relu = bare, relu
 

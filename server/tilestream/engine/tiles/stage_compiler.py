@@ -131,7 +131,7 @@ class StageCompiler:
 
             return run
         below = (*window.y.sources(*region[:2]), *window.x.sources(*region[2:]))
-        convolve = TileConvolution(conv, relu, (below[1], below[3]), self.device, self.dtype)
+        convolve = TileConvolution(conv, relu, self.device, self.dtype)
         bring = self.source(name, below, window.border)
         return lambda step: convolve(bring(step))
 

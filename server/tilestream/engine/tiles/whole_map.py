@@ -15,8 +15,6 @@ from tilestream.engine.lowering.program import Node, TileProgram, WholeMap
 from tilestream.engine.tiles.kernels import to_rows, to_tiles
 from tilestream.engine.tiles.workspace import Kernel, Step
 
-_TYPICAL_POOLED = (4, 4)  # what packed weights are laid out for
-
 
 class WholeMapRunner:
     """Runs the traced nodes of whole-map stages, in the working precision."""
@@ -67,4 +65,4 @@ class WholeMapRunner:
 def _packed(module: nn.Module) -> nn.Module:
     if type(module) is not nn.Conv2d or module.padding_mode != "zeros" or isinstance(module.padding, str):
         return module
-    return PackedConv2d(module, False, [1, module.in_channels, *_TYPICAL_POOLED])
+    return PackedConv2d(module, relu=False)

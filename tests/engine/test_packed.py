@@ -31,16 +31,25 @@ def test_awkward_network_computes_the_same():
     module = Awkward().eval().requires_grad_(False)
     x = torch.randn(2, 3, 17, 22).to(memory_format=torch.channels_last)
     expected = module(x)
-    packed = pack_convolutions(fx.symbolic_trace(module), x)
+    packed = pack_convolutions(fx.symbolic_trace(module))
     assert torch.allclose(packed(x), expected, atol=1e-5)
     other = torch.randn(1, 3, 40, 9).to(memory_format=torch.channels_last)
     assert torch.allclose(packed(other), Awkward.forward(module, other), atol=1e-5)
 
 
+def test_every_size_of_map_has_its_own_layout_and_their_number_is_bounded():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 16, 3, padding=1).eval().requires_grad_(False)
+    packed = PackedConv2d(conv, relu=False)
+    for side in (9, 16, 23, 9, 32, 40, 16, 9):
+        x = torch.randn(2, 8, side, side + 3).to(memory_format=torch.channels_last)
+        assert torch.allclose(packed(x), conv(x), atol=1e-5)
+        assert x.shape[2:] in packed._packed and len(packed._packed) <= 4
+
+
 def test_relu_is_fused_only_where_nobody_else_reads_the_sum():
     module = Awkward().eval().requires_grad_(False)
-    x = torch.randn(1, 3, 16, 16).to(memory_format=torch.channels_last)
-    packed = pack_convolutions(fx.symbolic_trace(module), x)
+    packed = pack_convolutions(fx.symbolic_trace(module))
     fused = {name: m._attribute for name, m in packed.named_modules() if isinstance(m, PackedConv2d)}
     assert fused == {"plain": "relu", "functional": "relu", "shared": "none", "grouped": "none"}
     assert type(packed.reflect) is nn.Conv2d
