@@ -22,7 +22,7 @@ class FragileEngine(FakeEngine):
             if first == DIES:
                 os.kill(os.getpid(), signal.SIGKILL)
             elif first == HANGS:
-                time.sleep(60)
+                time.sleep(3600)
             elif first == FAULTS:
                 raise ValueError("secret")
         return super().step(plan)

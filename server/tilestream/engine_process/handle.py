@@ -7,6 +7,7 @@ import contextlib
 import logging
 import multiprocessing
 import multiprocessing.util  # its own exit handler has to be there before ours, which then comes first
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,13 +35,21 @@ def preload(modules: Sequence[str]) -> None:
 
 
 _running: weakref.WeakSet[ProcessHandle] = weakref.WeakSet()
+_starting = threading.Lock()  # held while a process is started, so that none is missed at the end
+_over = False  # this process ends: no more are started
 
 
 @atexit.register
 def _end_all() -> None:
-    """A server that ends without closing its engines: multiprocessing would ask them to and wait for ever."""
-    for handle in list(_running):
-        handle.kill()
+    """A server that ends without closing its engines: multiprocessing would ask them to and wait for ever.
+
+    A thread that still runs would put another process in the place of one that it finds dead.
+    """
+    global _over
+    with _starting:
+        _over = True
+        for handle in list(_running):
+            handle.kill()
 
 
 class EngineDied(Exception):  # noqa: N818 (the name says it)
@@ -67,19 +76,22 @@ class ProcessHandle:
     """A process, its pipe and the memory shared with it."""
 
     def __init__(self, how: EngineProcess) -> None:
-        """Start it; it makes its engine meanwhile, see :meth:`wait`."""
+        """Start it; it makes its engine meanwhile, see :meth:`wait`. Raises OSError where none can be had."""
         self._seconds = how.answer_seconds
         self._ready: tuple[EngineInfo, EngineReport] | None = None
         self._connection, theirs = _context.Pipe()
         self._process = _context.Process(
             target=worker.run, args=(theirs, how.make_engine, how.begin), daemon=True
         )
-        self._process.start()
+        self._ended = False
+        with _starting:
+            if _over:
+                raise OSError("this process ends")
+            self._process.start()
+            _running.add(self)
         theirs.close()  # else the end of the process would not be noticed
         self.process_id: int = self._process.pid or 0
         self.arena = Arena()
-        self._ended = False
-        _running.add(self)
         with contextlib.suppress(OSError):  # it is dead already: whoever waits for it will hear that
             reduction.send_handle(self._connection, self.arena.file, self.process_id)
 
