@@ -20,6 +20,7 @@ from tilestream.api.interceptors import ErrorInterceptor
 from tilestream.api.live_sessions import LiveSessions
 from tilestream.api.servicer import SegmentationServicer
 from tilestream.api.services import Lifecycle, OutcomeRouter, Services
+from tilestream.clock import Clock
 from tilestream.config import Settings
 from tilestream.engine import ENGINE_MODULE, EngineOptions, create_engine
 from tilestream.engine_process import EngineProcess, ProcessEngine, preload
@@ -55,14 +56,21 @@ class Server:
     Each of ``make_engines`` is called in the thread of that engine.
     """
 
-    def __init__(self, settings: Settings, *make_engines: Callable[[], Engine]) -> None:
+    def __init__(
+        self, settings: Settings, *make_engines: Callable[[], Engine], clock: Clock | None = None
+    ) -> None:
         self.settings = settings
+        self.clock = clock or Clock()
         self.port = 0
-        self.metrics = Metrics()
+        self.metrics = Metrics(self.clock.now)
         self.tracer: FrameTracer | None = None
-        self.lifecycle = Lifecycle()
+        self.lifecycle = Lifecycle(self.clock)
         self.registry = SessionRegistry(
-            settings.max_sessions, settings.retry_delay, self._on_close, overloaded=self._refuses_sessions
+            settings.max_sessions,
+            settings.retry_delay,
+            self._on_close,
+            clock=self.clock.now,
+            overloaded=self._refuses_sessions,
         )
         self._router = OutcomeRouter(self.metrics)
         self.engine_died = asyncio.Event()
@@ -72,6 +80,7 @@ class Server:
             lambda: Scheduler(_limits(settings)),
             self._router.on_step,
             self._on_engine_death,
+            self.clock.now,
         )
         self._media_pool = ThreadPoolExecutor(settings.media_threads, thread_name_prefix="media")
         self._health = health.aio.HealthServicer()
@@ -118,6 +127,7 @@ class Server:
             self._media_pool,
             self.metrics,
             self.lifecycle,
+            self.clock,
             tracer=self.tracer,
         )
         self._live_sessions = LiveSessions(services)

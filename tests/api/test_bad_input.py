@@ -1,7 +1,6 @@
 # ruff: noqa: E501 (tables)
 """Every rule about bad input: the status or the reason, its text, and that others live on."""
 
-import asyncio
 import math
 
 import grpc
@@ -12,6 +11,7 @@ from google.rpc import error_details_pb2
 
 from support.frames import encode, jpeg, photo
 from support.server import Stream, config, frame, refused, running, status_details
+from support.waiting import until
 from tilestream.v1 import segmentation_pb2 as pb
 
 LIMITS = {"max_frame_pixels": 640 * 480, "max_frame_side": 1000, "max_compute_pixels": 320 * 240}
@@ -156,8 +156,7 @@ async def test_a_message_above_the_limit():
         assert "larger than max" in details and "20000" in details
         await other.frame(1, jpeg())
         assert (await other.result()).status == pb.FRAME_STATUS_OK
-        while len(r.server.registry) > 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(r.server.registry) == 1)
 
 
 async def test_too_many_sessions():
@@ -172,8 +171,7 @@ async def test_too_many_sessions():
         assert (await first.result()).status == pb.FRAME_STATUS_OK
         await second.done()
         await second.rest()
-        while len(r.server.registry) > 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(r.server.registry) == 1)
         await r.open()
 
 

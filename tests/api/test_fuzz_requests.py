@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from support.frames import jpeg
 from support.server import Running, running
+from support.waiting import until
 from tilestream.v1 import segmentation_pb2 as pb
 
 ORDERLY = {
@@ -115,8 +116,7 @@ def test_any_sequence_of_requests(plays):
         limits["max_message_bytes"] = 25_000
         async with running(max_sessions=4, resume_ttl=0.05, **limits) as r:
             await asyncio.gather(*(play(r, sequence, cancel) for sequence, cancel in plays))
-            while len(r.server.registry) or r.engine.open_sessions:
-                await asyncio.sleep(0.005)
+            await until(lambda: not (len(r.server.registry) or r.engine.open_sessions))
             stream = await r.open()
             await stream.frame(1, jpeg())
             assert (await stream.result()).status == pb.FRAME_STATUS_OK

@@ -7,32 +7,39 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support.clock import ManualClock
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import Stream, config, refused, running, status_details
+from support.waiting import until
 from tilestream.v1 import segmentation_pb2 as pb
 
 
 async def test_heartbeats_fill_the_silence():
-    async with running(heartbeat_interval=0.05) as r:
+    clock = ManualClock()
+    async with running(clock=clock, heartbeat_interval=10) as r:
         stream = await r.open()
         for _ in range(3):
+            await clock.elapse(10)
             assert (await stream.receive()).heartbeat.time_us > 0
         await stream.frame(1, jpeg())
         assert (await stream.result()).status == pb.FRAME_STATUS_OK
 
 
 async def test_no_heartbeats_where_they_are_off():
-    async with running(heartbeat_interval=0) as r:
+    clock = ManualClock()
+    async with running(clock=clock, heartbeat_interval=0, idle_timeout=1000) as r:
         stream = await r.open()
-        await asyncio.sleep(0.1)
+        clock.advance(900)
         await stream.frame(1, jpeg())
         assert (await stream.receive()).HasField("result")
 
 
 async def test_a_silent_client_is_ended():
-    async with running(idle_timeout=0.3) as r:
+    clock = ManualClock()
+    async with running(clock=clock, idle_timeout=0.3) as r:
         stream = await r.open()
+        await clock.elapse(0.3)
         await stream.rest()
         code, details = await stream.status()
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED and "no request for 0.3 s" in details
@@ -40,34 +47,44 @@ async def test_a_silent_client_is_ended():
 
 
 async def test_a_client_without_a_config_is_ended():
-    async with running(idle_timeout=0.3) as r:
+    clock = ManualClock()
+    async with running(clock=clock, idle_timeout=0.3) as r:
         stream = Stream(r.stub.StreamSegment())
+        await clock.elapse(0.3)
         await stream.rest()
         assert (await stream.status())[0] is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_heartbeats_of_the_client_keep_a_session():
-    async with running(idle_timeout=2.0) as r:
+    clock = ManualClock()
+    async with running(clock=clock, idle_timeout=2.0) as r:
         stream = await r.open()
-        for _ in range(24):
+        for count in range(24):
             await stream.send(heartbeat=pb.Heartbeat())
-            await asyncio.sleep(0.1)
+            await until(lambda count=count: r.requests_read() == 2 + count)
+            clock.advance(1.9)
         await stream.frame(1, jpeg())
         assert (await stream.result()).status == pb.FRAME_STATUS_OK
 
 
 async def test_waiting_for_a_slow_engine_is_not_idleness():
-    gate = threading.Event()
-    async with running(FakeEngine(gate), idle_timeout=0.3) as r:
+    gate, clock = threading.Event(), ManualClock()
+    async with running(FakeEngine(gate), clock, idle_timeout=0.3) as r:
         stream = await r.open()
+        (session,) = r.server.registry
         await stream.frame(1, jpeg())
-        await asyncio.sleep(1.0)
+        await until(lambda: session.stats.received)
+        for _ in range(3):
+            await clock.elapse(0.3)
         gate.set()
+        assert (await stream.result()).status == pb.FRAME_STATUS_OK
+        await stream.frame(2, jpeg())
         assert (await stream.result()).status == pb.FRAME_STATUS_OK
 
 
 async def test_a_client_that_never_reads_is_ended():
-    async with running(idle_timeout=0.5) as r:
+    clock = ManualClock()
+    async with running(clock=clock, idle_timeout=0.5) as r:
         stream = await r.open(mask_encoding="MASK_ENCODING_RAW", output_size=pb.Size(width=2000, height=2000))
 
         async def send_for_ever():
@@ -75,16 +92,22 @@ async def test_a_client_that_never_reads_is_ended():
                 await stream.frame(i, jpeg())
 
         sending = asyncio.ensure_future(send_for_ever())
-        while len(r.server.registry):
+        while len(r.server.registry):  # a write that makes progress is over before the clock comes that far
             await asyncio.sleep(0.02)
+            clock.advance(0.01)
+        assert r.metric("tilestream_sessions_closed_total", cause="idle") == 1
         sending.cancel()
         stream.call.cancel()
 
 
 async def test_an_old_session_is_told_and_then_ended():
-    async with running(max_session_age=2.5, max_age_notice=2.2) as r:
+    clock = ManualClock()
+    async with running(clock=clock, max_session_age=2.5, max_age_notice=2.2) as r:
         stream = await r.open()
         await stream.frame(1, jpeg())
+        await until(lambda: r.metric("tilestream_frames_received_total") == 1)
+        await clock.elapse(0.3)
+        await clock.elapse(2.2)
         responses = {x.WhichOneof("response"): x for x in await stream.rest()}
         assert responses.keys() >= {"result", "draining"}
         notice = responses["draining"].draining
@@ -101,15 +124,14 @@ async def health_of(r, service="") -> int:
 
 async def test_draining_answers_what_was_accepted_and_refuses_the_rest():
     gate = threading.Event()
-    async with running(FakeEngine(gate), retry_delay=1.25, grace_period=30) as r:
+    async with running(FakeEngine(gate), ManualClock(), retry_delay=1.25, grace_period=30) as r:
         stream, waiting = await r.open(), Stream(r.stub.StreamSegment())
         await waiting.call.wait_for_connection()
         for i in range(2):
             await stream.frame(i, jpeg(i))
-        await asyncio.to_thread(r.engine.stepping.wait, 30)
+        await until(r.engine.stepping.is_set)
         (session,) = r.server.registry
-        while session.stats.received < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: session.stats.received == 2)
         assert await health_of(r) == health_pb2.HealthCheckResponse.SERVING
         stopping = asyncio.ensure_future(r.server.stop())
 
@@ -140,12 +162,14 @@ async def test_draining_answers_what_was_accepted_and_refuses_the_rest():
 
 
 async def test_frames_that_do_not_make_it_within_the_grace_period_are_answered_too():
-    gate = threading.Event()
-    async with running(FakeEngine(gate)) as r:
+    gate, clock = threading.Event(), ManualClock()
+    async with running(FakeEngine(gate), clock) as r:
         stream = await r.open()
         await stream.frame(0, jpeg())
-        await asyncio.to_thread(r.engine.stepping.wait, 30)
+        await until(r.engine.stepping.is_set)
         stopping = asyncio.ensure_future(r.server.stop(grace=2.0))
+        await until(r.server.lifecycle.draining.is_set)
+        clock.advance(1.1)
         results = await stream.results()
         assert [(x.status, x.drop_reason) for x in results] == [
             (pb.FRAME_STATUS_DROPPED, pb.DROP_REASON_SHUTDOWN)
@@ -158,7 +182,7 @@ async def test_frames_that_do_not_make_it_within_the_grace_period_are_answered_t
 async def test_a_shutdown_under_load_loses_no_accepted_frame():
     engine = FakeEngine()
     engine.seconds = 0.003
-    async with running(engine, grace_period=30, max_sessions=12) as r:
+    async with running(engine, ManualClock(), grace_period=30, max_sessions=12) as r:
 
         async def camera(number: int) -> int:
             """Sends for ever; how many results came before the end."""
@@ -178,8 +202,6 @@ async def test_a_shutdown_under_load_loses_no_accepted_frame():
                 await stream.frame(index, jpeg(index % 12))
 
         cameras = [asyncio.ensure_future(camera(number)) for number in range(12)]
-        value = r.server.metrics.registry.get_sample_value
-        while value("tilestream_frames_received_total") < 60:
-            await asyncio.sleep(0.01)
+        await until(lambda: r.metric("tilestream_frames_received_total") >= 60)
         await r.server.stop()
-        assert sum(await asyncio.gather(*cameras)) == value("tilestream_frames_received_total") >= 60
+        assert sum(await asyncio.gather(*cameras)) == r.metric("tilestream_frames_received_total") >= 60

@@ -17,6 +17,7 @@ import pytest
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import Running, running
+from support.waiting import until
 from tilestream.config import Settings
 from tilestream.messages import EngineError
 from tilestream.server import run_server
@@ -142,7 +143,6 @@ async def test_a_client_that_is_killed_frees_its_session(tmp_path):
         other = await r.open()
         client.kill()
         await client.wait()
-        while len(r.server.registry) > 1 or len(r.engine.open_sessions) > 1:
-            await asyncio.sleep(0.02)
+        await until(lambda: len(r.server.registry) == len(r.engine.open_sessions) == 1)
         await other.frame(1, jpeg())
         assert (await other.result()).status == pb.FRAME_STATUS_OK

@@ -7,21 +7,17 @@ import threading
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import Stream, running
+from support.waiting import until
 from tilestream.messages import Picture
 from tilestream.v1 import segmentation_pb2 as pb
 
 OK, DROPPED = pb.FRAME_STATUS_OK, pb.FRAME_STATUS_DROPPED
 
 
-async def until(condition) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 async def send_while_busy(r, stream: Stream, count: int) -> None:
     """Frame 0 is in the engine when the others are sent, one after the other."""
     await stream.frame(0, jpeg(0))
-    await asyncio.to_thread(r.engine.stepping.wait, 30)
+    await until(r.engine.stepping.is_set)
     for i in range(1, count):
         await stream.frame(i, jpeg(i))
 
@@ -36,8 +32,7 @@ async def test_wait_holds_the_client_back_and_drops_nothing():
     async with running(FakeEngine(gate)) as r:
         stream = await r.open(queue_policy="QUEUE_POLICY_WAIT", frames_in_flight=2)
         await send_while_busy(r, stream, 6)
-        await until(lambda: received(r) == 2)
-        await asyncio.sleep(0.1)
+        await until(lambda: r.requests_read() == 1 + 3)  # with the config
         assert received(r) == 2, "the third has to wait for the first answer"
         gate.set()
         results = [await stream.result() for _ in range(6)]
@@ -92,14 +87,15 @@ async def test_a_client_that_does_not_read_is_bounded():
                 await stream.frame(i, jpeg())
 
         sending = asyncio.ensure_future(send_for_ever())
-        before = -1
-        while before != session.stats.received:  # until the server takes no more
-            before = session.stats.received
-            await asyncio.sleep(0.5)
+        other, exchanges, taken = await r.open(), 0, -1
+        while taken != session.stats.received:  # until it takes none while it serves another client
+            taken = session.stats.received
+            for _ in range(20):
+                await other.frame(exchanges, jpeg())
+                assert (await other.result()).status == OK
+                exchanges += 1
         assert not sending.done()
-        other = await r.open()
-        await other.frame(1, jpeg())
-        assert (await other.result()).status == OK
+        assert r.requests_read() == (1 + taken + 1) + (1 + exchanges), "one more was read, and waits"
         sending.cancel()
         stream.call.cancel()
         await until(lambda: len(r.server.registry) == 1)
@@ -117,5 +113,4 @@ async def test_images_of_superseded_frames_are_let_go():
         stream = await r.open(queue_policy="QUEUE_POLICY_LATEST_ONLY")
         await send_while_busy(r, stream, 12)
         await until(lambda: received(r) == 12)
-        async with asyncio.timeout(60):
-            await until(lambda: len(pictures().keys() - others.keys()) <= 3)
+        await until(lambda: len(pictures().keys() - others.keys()) <= 3)

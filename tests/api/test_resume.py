@@ -9,10 +9,12 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
+from support.clock import ManualClock
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.proxy import proxied
 from support.server import Running, Stream, running, status_details
+from support.waiting import LONG, until
 from tilestream.messages import DropReason
 from tilestream.sessions.frames import Status, Ticket
 from tilestream.sessions.session import SessionState
@@ -20,12 +22,6 @@ from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc as rpc
 
 OK = pb.FRAME_STATUS_OK
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def states(r: Running) -> list[SessionState]:
@@ -129,9 +125,15 @@ async def test_a_session_that_half_closed_can_be_resumed_for_its_last_results():
 
 
 async def test_a_session_ends_when_nobody_comes_back_in_time():
-    async with running(resume_ttl=0.2) as r:
+    clock = ManualClock()
+    async with running(clock=clock, resume_ttl=20) as r:
         lost = await r.open()
         await lose(r, lost)
+        clock.advance(19.9)
+        again = await resume(r, lost)
+        assert again.started.resumed
+        await lose(r, again)
+        await clock.elapse(20)
         await until(lambda: not len(r.server.registry))
         await until(lambda: not r.engine.open_sessions)
         again = await resume(r, lost)
@@ -260,9 +262,9 @@ async def test_a_suspended_session_gives_way_to_a_new_one():
 
 
 async def test_a_shutdown_does_not_wait_for_suspended_sessions():
-    async with running(grace_period=60) as r:
+    async with running(clock=ManualClock(), grace_period=60) as r:  # it would not end before its time is over
         await lose(r, await r.open())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG):
             await r.server.stop()
         assert not r.engine.open_sessions and not len(r.server.registry)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.fake_engine import FakeEngine, fake_model
 from support.frames import decode_png, decode_rle, encode, jpeg
 from support.server import running
+from support.waiting import until
 from tilestream.v1 import segmentation_pb2 as pb
 
 PALETTE = fake_model().palette
@@ -169,8 +170,7 @@ async def test_the_engine_forgets_sessions_that_ended():
         await finished.done()
         await finished.rest()
         cancelled.call.cancel()
-        while r.engine.open_sessions or len(r.server.registry):
-            await asyncio.sleep(0.01)
+        await until(lambda: not (r.engine.open_sessions or len(r.server.registry)))
 
 
 async def test_the_next_frame_is_decoded_while_one_is_computed():
@@ -180,8 +180,7 @@ async def test_the_next_frame_is_decoded_while_one_is_computed():
         await stream.frame(0, jpeg(0))
         await stream.frame(1, jpeg(1))
         waiting = r.server._engines._loops[0]._scheduler.waiting
-        while not (r.engine.stepping.is_set() and waiting()):  # frame 1 is ready while 0 is in the engine
-            await asyncio.sleep(0.01)
+        await until(lambda: r.engine.stepping.is_set() and waiting())  # frame 1, while 0 is in the engine
         assert len(r.engine.plans) == 1
         gate.set()
         assert [(await stream.result()).frame_id for _ in range(2)] == [0, 1]

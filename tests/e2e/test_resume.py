@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from support.clock import ManualClock
 from support.fake_engine import STEP, FakeEngine
 from support.proxy import Proxy, proxied
 from support.server import running
+from support.waiting import until
 from tilestream_client import AsyncClient, Client, FrameStatus
 
 
@@ -29,15 +31,19 @@ def check(results, count: int) -> None:
 
 
 async def trouble(proxy: Proxy, seed: int, cuts: int, answers: list[list]) -> None:
-    """Cuts, and times at which nobody answers, as soon as every stream has had an answer.
+    """Cuts, and times at which nobody answers: every few answers, once every stream has had one.
 
     A server that cannot be reached at first is an error: the address may be wrong.
     """
     order = random.Random(seed)
-    while not all(answers):
-        await asyncio.sleep(0.005)
+
+    def count() -> int:
+        return sum(map(len, answers))
+
+    await until(lambda: all(answers))
     for _ in range(cuts):
-        await asyncio.sleep(order.uniform(0.0, 0.15))
+        enough = count() + order.randint(0, 30)
+        await until(lambda enough=enough: count() >= enough)
         proxy.refuse(order.random() < 0.3)
         proxy.cut()
         if order.random() < 0.3:
@@ -63,8 +69,7 @@ async def test_cuts_cost_an_async_stream_nothing(ttl):
         assert (resumed > 0) == (ttl > 0)
         if ttl:
             assert sum(len(plan) for plan in engine.plans) == 300  # nothing was computed twice
-        while len(r.server.registry) or engine.open_sessions:
-            await asyncio.sleep(0.01)
+        await until(lambda: not (len(r.server.registry) or engine.open_sessions))
 
 
 async def test_cuts_cost_plain_streams_nothing():
@@ -89,10 +94,10 @@ async def test_cuts_cost_plain_streams_nothing():
 
 async def test_an_old_session_is_followed_by_a_new_one():
     """The age limit ends sessions; the caller does not notice."""
-    engine = FakeEngine()
-    engine.seconds = 0.01
+    engine, clock = FakeEngine(), ManualClock()
+    engine.seconds, engine.sleep = 0.01, clock.advance  # sixty frames are an age
     settings = {"max_session_age": 0.6, "max_age_notice": 0.2}
-    async with running(engine, **settings) as r, AsyncClient(f"127.0.0.1:{r.server.port}") as client:
+    async with running(engine, clock, **settings) as r, AsyncClient(f"127.0.0.1:{r.server.port}") as client:
         stream = client.stream(frames(150))
         check([result async for result in stream], 150)
         assert stream.reconnects >= 1

@@ -55,6 +55,7 @@ class FakeEngine:
         self.later = 0  # so many frames of a session after a frame its labels come
         self._held: dict[str, list[Outcome]] = {}
         self.seconds = 0.0  # that a step takes per frame whose budget is 1; units follow the budget
+        self.sleep = time.sleep  # how it takes them
         self.closed = False
         self.health_checks = 0
         self.stepping = threading.Event()
@@ -74,10 +75,10 @@ class FakeEngine:
         self.plans.append([(frame.session_id, frame.frame_id) for frame, _ in plan.frames])
         self.stepping.set()
         if self.gate is not None:
-            self.gate.wait(30)
+            self.gate.wait(300)
         self.fail(plan)
         if self.seconds:
-            time.sleep(sum(0.05 + 0.95 * grant.budget for _, grant in plan.frames) * self.seconds)
+            self.sleep(sum(0.05 + 0.95 * grant.budget for _, grant in plan.frames) * self.seconds)
         outcomes = [self._outcome(frame, grant) for frame, grant in plan.frames]
         return self._hold(outcomes) if self.later else outcomes
 

@@ -7,5 +7,5 @@ from tilestream import server
 from tilestream.cli import app
 
 if __name__ == "__main__":
-    server._torch_engine = lambda settings: FakeEngine()
+    server.make_torch_engines = lambda settings, begin: [FakeEngine]
     app(["serve", *sys.argv[1:]])

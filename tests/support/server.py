@@ -7,8 +7,9 @@ import grpc
 from grpc_status import rpc_status
 
 from support.fake_engine import FakeEngine
+from tilestream.clock import Clock
 from tilestream.config import Settings
-from tilestream.server import Server
+from tilestream.server import SERVICE, Server
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
@@ -20,6 +21,17 @@ class Running:
         self.server, self.engine, self.channel = server, engine, channel
         self.stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
         self._opened: list[Stream] = []  # a call that nothing refers to any more is cancelled
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """A metric's value as it would be scraped now."""
+        return self.server.metrics.registry.get_sample_value(name, labels)
+
+    def requests_read(self) -> float:
+        """How many requests of streams, configs among them, the server has taken in."""
+        method = {"grpc_service": SERVICE, "grpc_method": "StreamSegment"}
+        value = self.metric("grpc_server_msg_received_total", grpc_type="bidi_stream", **method)
+        assert value is not None
+        return value
 
     async def open(self, **config) -> "Stream":
         """A stream whose session has started."""
@@ -76,9 +88,11 @@ class Stream:
 
 
 @contextlib.asynccontextmanager
-async def running(engine: FakeEngine | None = None, **settings) -> AsyncIterator[Running]:
+async def running(
+    engine: FakeEngine | None = None, clock: Clock | None = None, **settings
+) -> AsyncIterator[Running]:
     engine = engine or FakeEngine()
-    server = Server(Settings(**{"port": 0, **settings}), lambda: engine)
+    server = Server(Settings(**{"port": 0, **settings}), lambda: engine, clock=clock)
     await server.start()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
     try:

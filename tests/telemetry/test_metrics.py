@@ -12,6 +12,7 @@ import pytest
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import config, refused, running
+from support.waiting import until
 from tilestream.messages import STAGES, DropReason, EngineReport, FrameStats, InvalidReason
 from tilestream.sessions.registry import NotAdmitted
 from tilestream.sessions.session import CloseCause
@@ -179,8 +180,7 @@ async def test_counters_add_up_to_what_clients_saw():
             await stream.done()
             await stream.rest()
         await r.stub.GetServerInfo(pb.GetServerInfoRequest())
-        while len(r.server.registry):
-            await asyncio.sleep(0.01)
+        await until(lambda: not len(r.server.registry))
         results = [result for results in seen for result in results]
         check(r.server.metrics, results, sent=7 + 5)
 
@@ -192,19 +192,16 @@ async def test_every_accepted_frame_is_accounted_for_when_clients_vanish():
         for i in range(3):
             await stream.frame(i, jpeg())
         metrics = r.server.metrics
-        while total(metrics, "tilestream_frames_received_total") < 3:
-            await asyncio.sleep(0.01)
+        await until(lambda: total(metrics, "tilestream_frames_received_total") == 3)
         assert total(metrics, "tilestream_frames_unanswered_total") == 0
         stream.call.cancel()
-        while len(r.server.registry):
-            await asyncio.sleep(0.01)
+        await until(lambda: not len(r.server.registry))
         assert total(metrics, "tilestream_frames_unanswered_total") == 3
         gate.set()
         after = await r.open()
         await after.frame(0, jpeg())
         await after.result()
-        while not total(metrics, "tilestream_frames_completed_total"):
-            await asyncio.sleep(0.01)
+        await until(lambda: total(metrics, "tilestream_frames_completed_total"))
         assert total(metrics, "tilestream_frames_completed_total") == 1
         assert total(metrics, "tilestream_frames_unanswered_total") == 3
 

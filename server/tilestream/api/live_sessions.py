@@ -11,13 +11,13 @@ import hashlib
 import hmac
 import logging
 import secrets
-import time
 from collections.abc import Callable
 
 from tilestream.api import errors
 from tilestream.api.convert import stage_seconds
 from tilestream.api.pipeline import FramePipeline
 from tilestream.api.services import Services
+from tilestream.clock import Timer
 from tilestream.messages import SessionSpec
 from tilestream.sessions.frames import Ticket
 from tilestream.sessions.registry import TooManySessions
@@ -42,7 +42,7 @@ class LiveSession:
 
     def __init__(self, session: Session, services: Services, identity: bytes) -> None:
         self.session = session
-        self._metrics = services.metrics
+        self._metrics, self._clock = services.metrics, services.clock
         self.identity = identity
         self.token = secrets.token_bytes(_TOKEN_BYTES)
         self.pipeline = FramePipeline(session, services)
@@ -50,7 +50,7 @@ class LiveSession:
         self.sent: SentAnswers[pb.FrameResult] = SentAnswers(kept, _KEPT_BYTES)
         self.take_over: Callable[[], None] | None = None
         self.free = asyncio.Event()
-        self.expiry: asyncio.TimerHandle | None = None  # while it is suspended
+        self.expiry: Timer | None = None  # while it is suspended
 
     def confirm(self, frame_id: int) -> None:
         """The client has the results up to ``frame_id``, the one whose sending was cut short too."""
@@ -58,12 +58,12 @@ class LiveSession:
         inbox = self.pipeline.inbox
         while (ticket := inbox.head()) is not None and ticket.frame_id <= frame_id:
             inbox.pop()
-            self.count(ticket, time.monotonic() - ticket.received)
+            self.count(ticket, self._clock.now() - ticket.received)
 
     def count(self, ticket: Ticket, total: float) -> dict[str, float]:
         """A frame has its answer, ``total`` seconds after it came; the seconds that its stages took."""
         answer, stages = ticket.known_answer, stage_seconds(ticket, total)
-        self.session.stats.add(answer, total, time.monotonic())
+        self.session.stats.add(answer, total, self._clock.now())
         self._metrics.frame_answered(
             answer.status.value, answer.reason_name, total, stages, answer.stats, answer.encoded_bytes
         )
@@ -154,8 +154,8 @@ class LiveSessions:
         session_id = live.session.session_id
         self._suspended[session_id] = live
         self._services.metrics.sessions_suspended(len(self._suspended))
-        loop = asyncio.get_running_loop()
-        live.expiry = loop.call_later(ttl, self._close, live, CloseCause.DISCONNECTED)
+        clock = self._services.clock
+        live.expiry = clock.call_at(clock.now() + ttl, self._close, live, CloseCause.DISCONNECTED)
         log.info("session suspended", extra={"session": session_id, "seconds": ttl})
 
     def close_suspended(self) -> None:

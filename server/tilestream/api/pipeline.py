@@ -124,7 +124,7 @@ class FramePipeline:
     def _submit(self, ticket: Ticket, picture: Picture) -> None:
         size = (picture.width, picture.height)
         self._session.stats.frame_size = size
-        ticket.stage, ticket.submitted = Stage.SUBMITTED, time.monotonic()
+        ticket.stage, ticket.submitted = Stage.SUBMITTED, self._services.clock.now()
         self._computing[ticket.frame_id] = (ticket, size)
         budget = self._session.options.block_budget or self._services.settings.block_budget
         frame = Frame(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
+import math
 from collections.abc import Awaitable
 from itertools import islice
 from typing import TypeVar
@@ -88,9 +89,11 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
         services = self._services
         wanted = asyncio.ensure_future(awaitable)
         draining = asyncio.ensure_future(services.lifecycle.draining.wait())
+        timeout = services.settings.idle_timeout
         try:
-            timeout = services.settings.idle_timeout or None
-            await asyncio.wait({wanted, draining}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(TimeoutError):
+                async with services.clock.timeout_at(services.clock.now() + (timeout or math.inf)):
+                    await asyncio.wait({wanted, draining}, return_when=asyncio.FIRST_COMPLETED)
             if wanted.done():
                 return wanted.result()
             if draining.done():
@@ -154,7 +157,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
         live = [session for session in self._services.registry if session.state is not SessionState.OPENING]
         rest = list(islice((session for session in live if session.number > after), size + 1))
-        now = time.monotonic()
+        now = self._services.clock.now()
         return pb.ListSessionsResponse(
             sessions=[convert.session_message(session, now) for session in rest[:size]],
             next_page_token=str(rest[size - 1].number) if len(rest) > size else "",

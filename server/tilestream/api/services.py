@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from tilestream.clock import Clock
 from tilestream.config import Settings
 from tilestream.messages import EngineInfo, Outcome
 from tilestream.scheduling.engine_group import EngineGroup
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 class Lifecycle:
     """Whether the server takes work, and how long it has left when not."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.draining = asyncio.Event()
         self._clock = clock
         self._grace = 0.0
@@ -33,12 +34,12 @@ class Lifecycle:
     def drain(self, grace: float) -> None:
         """Take no more work; what was accepted has ``grace`` seconds."""
         self._grace = grace
-        self._deadline = self._clock() + grace
+        self._deadline = self._clock.now() + grace
         self.draining.set()
 
     def remaining(self) -> float:
         """Seconds of grace that are left; infinite while not draining."""
-        return max(0.0, self._deadline - self._clock())
+        return max(0.0, self._deadline - self._clock.now())
 
     def overdue(self) -> bool:
         """True when frames that are not computed yet have to be given up, so that answers get out."""
@@ -111,5 +112,6 @@ class Services:
     media_pool: Executor
     metrics: Metrics
     lifecycle: Lifecycle
+    clock: Clock
     tracer: FrameTracer | None = None
     start_time: float = field(default_factory=time.time)  # seconds since the Unix epoch

@@ -9,7 +9,8 @@ session goes on without it.
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ class SessionStream:
         greeting: pb.SessionStarted,
     ) -> None:
         self._services = services
+        self._clock = services.clock
         self._live = live
         self._session = live.session
         self._greeting = greeting
@@ -62,7 +64,7 @@ class SessionStream:
         self._notices: deque[pb.DrainingNotice] = deque()
         self._again = deque(live.sent.messages)  # results that the last stream may have lost
         self._finishing = False
-        self._last_read = time.monotonic()
+        self._last_read = self._clock.now()
         self._last_write = self._last_read
         self._last_answer = self._last_read
         self._write_begin: float | None = None  # while a write is on its way
@@ -116,11 +118,14 @@ class SessionStream:
         self._finishing = True
         self._wake.set()
         while not writing.done():
-            await asyncio.wait({writing}, timeout=_TICK)
+            now = self._clock.now()
             if self._services.lifecycle.overdue():
                 self._pipeline.drop_unanswered(DropReason.SHUTDOWN, "the server's grace period is over")
-            if self._stalled(time.monotonic()):
+            if self._stalled(now):
                 return End(CloseCause.IDLE, self._stall_error())
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout_at(now + _TICK):
+                    await asyncio.wait({writing})
         return LOST if _lost(writing) else end
 
     # Reading
@@ -129,7 +134,7 @@ class SessionStream:
         while True:
             try:
                 request = await self._context.read()
-                self._last_read = time.monotonic()
+                self._last_read = self._clock.now()
                 if request is grpc.aio.EOF:
                     return End(CloseCause.FINISHED)
                 await self._on_request(request)
@@ -175,24 +180,21 @@ class SessionStream:
 
     async def _woken(self) -> bool:
         """Wait for something to do; False when it is time for a heartbeat."""
-        interval = self._services.settings.heartbeat_interval
-        if not interval:
-            return await self._wake.wait()
+        interval = self._services.settings.heartbeat_interval or math.inf
         try:
-            return await asyncio.wait_for(
-                self._wake.wait(), max(0.0, self._last_write + interval - time.monotonic())
-            )
+            async with self._clock.timeout_at(self._last_write + interval):
+                return await self._wake.wait()
         except TimeoutError:
             return False
 
     async def _write_answer(self, ticket: Ticket) -> None:
-        answer, total = ticket.known_answer, time.monotonic() - ticket.received
+        answer, total = ticket.known_answer, self._clock.now() - ticket.received
         message = result_message(ticket, answer, total)
         await self._write(pb.StreamSegmentResponse(result=message))
         self._pipeline.inbox.pop()
         self._live.sent.add(ticket.frame_id, message, answer.encoded_bytes)
         self._room.set()
-        self._last_answer = time.monotonic()
+        self._last_answer = self._clock.now()
         stages = self._live.count(ticket, total)
         if self._tracer is not None:
             self._tracer.frame(
@@ -209,34 +211,34 @@ class SessionStream:
         await self._write(pb.StreamSegmentResponse(heartbeat=pb.Heartbeat(time_us=now_us())))
 
     async def _write(self, response: pb.StreamSegmentResponse) -> None:
-        self._write_begin = time.monotonic()
+        self._write_begin = self._clock.now()
         await self._context.write(response)
         self._write_begin = None
-        self._last_write = time.monotonic()
+        self._last_write = self._clock.now()
 
     # The clock
 
     async def _watch(self) -> End:
         """Wait for a reason that is not the client's to end the session, and tell it before."""
         settings, draining = self._services.settings, self._services.lifecycle.draining
-        age_end = self._session.opened + (settings.max_session_age or float("inf"))
+        age_end = self._session.opened + (settings.max_session_age or math.inf)
         age_notice = age_end - settings.max_age_notice
         while True:
-            now = time.monotonic()
+            now = self._clock.now()
             if now >= age_end:
                 return End(CloseCause.MAX_AGE, errors.unavailable("the session reached its age limit", 0.0))
             if now >= age_notice:
                 self._notify(pb.DRAIN_REASON_MAX_AGE, age_end - now, 0.0)
-                age_notice = float("inf")
+                age_notice = math.inf
             if self._stalled(now):
                 return End(CloseCause.IDLE, self._stall_error())
             idle_end = self._idle_end(now)
             if now >= idle_end:
                 message = f"no request for {settings.idle_timeout:g} s"
                 return End(CloseCause.IDLE, errors.deadline_exceeded(message))
-            wait = min(age_end, age_notice, idle_end, self._stall_end()) - now
             try:
-                await asyncio.wait_for(draining.wait(), max(0.01, min(wait, 60.0)))
+                async with self._clock.timeout_at(min(age_end, age_notice, idle_end, self._stall_end())):
+                    await draining.wait()
             except TimeoutError:
                 continue
             self._notify(pb.DRAIN_REASON_SHUTDOWN, self._services.lifecycle.remaining(), settings.retry_delay)
@@ -255,7 +257,7 @@ class SessionStream:
         """When the session has idled for too long. Work that is under way is not idleness."""
         timeout = self._services.settings.idle_timeout
         if not timeout:
-            return float("inf")
+            return math.inf
         busy = len(self._pipeline.inbox) > 0
         return (now if busy else max(self._last_read, self._last_answer)) + timeout
 
@@ -263,8 +265,8 @@ class SessionStream:
         """When a write has taken too long: the client does not read."""
         timeout = self._services.settings.idle_timeout
         if not timeout:
-            return float("inf")
-        return (self._write_begin if self._write_begin is not None else time.monotonic()) + timeout
+            return math.inf
+        return (self._write_begin if self._write_begin is not None else self._clock.now()) + timeout
 
     def _stalled(self, now: float) -> bool:
         return now >= self._stall_end()

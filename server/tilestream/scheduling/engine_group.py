@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -24,9 +25,10 @@ class EngineGroup:
         make_scheduler: Callable[[], Scheduler],
         on_step: Callable[[StepReport], None],
         on_death: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loops = [
-            EngineLoop(make, make_scheduler(), on_step, on_death, number)
+            EngineLoop(make, make_scheduler(), on_step, on_death, number, clock)
             for number, make in enumerate(make_engines)
         ]
         self._lock = threading.Lock()

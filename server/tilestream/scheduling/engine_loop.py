@@ -75,7 +75,7 @@ class EngineLoop:
 
     ``make_engine`` runs in that thread, and so does ``on_death``, if the loop itself fails. ``on_step`` is
     called in it after every step and must return at once (hand the report to an event loop, say).
-    ``number`` is in the reports.
+    ``number`` is in the reports. ``clock``: of all times that are said to be monotonic, here and in frames.
     """
 
     def __init__(
@@ -85,12 +85,14 @@ class EngineLoop:
         on_step: Callable[[StepReport], None],
         on_death: Callable[[], None] = lambda: None,
         number: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_engine = make_engine
         self._scheduler = scheduler
         self._on_step = on_step
         self._on_death = on_death
         self._number = number
+        self._clock = clock
         self._restarts = 0
         self._commands: deque[tuple[Callable[[Engine], None], Future[None]]] = deque()
         self._wake = threading.Condition()
@@ -149,7 +151,7 @@ class EngineLoop:
     def load(self) -> LoadReport:
         """What is being done about the load now."""
         with self._wake:
-            return self._scheduler.load(time.monotonic())
+            return self._scheduler.load(self._clock())
 
     def _call(self, command: Callable[[Engine], None]) -> Future[None]:
         future: Future[None] = Future()
@@ -200,7 +202,7 @@ class EngineLoop:
             if self._stopping:
                 _refuse(commands)
                 return False
-            plan = StepPlan(()) if commands else self._scheduler.schedule(time.monotonic())
+            plan = StepPlan(()) if commands else self._scheduler.schedule(self._clock())
         for index, (command, future) in enumerate(commands):
             try:
                 self._execute(engine, command, future)
@@ -218,7 +220,7 @@ class EngineLoop:
     def _state(self, engine: Engine) -> StepReport:
         """How the engine is doing, without a step."""
         with self._wake:
-            load = self._scheduler.load(time.monotonic())
+            load = self._scheduler.load(self._clock())
         return StepReport((), 0.0, engine=engine.report(), load=load, loop=self._number)
 
     def _idle(self) -> bool:
@@ -249,7 +251,7 @@ class EngineLoop:
 
     def _step(self, engine: Engine, plan: StepPlan) -> StepReport:
         """Compute a plan. Every frame gets an outcome, whatever the engine does."""
-        begin = time.monotonic()
+        begin = self._clock()
         report, restarted = None, False
         others = [Outcome(frame.session_id, frame.frame_id, failure=_SHED) for frame in plan.shed]
         try:
@@ -265,7 +267,7 @@ class EngineLoop:
         except Exception:
             log.exception("a step of %d frames failed", len(plan.frames))
             outcomes = tuple(_failed(frame, "the computation failed") for frame, _ in plan.frames)
-        end = time.monotonic()
+        end = self._clock()
         with self._wake:
             self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
             load = self._scheduler.load(end)
