@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from tilestream.engine.arrays import Mask
 from tilestream.engine.frame import FrameBatch, FrameInFlight
 from tilestream.engine.gates.gate import Gate, GateInput
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.observe import Observer
+from tilestream.engine.tiles.masks import stage_masks
 
 
 class Decider:
@@ -64,6 +67,18 @@ class Decider:
         whole = bool(keep.all()) and frame.forced is None  # all that is forced may still be run on tiles
         much = whole or keep.mean() >= self._dense_above
         if much or (keep.any() and not self._gate.reuses_features):
-            frame.compute_all(self._program)
+            compute_all(frame, self._program)
         else:
-            frame.compute(self._program, keep)
+            compute(frame, self._program, keep)
+
+
+def compute(frame: FrameInFlight, program: TileProgram, keep: Mask) -> None:
+    """It is a partial frame: what ``keep``, bool [units, bins_h, bins_w], names is computed."""
+    frame.keep, frame.masks = keep, stage_masks(program, keep)
+
+
+def compute_all(frame: FrameInFlight, program: TileProgram) -> None:
+    """It is a whole frame."""
+    everything = np.ones((len(program.units), *program.bins(*frame.state.size)), dtype=np.bool_)
+    compute(frame, program, everything)
+    frame.whole = True

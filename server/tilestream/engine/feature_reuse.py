@@ -20,7 +20,7 @@ class FeatureReuse:
 
     ``evict(session_id)``: called where a session has to give way to others; has to call :meth:`release`.
     ``pages_per_tile``: when a session's references are spread over more pages than this per tile, its
-    features are copied together.
+    features are copied together. ``clock``: seconds.
     """
 
     def __init__(
@@ -30,11 +30,12 @@ class FeatureReuse:
         normalize: Normalizer,
         evict: Callable[[str], None],
         pages_per_tile: float,
+        clock: Callable[[], float],
     ) -> None:
         device, dtype = normalize.device, normalize.dtype
         self._program, self._evict, self._pages_per_tile = program, evict, pages_per_tile
         self.store = FeatureStore(program, store_bytes, device, dtype)
-        self._partial = PartialStep(TileExecutor(program, device, dtype), self.store, normalize)
+        self._partial = PartialStep(TileExecutor(program, device, dtype), self.store, normalize, clock)
         self.evictions = 0  # to make room for others
 
     def enter(self, frame: FrameInFlight) -> None:

@@ -16,7 +16,6 @@ from tilestream.engine.memory.features import SessionFeatures
 from tilestream.engine.memory.state import SessionState
 from tilestream.engine.motion.distortion import BinSignals, Distortion
 from tilestream.engine.motion.flow import Motion
-from tilestream.engine.tiles.masks import stage_masks
 from tilestream.messages import BinAccount, Frame, FrameStats, Grant, Outcome, SessionSpec
 
 
@@ -79,16 +78,6 @@ class FrameInFlight:
     def follows(self) -> bool:
         """Whether there is a frame before it that something of it could be taken from."""
         return self.state.ready and self.state.luma is not None and not self.frame.whole
-
-    def compute(self, program: TileProgram, keep: Mask) -> None:
-        """It is a partial frame: what ``keep``, bool [units, bins_h, bins_w], names is computed."""
-        self.keep, self.masks = keep, stage_masks(program, keep)
-
-    def compute_all(self, program: TileProgram) -> None:
-        """It is a whole frame."""
-        everything = np.ones((len(program.units), *program.bins(*self.state.size)), dtype=np.bool_)
-        self.compute(program, everything)
-        self.whole = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tilestream.engine.arrays import Mask
-from tilestream.engine.decide import Decider
+from tilestream.engine.decide import Decider, compute_all
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.dense.normalize import Normalizer
 from tilestream.engine.feature_reuse import FeatureReuse
@@ -77,7 +77,12 @@ class ModelEngine:
         self.features: FeatureReuse | None = None
         if reuses:
             self.features = FeatureReuse(
-                self.program, self.options.store_bytes, normalize, self.evict, self.options.pages_per_tile
+                self.program,
+                self.options.store_bytes,
+                normalize,
+                self.evict,
+                self.options.pages_per_tile,
+                clock,
             )
         motion = motion or (motion_for_bins() if reuses else motion_for_labels())
         self._observer = Observer(self.program, motion)
@@ -187,7 +192,7 @@ class ModelEngine:
                 self._decider.decide(batch)
         for frame in frames:
             if frame.motion is None:
-                frame.compute_all(self.program)
+                compute_all(frame, self.program)
         if self.features is not None:
             self._prepare(self.features, [frame for frame in frames if not frame.whole], busy)
 
@@ -195,7 +200,7 @@ class ModelEngine:
         with self._stages.booked(partial, "tables"):
             for frame in partial:
                 if not features.prepare(frame, busy):
-                    frame.compute_all(self.program)
+                    compute_all(frame, self.program)
 
     def _run(self, frames: list[FrameInFlight], busy: set[str]) -> None:
         """Compute what is kept, and wait for the device once."""

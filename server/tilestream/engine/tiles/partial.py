@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,21 +37,29 @@ class PartialResult:
 class PartialStep:
     """Runs partial frames of many sessions together."""
 
-    def __init__(self, executor: TileExecutor, store: FeatureStore, normalize: Normalizer) -> None:
-        self._executor, self._store, self._normalize = executor, store, normalize
+    def __init__(
+        self,
+        executor: TileExecutor,
+        store: FeatureStore,
+        normalize: Normalizer,
+        clock: Callable[[], float],
+    ) -> None:
+        self._executor, self._store, self._normalize, self._clock = executor, store, normalize, clock
         self._program, self._device = executor.program, executor.device
 
     def run(self, frames: list[FrameInFlight], want_confidence: bool) -> PartialResult:
         """Compute the kept tiles of all frames; their features have new pages for them."""
-        started = time.perf_counter()
+        started = self._clock()
         program, strides = self._program, self._program.strides
         sets, chosen = self._tile_sets(frames)
         touched = sets[_key([frame.touched for frame in frames])]
         before = self._place_pages(frames, keep_old=len(sets) > 1)
         pages = {s: {id(tiles): _pages_of(frames, tiles, s) for tiles in sets.values()} for s in strides}
         maps = {s: StrideMaps.of([f.features.maps[s] for f in frames], program.tile(s)) for s in strides}
-        tables = StepTables(maps, np.array([program.padded(*f.state.size) for f in frames]), self._device)
-        prepared = time.perf_counter() - started
+        tables = StepTables(
+            maps, np.array([program.padded(*f.state.size) for f in frames]), self._device, self._clock
+        )
+        prepared = self._clock() - started
         if before:
             self._copy_dropped(before, touched, chosen, pages)
         images = FrameTiles(

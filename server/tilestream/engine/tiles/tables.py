@@ -105,12 +105,16 @@ class StrideMaps:
 
 @dataclass(slots=True)
 class StepTables:
-    """All tables of a step, made when first asked for. ``padded``: [sessions, 2], heights and widths."""
+    """All tables of a step, made when first asked for. ``padded``: [sessions, 2], heights and widths.
+
+    ``clock``: seconds; ``seconds``: that making them took.
+    """
 
     maps: dict[int, StrideMaps]
     padded: Ints
     device: torch.device
-    seconds: float = 0.0  # that making them took
+    clock: Callable[[], float] = time.perf_counter
+    seconds: float = 0.0
     _made: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def size(self, stride: int, session: int) -> tuple[int, int]:
@@ -246,9 +250,9 @@ class StepTables:
 
     def _once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         if key not in self._made:
-            started = time.perf_counter()
+            started = self.clock()
             self._made[key] = make()
-            self.seconds += time.perf_counter() - started
+            self.seconds += self.clock() - started
         return self._made[key]  # type: ignore[no-any-return]
 
     def _rows(self, stride: int, tiles: TileSet, y: Ints, x: Ints, border: str) -> npt.NDArray[np.int32]:
