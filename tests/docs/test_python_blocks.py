@@ -1,6 +1,5 @@
 """Every Python block of the documentation runs, with a few names and files that pages take for granted."""
 
-import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from support.frames import photo
 from support.networks import write_weights
 from support.one_thread import one_thread  # noqa: F401
 from support.processes import served
-from tilestream.engine import StreamingSegmenter
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -32,9 +30,6 @@ NAMES = {
 }
 CLIPS = ("dashcam.mp4", "drive.mp4")
 ADDRESS = "localhost:50051"
-
-# Engines of before take gates as objects only: there, blocks about gates cannot run yet.
-GATES_HAVE_NAMES = isinstance(inspect.signature(StreamingSegmenter).parameters["gate"].default, str)
 
 
 def blocks() -> list:
@@ -73,8 +68,6 @@ def address(tmp_path_factory) -> Iterator[str]:
 
 @pytest.mark.parametrize(("page", "line", "source"), blocks())
 def test_it_runs(page, line, source, clips, request, monkeypatch):
-    if "gate=" in source and not GATES_HAVE_NAMES:
-        pytest.skip("the engine does not take gates by name yet")
     if ADDRESS in source:
         source = source.replace(ADDRESS, request.getfixturevalue("address"))
     monkeypatch.chdir(clips)
