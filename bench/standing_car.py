@@ -72,7 +72,7 @@ def measure(name: str, scenes: list[Sample], frames: int, budget: float) -> dict
             labels, stats = segment(image)
             after = _clocks()
             first = expected.copy() if first is None else first
-            keys += stats.key_frame
+            keys += stats.whole
             agreement.append(float((labels == expected).mean()))
             steadiness.append(float((first == expected).mean()))
             truth.add(still.labels, labels)

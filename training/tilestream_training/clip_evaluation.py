@@ -74,10 +74,10 @@ def play(
         middle = time.perf_counter()
         labels, stats = segment(image)
         times.append((middle - started, time.perf_counter() - middle))
-        key_macs = stats.macs if stats.key_frame else key_macs
+        key_macs = stats.macs if stats.whole else key_macs
         monitor.add(stats, labels.size)
         kept = stats.units_computed / stats.units_total
-        rows.append(((labels == expected).mean(), kept, stats.macs / key_macs, stats.key_frame))
+        rows.append(((labels == expected).mean(), kept, stats.macs / key_macs, stats.whole))
     agreement, units, macs, keys = np.mean(rows, axis=0).tolist()
     spent = 1e3 * np.array(times[min(_WARM_UP, len(times) - 1) :])
     dense_ms, own_ms = spent.mean(axis=0).tolist()

@@ -46,7 +46,7 @@ def train_gate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Teach the gate what moved labels get wrong, from videos without labels.
+    """Teach the gate what warped labels get wrong, from videos without labels.
 
     The model itself is the teacher: every frame is computed in full, and compared with the labels that
     reuse would have given.

@@ -71,7 +71,7 @@ def collect(
     device: str = "cpu",
     precision: Precision = "auto",
 ) -> Iterator[GateExample]:
-    """Examples from one video, uint8 [H, W, 3] RGB frames of one size; key frames and cuts give none."""
+    """Examples from one video, uint8 [H, W, 3] RGB frames of one size; whole frames and cuts give none."""
     gate = RestlessGate(seed)
     place = choose_device(device)
     _, dtype = choose_precision(precision, place)

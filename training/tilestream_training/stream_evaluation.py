@@ -82,7 +82,7 @@ class _Tally:
 
     whole: ConfusionMatrix
     by_age: dict[int, ConfusionMatrix]
-    rows: list[tuple[float, float, float, float]]  # units, MACs, key frame, agreement
+    rows: list[tuple[float, float, float, float]]  # units, MACs, whole frame, agreement
     consistent: list[float]
     seconds: list[float]
     dense_seconds: list[float]

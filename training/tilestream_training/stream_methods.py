@@ -58,7 +58,7 @@ class RandomGate:
 
 
 class OracleGate(RiskGate):
-    """Knows which moved labels are wrong: for reference only, as :meth:`tell` needs the dense labels."""
+    """Knows which warped labels are wrong: for reference only, as :meth:`tell` needs the dense labels."""
 
     def __init__(self, bin_size: int, *, spread: bool = True, quiet: float = QUIET) -> None:
         super().__init__(spread=spread, quiet=quiet)

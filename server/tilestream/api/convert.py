@@ -76,7 +76,7 @@ def _plane(plane: EncodedPlane) -> dict[str, Any]:
 
 def _reuse(stats: FrameStats) -> pb.ReuseStats:
     return pb.ReuseStats(
-        key_frame=stats.key_frame,
+        key_frame=stats.whole,
         units_computed=stats.units_computed,
         units_dropped=stats.units_total - stats.units_computed,
         mean_distortion=stats.mean_distortion,

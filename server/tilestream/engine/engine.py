@@ -146,7 +146,7 @@ class TorchEngine:
         return model.step(work)
 
     def _make_room(self, busy: set[str]) -> None:
-        """Evict the half of the idle sessions that was used longest ago; the busy ones begin anew."""
+        """Evict the half of the idle sessions that was used longest ago; the busy ones restart."""
         for model in self._models.values():
             idle = [session_id for session_id in model.by_last_use() if session_id not in busy]
             for session_id in idle[: (len(idle) + 1) // 2]:

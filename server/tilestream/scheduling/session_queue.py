@@ -61,7 +61,7 @@ class SessionQueue:
             self.credit.restart()
             return None
         share = stats.units_computed / stats.units_total
-        whole = stats.key_frame or share >= _WHOLE
+        whole = stats.whole or share >= _WHOLE
         self._whole = whole or share == 0.0
         if share > 0.0 or (grant.limit >= 1.0 and self.credit.pays_for_whole(grant.budget)):
             self._quiet = share == 0.0

@@ -114,7 +114,7 @@ class Metrics:
         budget = self._gauge("block_budget_ratio", "Mean budget of the frames of the last 5 seconds.")
         budget.set_function(self._recent.block_budget)
         self._compared = self._counter(
-            "reuse_compared_pixels", "Pixels computed anew and compared with their moved label."
+            "reuse_compared_pixels", "Pixels computed anew and compared with their warped label."
         )
         self._changed = self._counter("reuse_changed_pixels", "Of these, pixels that got another label.")
         agreement = self._gauge(
@@ -186,7 +186,7 @@ class Metrics:
             self._invalid[reason].inc()
         if stats is None:
             return
-        self._completed["key" if stats.key_frame else "partial"].inc()
+        self._completed["key" if stats.whole else "partial"].inc()
         self._mask_bytes.inc(mask_bytes)
         self._latency.observe(latency)
         for stage, seconds in stages.items():
@@ -197,7 +197,7 @@ class Metrics:
         for stride, (computed, total) in stats.units_by_stride.items():
             self._units_computed[str(stride)].inc(computed)
             self._units_dropped[str(stride)].inc(total - computed)
-        if not stats.key_frame:
+        if not stats.whole:
             self._distortion.observe(stats.mean_distortion)
 
     def frames_unanswered(self, count: int) -> None:

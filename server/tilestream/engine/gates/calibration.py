@@ -14,7 +14,7 @@ START = 0.02
 
 RATE = 0.125
 """Weight of a frame that was computed in full, against all before it; of others, their share of that. So it
-takes some eight key frames to believe something: two seconds at 15 Hz and a quarter of the work."""
+takes some eight whole frames to believe something: two seconds at 15 Hz and a quarter of the work."""
 
 LIMIT = 4.0
 """The most that risks are scaled by, up or down: a wrong gate is corrected, a useless one not run wild."""

@@ -24,7 +24,7 @@ SIGNALS = (
     "spread",  # of the motion within the cell, pixels / 4
     "texture",  # standard deviation of the luma, steps / 32
     "row",  # from the top, 0, to the bottom, 1
-    "border",  # share of pixels at a border between classes, where the moved labels have one
+    "border",  # share of pixels at a border between classes, where the warped labels have one
 )
 """The first channels of :func:`cell_features`; the share of every class follows."""
 
