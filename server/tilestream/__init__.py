@@ -1,3 +1,3 @@
-"""tilestream: streaming video segmentation that computes only what changed."""
+"""tilestream: streaming video segmentation that computes as little as it may."""
 
 __version__ = "0.1.0"

@@ -19,7 +19,7 @@ from tilestream.config import ENV_PREFIX, ConfigError, Settings, load_settings
 
 app = typer.Typer(
     name="tilestream",
-    help="Streaming video segmentation that computes only what changed.",
+    help="Streaming video segmentation that computes as little as it may.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

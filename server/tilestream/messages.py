@@ -241,6 +241,12 @@ class Outcome:
     bins: BinAccount | None = None
     failure: Failure | None = None
 
+    @classmethod
+    def failed(cls, frame: Frame, why: str) -> Outcome:
+        """Of a frame that the engine did not compute; ``why`` is fit for the client."""
+        failure = Failure.dropped(DropReason.ENGINE_ERROR, why)
+        return cls(frame.session_id, frame.frame_id, failure=failure)
+
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:

@@ -19,11 +19,12 @@ from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.estimators import MotionEstimator, NoMotion
 from tilestream.engine.motion.flow import Motion
 from tilestream.messages import Frame, Grant, Outcome, Picture, SessionSpec
+from tilestream.models import list_models
 
 CPU = torch.device("cpu")
-SHIPPED = ("swiftnet_resnet18", "ddrnet23_slim")
+SHIPPED = list_models()
 EVERY_NETWORK = (*TOYS, *SHIPPED)
-NEVER = 2.0  # a share of kept units that no frame reaches: all but key frames are run on tiles
+NEVER = 2.0  # a share of kept units that no frame reaches: all but whole frames are run on tiles
 
 
 def network(name: str) -> nn.Module:

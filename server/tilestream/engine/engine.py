@@ -16,11 +16,9 @@ from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.options import EngineOptions
 from tilestream.engine.report import DeviceGauge, engine_report
 from tilestream.messages import (
-    DropReason,
     EngineError,
     EngineInfo,
     EngineReport,
-    Failure,
     Frame,
     Grant,
     ModelInfo,
@@ -109,9 +107,9 @@ class TorchEngine:
         for index, (frame, _) in enumerate(plan.frames):
             spec, pixels = self._sessions.get(frame.session_id), frame.picture.pixels
             if spec is None:
-                outcomes[index] = _failed(frame, "the session is not open")
+                outcomes[index] = Outcome.failed(frame, "the session is not open")
             elif pixels is None or not pixels.size:
-                outcomes[index] = _failed(frame, "the frame has no pixels")
+                outcomes[index] = Outcome.failed(frame, "the frame has no pixels")
             else:
                 groups[spec.model].append(index)
         for model, indices in groups.items():
@@ -129,7 +127,9 @@ class TorchEngine:
             logger.exception("a batch of %d frames failed", len(work))
             for frame, _ in work:
                 model.restart(frame.session_id)
-            return [_failed(frame, "the computation failed; see the server's log") for frame, _ in work]
+            return [
+                Outcome.failed(frame, "the computation failed; see the server's log") for frame, _ in work
+            ]
         self._tiles += model.tiles
         return outcomes
 
@@ -155,11 +155,6 @@ class TorchEngine:
                 model.restart(session_id)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _failed(frame: Frame, why: str) -> Outcome:
-    failure = Failure.dropped(DropReason.ENGINE_ERROR, why)
-    return Outcome(frame.session_id, frame.frame_id, failure=failure)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

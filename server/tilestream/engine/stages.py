@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from tilestream.engine.frame import FrameInFlight
 
-Stage = Literal["motion", "gate", "tables", "backbone", "head"]
-
 
 class StageClock:
-    """``clock``: seconds. The shares of all frames of a step add up to the time that its stages took."""
+    """``clock``: seconds. The shares of all frames of a step add up to the time that its stages took.
+
+    Stages are those of ``messages.STAGES``.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.now = clock
 
     @contextmanager
-    def booked(self, frames: list[FrameInFlight], stage: Stage) -> Iterator[None]:
+    def booked(self, frames: list[FrameInFlight], stage: str) -> Iterator[None]:
         """What is done within is done for these frames."""
         started = self.now()
         yield
         self.book(frames, stage, self.now() - started)
 
     @staticmethod
-    def book(frames: list[FrameInFlight], stage: Stage, seconds: float) -> None:
+    def book(frames: list[FrameInFlight], stage: str, seconds: float) -> None:
         """So many seconds were spent for these frames."""
         for frame in frames:
             frame.seconds[stage] = frame.seconds.get(stage, 0.0) + seconds / len(frames)

@@ -1,6 +1,7 @@
 """An engine in a process of its own: the same interface, its frames and masks through shared memory.
 
-No torch and no gRPC: what the process computes with is made by a function that it is handed.
+No torch and no gRPC, but for ``warm``, which only the processes' ancestor imports: what a process computes
+with is made by a function that it is handed.
 """
 
 from __future__ import annotations

@@ -263,10 +263,10 @@ class EngineLoop:
         except EngineLost:
             raise
         except EngineError as problem:
-            outcomes = tuple(_failed(frame, str(problem)) for frame, _ in plan.frames)
+            outcomes = tuple(Outcome.failed(frame, str(problem)) for frame, _ in plan.frames)
         except Exception:
             log.exception("a step of %d frames failed", len(plan.frames))
-            outcomes = tuple(_failed(frame, "the computation failed") for frame, _ in plan.frames)
+            outcomes = tuple(Outcome.failed(frame, "the computation failed") for frame, _ in plan.frames)
         end = self._clock()
         with self._wake:
             self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
@@ -283,16 +283,11 @@ def _in_order(plan: StepPlan, found: Sequence[Outcome]) -> tuple[Outcome, ...]:
 
 def _checked(frame: Frame, outcome: Outcome | None) -> Outcome:
     if outcome is None or (outcome.session_id, outcome.frame_id) != (frame.session_id, frame.frame_id):
-        return _failed(frame, "the engine gave no answer for this frame")
+        return Outcome.failed(frame, "the engine gave no answer for this frame")
     shape = frame.picture.compute[::-1]
     if any(plane is not None and plane.shape != shape for plane in (outcome.labels, outcome.confidence)):
-        return _failed(frame, "the engine gave labels of another size than the frame's")
+        return Outcome.failed(frame, "the engine gave labels of another size than the frame's")
     return outcome
-
-
-def _failed(frame: Frame, why: str) -> Outcome:
-    failure = Failure.dropped(DropReason.ENGINE_ERROR, why)
-    return Outcome(frame.session_id, frame.frame_id, failure=failure)
 
 
 def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:

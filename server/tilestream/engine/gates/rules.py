@@ -11,7 +11,7 @@ from tilestream.engine.motion.distortion import BinSignals
 AGE_WEIGHT = 1.0
 """Luma steps that a frame of age counts as.
 
-Features that are moved again and again lose sharpness even where the luma fits. Labels do not: moving
+Features that are moved again and again lose sharpness even where the luma fits. Labels do not: warping
 labels instead of features would put this at 0 to 0.5.
 """
 

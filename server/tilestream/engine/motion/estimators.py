@@ -37,7 +37,13 @@ _PATCH = 8
 
 
 class MotionEstimator(Protocol):
-    """Finds the motion between frames and those before them. One per engine: it may hold buffers."""
+    """Finds the motion between frames and those before them. One per model: it may hold buffers.
+
+    Tensors are on the CPU and not to be written to: ``expected`` may be what a session remembers. What is
+    said of a frame must not depend on those that come with it. ``Motion.still`` may be left out, but then a
+    standing camera is never known as one, and its frames are not averaged. Raises ValueError where thumbnails
+    do not match, see :func:`check_pairs`.
+    """
 
     def estimate(self, previous: Tensor, current: Tensor, expected: Tensor, scale: int) -> Motion:
         """Motion from luma thumbnails uint8 [N, h, w] of ``scale`` image pixels per pixel.
@@ -52,7 +58,7 @@ class NoMotion:
 
     def estimate(self, previous: Tensor, current: Tensor, expected: Tensor, scale: int) -> Motion:
         """Zero flow of the thumbnails' size."""
-        _check_pairs(previous, current)
+        check_pairs(previous, current)
         return Motion(torch.zeros((*current.shape, 2)), torch.zeros(current.shape, dtype=torch.bool), scale)
 
 
@@ -93,7 +99,7 @@ class DisMotion:
 
     def estimate(self, previous: Tensor, current: Tensor, expected: Tensor, scale: int) -> Motion:
         """Flow from ``current`` back to ``previous``, and where it explains nothing."""
-        _check_pairs(previous, current)
+        check_pairs(previous, current)
         flow, residual = expected.clone(memory_format=torch.contiguous_format), torch.empty_like(current)
         occluded, still = torch.empty(current.shape, dtype=torch.bool), []
         pairs = zip(previous.numpy(), current.numpy(), flow.numpy(), strict=True)
@@ -144,7 +150,8 @@ def _exposed_as(current: UInt8Array, previous: UInt8Array) -> UInt8Array:
     return np.asarray(cv2.add(previous, shift), dtype=np.uint8)
 
 
-def _check_pairs(previous: Tensor, current: Tensor) -> None:
+def check_pairs(previous: Tensor, current: Tensor) -> None:
+    """Raises ValueError unless these are thumbnails [N, h, w] of one size."""
     if previous.shape != current.shape or current.ndim != 3:
         raise ValueError(
             f"thumbnails must be [N, h, w] and of one size, not {tuple(previous.shape)} "
