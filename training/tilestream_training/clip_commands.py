@@ -25,7 +25,7 @@ from tilestream_training.options import (
     PrecisionOption,
 )
 from tilestream_training.reports import parse_shares, print_clips, write_json
-from tilestream_training.stream_methods import UNLABELLED, fusion_of, make_method
+from tilestream_training.stream_methods import UNLABELLED, fusion_of, make_method, motion_of
 
 console = Console(stderr=True)
 
@@ -72,6 +72,7 @@ def eval_clips(
                         device=device,
                         precision=chosen,  # type: ignore[arg-type]
                         fusion=fusion_of(names[1]),
+                        motion=motion_of(names[1]),
                     )
                 )
     except (ValueError, OSError, ModelError, EngineError) as error:

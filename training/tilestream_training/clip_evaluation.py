@@ -12,6 +12,7 @@ from torch import nn
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_device, choose_precision
 from tilestream.engine.gates.gate import Gate
+from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.options import Precision
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import UInt8Array
@@ -58,14 +59,17 @@ def play(
     precision: Precision = "fp32",
     bin_size: int = 64,
     fusion: float = 0.0,
+    motion: MotionEstimator | None = None,
 ) -> ClipPoint:
     """Play frames, uint8 [H, W, 3] RGB of one size. ``names``: of the clip and of the method.
 
-    ``fusion``: see ``ReuseOptions``.
+    ``fusion``: see ``ReuseOptions``; ``motion``: by default what suits the gate.
     """
     place = choose_device(device)
     dense = DenseExecutor(model, place, choose_precision(precision, place)[1])
-    segment = StreamingSegmenter(model, bin_size, budget, precision, device, gate=gate, fusion=fusion)
+    segment = StreamingSegmenter(
+        model, bin_size, budget, precision, device, gate=gate, fusion=fusion, motion=motion
+    )
     monitor, key_macs = Monitor(), 1
     rows, times = [], []
     for image in frames:

@@ -26,7 +26,7 @@ from tilestream.messages import UInt8Array
 from tilestream_training.datasets.base import Sample, SegmentationDataset
 from tilestream_training.metrics import ConfusionMatrix
 from tilestream_training.monitor import Monitor
-from tilestream_training.stream_methods import HALF_RESOLUTION, OracleGate, fusion_of, make_method
+from tilestream_training.stream_methods import HALF_RESOLUTION, OracleGate, fusion_of, make_method, motion_of
 
 _WARM_UP = 3  # frames whose times do not count
 _WHOLE_FRAMES = ("learned", "every_k", "every_k_fused")
@@ -175,6 +175,7 @@ class StreamEvaluation:
             self._precision,
             self._device,
             gate=gate,
+            motion=motion_of(method),
             fusion=fusion_of(method),
             phase=phase,
         )

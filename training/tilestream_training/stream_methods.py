@@ -10,15 +10,17 @@ from torch import Tensor
 
 from tilestream.engine.gates.gate import Gate, GateDecision, GateInput
 from tilestream.engine.gates.learned import QUIET, RiskGate
-from tilestream.engine.gates.registry import load_gate
+from tilestream.engine.gates.registry import GATES, load_gate
 from tilestream.engine.gates.rules import BudgetGate, EveryKGate
+from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.options import FUSION
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import UInt8Array
 
+_GATES = tuple(name for name in GATES if name not in ("every_k", "budget"))  # those have names of their own
+
 METHODS = (
-    "learned",
-    "learned_spread",
+    *_GATES,
     "baseline",
     "random",
     "every_k",
@@ -34,7 +36,7 @@ METHODS = (
 
 HALF_RESOLUTION = "half_resolution"
 
-UNLABELLED = ("learned", "learned_spread", "baseline", "random", "every_k", "every_k_fused")
+UNLABELLED = (*_GATES, "baseline", "random", "every_k", "every_k_fused")
 """Those that a video without labels can be played with."""
 
 
@@ -92,9 +94,9 @@ class OracleGate(RiskGate):
 def make_method(name: str, model: str, bin_size: int) -> Gate:
     """The gate of a method; ``half_resolution`` has none. Raises ValueError for another name."""
     made: Gate
+    if name in _GATES:
+        return load_gate(name, model, bin_size)
     match name:
-        case "learned" | "learned_spread":
-            made = load_gate(name, model, bin_size)
         case "baseline":
             made = BudgetGate()
         case "random":
@@ -110,4 +112,10 @@ def make_method(name: str, model: str, bin_size: int) -> Gate:
 
 def fusion_of(name: str) -> float:
     """The weight of score fusion in a method, see ``ReuseOptions``."""
-    return FUSION if name in ("learned", "every_k_fused") else 0.0
+    fused = name == "every_k_fused" or (name in _GATES and not GATES[name].reuses_features)
+    return FUSION if fused else 0.0
+
+
+def motion_of(name: str) -> MotionEstimator | None:
+    """The motion estimate that the registry names for a method; None for what suits its gate otherwise."""
+    return GATES[name].motion() if name in _GATES else None
