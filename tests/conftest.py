@@ -1,11 +1,15 @@
 """Settings of all tests: nothing may fail because the machine is slow."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+# What is small is not faster with more threads, and much slower where they wait for a core that is busy. Set
+# before torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("tilestream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tilestream")
 

@@ -187,6 +187,7 @@ async def test_a_shutdown_under_load_loses_no_accepted_frame():
         async def camera(number: int) -> int:
             """Sends for ever; how many results came before the end."""
             stream = await r.open(frames_in_flight=1 + number % 4)
+            opened.append(number)
             sending = asyncio.ensure_future(send(stream))
             results = await stream.results()
             sending.cancel()
@@ -201,7 +202,8 @@ async def test_a_shutdown_under_load_loses_no_accepted_frame():
             for index in range(10_000):
                 await stream.frame(index, jpeg(index % 12))
 
+        opened: list[int] = []
         cameras = [asyncio.ensure_future(camera(number)) for number in range(12)]
-        await until(lambda: r.metric("tilestream_frames_received_total") >= 60)
+        await until(lambda: len(opened) == 12 and r.metric("tilestream_frames_received_total") >= 60)
         await r.server.stop()
         assert sum(await asyncio.gather(*cameras)) == r.metric("tilestream_frames_received_total") >= 60

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -16,10 +17,11 @@ import pytest
 
 from support.networks import write_weights
 from support.processes import environment, free_port, served
+from support.waiting import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-SECONDS = float(os.environ.get("TILESTREAM_CHAOS_SECONDS", "20"))
+SECONDS = float(os.environ.get("TILESTREAM_CHAOS_SECONDS", "60"))  # of the long one
 SWARMS, CLIENTS = 5, 20  # processes, and clients in each
 
 
@@ -52,12 +54,14 @@ class Watched:
         started = [line for line in log.read_text().splitlines() if "engine process started pid=" in line]
         return int(started[-1].rsplit("=", 1)[1])
 
+    def kill_engine(self, log: Path) -> None:
+        """If it has not just died by itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.engine(log), signal.SIGKILL)
+
     def wait_until_empty(self) -> None:
-        deadline = time.monotonic() + 60
-        while self.metric("tilestream_sessions") or self.metric("tilestream_feature_store_pages"):
-            assert time.monotonic() < deadline, "sessions or pages are left"
-            time.sleep(0.1)
-        time.sleep(1.0)  # connections of the killed
+        for name in ("tilestream_sessions", "tilestream_feature_store_pages"):
+            wait_until(lambda name=name: self.metric(name) == 0)
 
 
 def swarm(port: int, seconds: float, seed: int, report: Path) -> subprocess.Popen:
@@ -77,14 +81,16 @@ def storm(server: Watched, port: int, log: Path, seconds: float, seed: int, repo
         swarms[victim].wait()
         swarms[victim] = swarm(port, max(1.0, end - time.monotonic()), order.randrange(10**6), report)
         if time.monotonic() > engine_dies:
-            engine_dies = float("inf")
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(server.engine(log), signal.SIGKILL)
+            engine_dies = math.inf
+            server.kill_engine(log)
+    if engine_dies < math.inf:  # too short or too slow for it to have come to that
+        server.kill_engine(log)
     for one in swarms:
-        assert one.wait(180) == 0
+        assert one.wait(600) == 0
 
 
-def test_nothing_is_lost_mixed_up_or_left_behind(tmp_path):
+@pytest.mark.parametrize("seconds", [6.0, pytest.param(SECONDS, marks=pytest.mark.long)])
+def test_nothing_is_lost_mixed_up_or_left_behind(tmp_path, seconds):
     weights = write_weights(tmp_path / "random.safetensors")
     metrics_port = free_port()
     flags = ("--models", str(weights), "--gate", "budget", "--engines", "1", "--resume-ttl", "2")
@@ -93,11 +99,13 @@ def test_nothing_is_lost_mixed_up_or_left_behind(tmp_path):
     report = tmp_path / "report"
     with served(tmp_path, *flags) as (process, port):
         server, log = Watched(process.pid, metrics_port), tmp_path / "server.log"
-        storm(server, port, log, SECONDS / 4, 1, report)  # the first use of everything
+        storm(server, port, log, seconds / 4, 1, report)  # the first use of everything
         server.wait_until_empty()
+        time.sleep(1.0)  # connections of the killed
         before = server.descriptors(), server.threads(), server.memory()
-        storm(server, port, log, SECONDS, 2, report)
+        storm(server, port, log, seconds, 2, report)
         server.wait_until_empty()
+        wait_until(lambda: server.descriptors() <= before[0] + 2 and server.threads() <= before[1] + 4)
         after = server.descriptors(), server.threads(), server.memory()
         assert server.metric("tilestream_engine_restarts_total") >= 1
         rows = [json.loads(line) for line in report.read_text().splitlines()]

@@ -29,28 +29,38 @@ def street():
     return frames, jpegs
 
 
+@pytest.fixture(scope="module")
+def expected(street) -> list[np.ndarray]:
+    """What the model makes of the frames in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the server: sums have to be split alike
+    executor = DenseExecutor(load_model("swiftnet_resnet18"), torch.device("cpu"), torch.float32)
+    pictures = [decode_picture(read_picture(jpeg, NO_LIMITS, None, 1 << 30)) for jpeg in street[1]]
+    labels = [executor.labels(picture.pixels) for picture in pictures]
+    torch.set_num_threads(threads)
+    return labels
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("server"), "--models", "swiftnet_resnet18") as (_, port):
+        yield f"127.0.0.1:{port}"
+
+
 def test_a_model_is_shipped():
     assert list_models()[0] == "swiftnet_resnet18"
 
 
 @pytest.mark.parametrize("encoding", [MaskEncoding.PNG, MaskEncoding.RLE, MaskEncoding.RAW])
-def test_received_masks_are_the_models_own_bit_for_bit(street, tmp_path, encoding):
+def test_received_masks_are_the_models_own_bit_for_bit(street, expected, address, encoding):
     frames, jpegs = street
-    model = load_model("swiftnet_resnet18")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    executor = DenseExecutor(model, torch.device("cpu"), torch.float32)
     matrix = ConfusionMatrix(11)
-    try:
-        with served(tmp_path, "--models", "swiftnet_resnet18") as (_, port), Client(f"127.0.0.1:{port}") as c:
-            results = list(
-                c.stream(iter(jpegs), mask_encoding=encoding, frames_in_flight=3, block_budget=1.0)
-            )
-        assert [result.ok for result in results] == [True] * len(jpegs)
-        for frame, jpeg, result in zip(frames, jpegs, results, strict=True):
-            expected = executor.labels(decode_picture(read_picture(jpeg, NO_LIMITS, None, 1 << 30)).pixels)
-            assert np.array_equal(result.labels, expected)
-            matrix.add(frame.labels, result.labels)
-    finally:
-        torch.set_num_threads(threads)
+    with Client(address) as client:
+        results = list(
+            client.stream(iter(jpegs), mask_encoding=encoding, frames_in_flight=3, block_budget=1.0)
+        )
+    assert [result.ok for result in results] == [True] * len(jpegs)
+    for frame, labels, result in zip(frames, expected, results, strict=True):
+        assert np.array_equal(result.labels, labels)
+        matrix.add(frame.labels, result.labels)
     assert matrix.miou() > 0.6

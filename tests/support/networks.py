@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import torch
 from torch import nn
 
@@ -13,6 +16,12 @@ PALETTE = tuple((40 * index, 255 - 40 * index, 7 * index) for index in range(5))
 
 
 def lively(name: str, seed: int = 0) -> nn.Module:
+    """A network of the caller's own."""
+    return copy.deepcopy(_lively(name, seed))
+
+
+@cache
+def _lively(name: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model = build_model(name, len(CLASSES))
     for module in model.modules():

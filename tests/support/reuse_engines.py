@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
+from unittest import mock
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from support.toy_networks import TOYS, toy
 from tilestream.engine.arrays import Mask
 from tilestream.engine.gates.gate import Gate
 from tilestream.engine.gates.rules import BudgetGate
+from tilestream.engine.lowering.lower import lower
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.estimators import MotionEstimator, NoMotion
@@ -45,11 +48,18 @@ def make_engine(
     gate: Gate | None = None,
     **options,
 ) -> ModelEngine:
-    size = bin_size_ or (bin_size(module) if isinstance(module, str) else 16)
-    module = network(module) if isinstance(module, str) else module
+    """Of a network or the name of one; those with names are lowered once, which takes longer than a step."""
+    size, lowered = bin_size_ or (bin_size(module) if isinstance(module, str) else 16), lower
+    if isinstance(module, str):
+        module, lowered = _shared_network(module), _lowered_once
     chosen = ReuseOptions(bin_size=size, store_bytes=store_bytes, dense_above=dense_above, **options)
     gate, motion = gate or BudgetGate(), motion or NoMotion()
-    return ModelEngine(module, CPU, dtype, module.mean, module.std, gate, chosen, motion)
+    with mock.patch("tilestream.engine.model_engine.lower", lowered):
+        return ModelEngine(module, CPU, dtype, module.mean, module.std, gate, chosen, motion)
+
+
+_shared_network = cache(network)  # engines leave it as it is
+_lowered_once = cache(lower)
 
 
 @dataclass(frozen=True)

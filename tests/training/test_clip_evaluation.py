@@ -46,6 +46,7 @@ def test_the_command(tmp_path, street):
     clips = [video(tmp_path / f"{name}.avi", street) for name in "ab"]
     file = tmp_path / "out" / "result.json"
     words = ["eval", "clips", *map(str, clips), "--method", "every_k", "--budget", "0.5,0.34"]
+    words += ["--model", "ddrnet23_slim"]
     result = CliRunner().invoke(app, [*words, "--frames", "4", "--precision", "fp32", "--json", str(file)])
     assert result.exit_code == 0, result.output
     record = json.loads(file.read_text())

@@ -1,5 +1,7 @@
 """The differentiable twin of the reuse engine: the same maps and labels, for any network."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,10 @@ from tilestream_training.masked_network import ClipMoves, MaskedNetwork, PlayedF
 SIZE = (96, 80)  # width, height
 
 
+module_of = cache(network)
+
+
+@cache
 def twin(name: str) -> MaskedNetwork:
     return MaskedNetwork(network(name), bin_size(name))
 
@@ -50,7 +56,7 @@ def moves(masked: MaskedNetwork) -> ClipMoves:
 @pytest.mark.parametrize("name", [*TOYS, "swiftnet_resnet18"])
 @torch.no_grad()
 def test_with_everything_kept_it_is_the_module(name):
-    masked, module = twin(name), network(name)
+    masked, module = twin(name), module_of(name)
     frames = [photo(*SIZE, seed) for seed in (1, 2)]
     stride = masked.program.stride
     before = masked.dense(seen(module, stride, frames[0]))
@@ -63,7 +69,7 @@ def test_with_everything_kept_it_is_the_module(name):
 @pytest.mark.parametrize("name", list(TOYS))
 @torch.no_grad()
 def test_with_nothing_kept_and_nothing_moved_it_is_the_frame_before(name):
-    masked, module = twin(name), network(name)
+    masked, module = twin(name), module_of(name)
     stride = masked.program.stride
     before = masked.dense(seen(module, stride, photo(*SIZE, 1)))
     other = seen(module, stride, photo(*SIZE, 2))
@@ -78,7 +84,7 @@ def test_with_nothing_kept_and_nothing_moved_it_is_the_frame_before(name):
 @torch.no_grad()
 def test_it_is_what_the_engine_computes(name, shift, by_unit):
     """Three partial frames on top of each other, so that rounded motion adds up as it does there."""
-    masked, module = twin(name), network(name)
+    masked, module = twin(name), module_of(name)
     engine = make_engine(name, motion=Shift(*shift))
     program, random = masked.program, np.random.default_rng(5)
     step(engine, "camera", photo(*SIZE, 1))

@@ -91,7 +91,7 @@ def test_unknown_methods_are_named():
 def test_the_command_writes_what_is_promised(tmp_path):
     file, plot = tmp_path / "result.json", tmp_path / "plots" / "plot.png"
     command = ["eval", "stream", "--data", "synthetic:2", "--methods", "every_k", "--budgets", "0.5"]
-    command += ["--standstill", "2x1", "--plot", str(plot)]
+    command += ["--standstill", "2x1", "--plot", str(plot), "--model", "ddrnet23_slim"]
     result = CliRunner().invoke(app, [*command, "--precision", "fp32", "--json", str(file)])
     assert result.exit_code == 0, result.output
     record = json.loads(file.read_text())
