@@ -219,3 +219,13 @@ def test_two_videos_have_nothing_to_do_with_each_other(network):
     first, _ = one(photo(WIDTH, HEIGHT, 1))
     other(photo(WIDTH, HEIGHT, 2))
     assert np.array_equal(one(photo(WIDTH, HEIGHT, 3), keep=False)[0], first)
+
+
+def test_what_is_prepared_for_sizes_is_bounded(network):
+    """A camera may change its size with every frame."""
+    seg = StreamingSegmenter(network, bin_size=BIN)
+    for width in range(17, 97):
+        labels, stats = seg(photo(width, 18, 1))
+        assert labels.shape == (18, width) and stats.whole
+    prepared = (seg.engine._observer.tracker, seg.engine.dense.normalize._line)
+    assert all(0 < each.cache_info().currsize <= 64 for each in prepared)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -13,22 +15,21 @@ from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.motion.luma import thumbnail_scale, thumbnails
 from tilestream.engine.motion.warp import stacked
 
+_SIZES = 64  # of frames that are prepared for at a time; a client may send as many as it likes
+
 
 class Observer:
     """Compares frames with those before them, for all sessions of an engine."""
 
     def __init__(self, program: TileProgram, motion: MotionEstimator) -> None:
         self._program, self._motion = program, motion
-        self._trackers: dict[tuple[int, int], DistortionTracker] = {}  # by size of the frames
+        self.tracker = lru_cache(maxsize=_SIZES)(self._make_tracker)
 
-    def tracker(self, size: tuple[int, int]) -> DistortionTracker:
+    def _make_tracker(self, size: tuple[int, int]) -> DistortionTracker:
         """What carries distortion along, for frames of a size (height, width)."""
-        if size not in self._trackers:
-            scale = thumbnail_scale(*size)
-            shape = (-(-size[0] // scale), -(-size[1] // scale))
-            bins = self._program.bins(*size)
-            self._trackers[size] = DistortionTracker(self._program.bin_size, bins, scale, shape)
-        return self._trackers[size]
+        scale = thumbnail_scale(*size)
+        shape = (-(-size[0] // scale), -(-size[1] // scale))
+        return DistortionTracker(self._program.bin_size, self._program.bins(*size), scale, shape)
 
     def observe(self, frames: list[FrameInFlight]) -> FrameBatch | None:
         """Look at frames of one size; a batch of those that have one before them, None without any."""

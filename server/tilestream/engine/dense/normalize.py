@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from tilestream.engine.device import upload
 from tilestream.engine.motion.warp import stacked
+
+_WIDTHS = 64  # of lines that are kept at a time; a client may send as many as it likes
 
 
 class Normalizer:
@@ -22,7 +25,7 @@ class Normalizer:
         deviation = torch.tensor(std, device=device, dtype=torch.float32)
         self._scale = 1.0 / (255.0 * deviation)
         self._shift = -torch.tensor(mean, device=device, dtype=torch.float32) / deviation
-        self._lines: dict[int, tuple[Tensor, Tensor]] = {}
+        self._line = lru_cache(maxsize=_WIDTHS)(self._make_line)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """uint8 [N, h, w, 3] on the host -> [N, 3, h, w] on the device, channels-last."""
@@ -30,11 +33,9 @@ class Normalizer:
         x = upload(pixels, self.device).view(-1, len(scale)).float()
         return torch.addcmul(shift, x, scale).to(self.dtype).view(pixels.shape).permute(0, 3, 1, 2)
 
-    def _line(self, width: int) -> tuple[Tensor, Tensor]:
+    def _make_line(self, width: int) -> tuple[Tensor, Tensor]:
         """Factors and offsets of a whole line of pixels: four times as fast as broadcasting three of them."""
-        if width not in self._lines:
-            self._lines[width] = (self._scale.repeat(width), self._shift.repeat(width))
-        return self._lines[width]
+        return self._scale.repeat(width), self._shift.repeat(width)
 
     def whole(self, images: list[Tensor], stride: int) -> Tensor:
         """Frames of one size as a batch, padded at the bottom and on the right with the mean colour."""
