@@ -47,8 +47,9 @@ class Observer:
         states = [frame.state for frame in frames]
         current = stacked([frame.luma for frame in frames if frame.luma is not None])
         previous = stacked([state.luma for state in states if state.luma is not None])
-        nothing = torch.zeros((*current.shape[1:], 2))
-        expected = stacked([nothing if state.flow is None else state.flow for state in states])
+        flows = [state.flow for state in states]
+        shape = (*current.shape[1:], 2)
+        expected = stacked([torch.zeros(shape) if flow is None else flow for flow in flows])
         motion = self._motion.estimate(previous, current, expected, scale)
         tracker = self.tracker(states[0].size)
         found = tracker.advance([state.distortion for state in states], previous, current, motion)
