@@ -163,3 +163,6 @@ _add_serve()
 for _name, _target in LAZY_COMMANDS.items():
     add_lazy_command(app, EntryPoint(_name, _target, GROUP))
 add_installed_commands(app, own={"serve", "models", *LAZY_COMMANDS})
+
+if __name__ == "__main__":
+    main()
