@@ -17,7 +17,7 @@ import numpy.typing as npt
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
-STAGES = ("motion", "gate", "tables", "backbone", "head")
+STAGES = ("decode", "motion", "gate", "tables", "backbone", "head")
 """Of an engine's step, in their order: what ``FrameStats.stage_seconds`` may tell of."""
 
 

@@ -109,12 +109,9 @@ def _times(ticket: Ticket, total: float) -> pb.StageTimes:
 def stage_seconds(ticket: Ticket, total: float) -> dict[str, float]:
     """Seconds per stage; the engine's are the frame's share of its step, as far as it tells them apart."""
     active = ticket.decode_seconds + ticket.engine_seconds + ticket.encode_seconds
-    return {
-        "queue": max(0.0, total - active),
-        "decode": ticket.decode_seconds,
-        **{name: ticket.stage_seconds[name] for name in STAGES if name in ticket.stage_seconds},
-        "encode": ticket.encode_seconds,
-    }
+    stages = {name: ticket.stage_seconds[name] for name in STAGES if name in ticket.stage_seconds}
+    stages["decode"] = ticket.decode_seconds + stages.get("decode", 0.0)  # by whoever did it
+    return {"queue": max(0.0, total - active), **stages, "encode": ticket.encode_seconds}
 
 
 def _us(seconds: float) -> int:

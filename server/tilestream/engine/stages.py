@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
-from tilestream.engine.frame import FrameInFlight
+
+class Timed(Protocol):
+    """A frame; ``seconds``: its share of the step's time, by stage."""
+
+    seconds: dict[str, float]
 
 
 class StageClock:
@@ -18,14 +23,14 @@ class StageClock:
         self.now = clock
 
     @contextmanager
-    def booked(self, frames: list[FrameInFlight], stage: str) -> Iterator[None]:
+    def booked(self, frames: Sequence[Timed], stage: str) -> Iterator[None]:
         """What is done within is done for these frames."""
         started = self.now()
         yield
         self.book(frames, stage, self.now() - started)
 
     @staticmethod
-    def book(frames: list[FrameInFlight], stage: str, seconds: float) -> None:
+    def book(frames: Sequence[Timed], stage: str, seconds: float) -> None:
         """So many seconds were spent for these frames."""
         for frame in frames:
             frame.seconds[stage] = frame.seconds.get(stage, 0.0) + seconds / len(frames)

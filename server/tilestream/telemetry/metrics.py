@@ -40,7 +40,7 @@ _LUMA_STEPS = (0.5, 1, 2, 4, 8, 16, 32)
 _KINDS = ("key", "partial")
 _DROPS = ("queue_full", "superseded", "overload", "engine_error", "shutdown")
 _FAULTS = ("empty", "too_many_bytes", "too_many_pixels", "not_jpeg", "truncated", "corrupt", "unsupported")
-_STAGES = ("queue", "decode", *STAGES, "encode")
+_STAGES = ("queue", *STAGES, "encode")
 _CAUSES = ("finished", "client_error", "disconnected", "idle", "max_age", "shutdown", "error")
 _REFUSALS = ("full", "overloaded", "shutdown", "engine")
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from tilestream.engine.dense.fused import fuse_convolutions
 from tilestream.engine.dense.labels import is_plain_upsampling, margin, upsampled_labels, with_rim
 from tilestream.engine.dense.normalize import Normalizer
 from tilestream.engine.dense.packed import pack_convolutions
@@ -46,6 +47,8 @@ class DenseExecutor:
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device.type == "cpu" and torch.backends.mkldnn.is_available():
             self.network = pack_convolutions(self.network)
+        elif device.type == "cuda" and torch.backends.cudnn.is_available():
+            self.network = fuse_convolutions(self.network)
         self.normalize = normalize or Normalizer(model.mean, model.std, device, dtype)  # type: ignore[arg-type]
 
     @torch.inference_mode()

@@ -53,8 +53,19 @@ def compare(
     # first down the columns, which is what numpy adds up quickly
     lines = differs.reshape(rows, bin_size, -1).sum(axis=1, dtype=np.int32)
     changed = lines.reshape(rows, columns, bin_size).sum(axis=2, dtype=np.int64)
-    high = np.minimum(bin_size, height - bin_size * np.arange(rows))
-    wide = np.minimum(bin_size, width - bin_size * np.arange(columns))
+    return told(changed, where, age, bin_size, (height, width))
+
+
+def told(
+    changed: npt.NDArray[np.int64], where: Mask, age: Float32Array, bin_size: int, size: tuple[int, int]
+) -> Agreement:
+    """What it says that so many pixels of the bins ``where`` changed; [bins_h, bins_w] each.
+
+    ``size``: height and width of the frame. There has to be a bin that is compared.
+    """
+    rows, columns = where.shape
+    high = np.minimum(bin_size, size[0] - bin_size * np.arange(rows))
+    wide = np.minimum(bin_size, size[1] - bin_size * np.arange(columns))
     pixels = np.where(where, np.outer(high, wide), 0).astype(np.int64)
     mean_age = float((age * pixels).sum() / pixels.sum())
-    return Agreement(pixels, np.where(where, changed, 0), mean_age, warped.size)
+    return Agreement(pixels, np.where(where, changed, 0), mean_age, size[0] * size[1])

@@ -30,6 +30,8 @@ class GateInput:
     where labels are not averaged.
     ``cells``: gives float32 [K, channels, h, w] of K of the frames, see ``cell_features``, for 1.5 ms each.
     ``motion``: what brought the previous frames here.
+    ``expected``: float32 [N, bins_h, bins_w], the share of wrong pixels that the gate's own network expects,
+    where the engine has run it already, beside what it found the signals with.
     """
 
     signals: BinSignals
@@ -42,6 +44,7 @@ class GateInput:
     averaged: Tensor
     cells: Callable[[list[int]], Tensor] | None = None
     motion: Motion | None = None
+    expected: Tensor | None = None
 
     @property
     def bins(self) -> tuple[int, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -88,15 +91,26 @@ class LearnedGate(RiskGate):
 
     def risk(self, frames: GateInput, which: list[int]) -> Tensor:
         """As the base class says; 0 in still bins. Cells outside of the frame do not count."""
+        still = _still(frames.signals)[which]
+        if frames.expected is not None:
+            return torch.where(still, 0.0, frames.expected[which])
         if frames.cells is None:
             raise ValueError("the learned gate needs the frame's cells")
-        still = _still(frames.signals)[which]
         risk = torch.zeros(still.shape)
         moving = torch.nonzero(~still.flatten(1).all(dim=1)).flatten().tolist()
         if moving:
             found = self._network.risk(frames.cells([which[index] for index in moving]))
             risk[moving] = self._per_bin(found, frames.bins)
         return torch.where(still, 0.0, risk)
+
+    def on(self, device: torch.device) -> Callable[[Tensor, tuple[int, int]], Tensor]:
+        """What tells ``GateInput.expected`` there, from cells [N, channels, h, w] and the rows and columns of bins."""
+        network = copy.deepcopy(self._network).to(device)
+
+        def expected(cells: Tensor, bins: tuple[int, int]) -> Tensor:
+            return self._per_bin(torch.sigmoid(network(cells)), bins)
+
+        return expected
 
     def _per_bin(self, cells: Tensor, bins: tuple[int, int]) -> Tensor:
         """Means over the cells [K, h, w] of every bin that lie inside of the frame: [K, bins_h, bins_w]."""

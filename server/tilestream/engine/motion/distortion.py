@@ -30,17 +30,17 @@ STRONG_RESIDUAL = 30.0
 OCCLUDED_AGE = 30.0
 """Frames an occluded pixel is at least old: nothing was ever computed there."""
 
-_UNEXPLAINED = 24.0
+UNEXPLAINED = 24.0
 """Luma steps, mean of a cell, that motion does not leave behind."""
 
-_CUT_SHARE = 0.25
+CUT_SHARE = 0.25
 """Share of unexplained cells that makes a scene cut.
 
 At 15 Hz the share stays below 0.11 in driving clips (0.2 when the exposure jumps); between unrelated
 streets it is 0.35 to 0.8.
 """
 
-_CUT_CONTRAST = 0.3
+CUT_CONTRAST = 0.3
 """A mean residual, less the noise floor, of this share of the luma's standard deviation is a cut, too.
 
 In the dark, even two pictures that have nothing in common differ by few steps. Driving clips stay below
@@ -101,6 +101,35 @@ class Distortion:
         return Distortion(self.state[frames], self.fine[frames], self.signals.of(frames))
 
 
+@dataclass(frozen=True, slots=True)
+class CellLayout:
+    """The cells that distortion is kept in. ``cell``: thumbnail pixels on a side; ``cells``: rows and columns.
+
+    ``per_bin``: cells on a side of a bin, in which its peak is looked for among ``parts`` x ``parts``.
+    """
+
+    cell: int
+    cells: tuple[int, int]
+    per_bin: int
+    parts: int
+
+    @classmethod
+    def of(cls, bin_size: int, bins: tuple[int, int], scale: int, shape: tuple[int, int]) -> CellLayout:
+        """For thumbnails of ``shape``; raises ValueError where these do not fit together.
+
+        ``bin_size``: image pixels, a multiple of ``scale``. ``bins``: rows and columns of the grid.
+        """
+        if bin_size <= 0 or bin_size % scale:
+            raise ValueError(f"bins of {bin_size} pixels are no multiple of the thumbnail's scale {scale}")
+        per_bin = bin_size // scale
+        limit = (bins[0] * per_bin, bins[1] * per_bin)
+        if shape[0] > limit[0] or shape[1] > limit[1]:
+            raise ValueError(f"thumbnails {shape} do not fit into bins that cover {limit}")
+        cell = _CELL if per_bin % _CELL == 0 else 1
+        parts = max(n for n in range(1, _PARTS + 1) if per_bin // cell % n == 0)
+        return cls(cell, (-(-shape[0] // cell), -(-shape[1] // cell)), per_bin // cell, parts)
+
+
 class DistortionTracker:
     """Carries distortion and age along the motion, for frames of one size. Holds nothing of a session.
 
@@ -111,20 +140,13 @@ class DistortionTracker:
     def __init__(self, bin_size: int, bins: tuple[int, int], scale: int, shape: tuple[int, int]) -> None:
         """``bin_size``: image pixels, a multiple of ``scale``. ``bins``: rows and columns of the grid.
 
-        ``scale``: image pixels per thumbnail pixel. ``shape``: of the thumbnails. Raises ValueError where
-        these do not fit together.
+        ``scale``: image pixels per thumbnail pixel. ``shape``: of the thumbnails. Raises as
+        :meth:`CellLayout.of` does.
         """
-        if bin_size <= 0 or bin_size % scale:
-            raise ValueError(f"bins of {bin_size} pixels are no multiple of the thumbnail's scale {scale}")
-        per_bin = bin_size // scale
-        limit = (bins[0] * per_bin, bins[1] * per_bin)
-        if shape[0] > limit[0] or shape[1] > limit[1]:
-            raise ValueError(f"thumbnails {shape} do not fit into bins that cover {limit}")
+        layout = CellLayout.of(bin_size, bins, scale, shape)
         self._bins, self._scale, self._shape = bins, scale, shape
-        self._cell = _CELL if per_bin % _CELL == 0 else 1
-        self._cells_per_bin = per_bin // self._cell
-        self._parts = max(n for n in range(1, _PARTS + 1) if self._cells_per_bin % n == 0)
-        self._cells = (-(-shape[0] // self._cell), -(-shape[1] // self._cell))
+        self._cell, self._cells = layout.cell, layout.cells
+        self._cells_per_bin, self._parts = layout.per_bin, layout.parts
         ones, whole = np.ones((*self._cells, 1), dtype=np.float32), np.float32(1)
         # how much of every bin and part the frame covers
         self._bin_cover = np.maximum(self._pooled(ones, 1, whole), 1e-6)
@@ -253,10 +275,10 @@ class DistortionTracker:
 
 def _is_cut(residual: Float32Array, occluded: Float32Array, current: UInt8Array) -> bool:
     """Whether two frames have too little in common, by the residual and occlusion of the cells."""
-    unexplained = (residual > _UNEXPLAINED) | (occluded > 0.5)
-    if np.count_nonzero(unexplained) > _CUT_SHARE * unexplained.size:
+    unexplained = (residual > UNEXPLAINED) | (occluded > 0.5)
+    if np.count_nonzero(unexplained) > CUT_SHARE * unexplained.size:
         return True
     excess = float(residual.mean()) - NOISE_FLOOR
     contrast: Any = cv2.meanStdDev(current)[1]
     # the first bound keeps noise in the dark from being a cut
-    return excess > max(NOISE_FLOOR, _CUT_CONTRAST * float(contrast[0, 0]))
+    return excess > max(NOISE_FLOOR, CUT_CONTRAST * float(contrast[0, 0]))

@@ -1,0 +1,229 @@
+"""The engine of one model on a GPU, for gates that compute whole frames or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tilestream.engine.arrays import Mask
+from tilestream.engine.dense.executor import DenseExecutor
+from tilestream.engine.gates.gate import Gate
+from tilestream.engine.gates.learned import LearnedGate
+from tilestream.engine.lowering.lower import lower
+from tilestream.engine.motion.luma import thumbnail_scale
+from tilestream.engine.options import FUSION
+from tilestream.engine.resident.accounts import Accounts
+from tilestream.engine.resident.compute import FrameComputer
+from tilestream.engine.resident.decide import Decider
+from tilestream.engine.resident.frames import Batch, ResidentFrame, ResidentSession, batched
+from tilestream.engine.resident.network import BatchedNetwork
+from tilestream.engine.resident.observe import Observation, Observer
+from tilestream.engine.resident.operations import operations_for
+from tilestream.engine.resident.results import Results
+from tilestream.engine.resident.slots import Size, SlotLayout, Slots
+from tilestream.engine.resident.transfer import fetch_all, upload_all
+from tilestream.engine.stages import StageClock
+from tilestream.messages import Failure, Frame, Grant, Outcome, Picture, SessionSpec
+from tilestream.scheduling.credit import Credit
+
+Decode = Callable[[Sequence[Picture]], list[Tensor | Failure]]
+"""Pixels uint8 [3, H, W] on the device of every picture, or why it cannot be used."""
+
+
+class ResidentEngine:
+    """Runs one network for many sessions. Not thread-safe.
+
+    As ``ModelEngine``, with the sessions' state in slots on the device, at most ``store_bytes`` of it, and the
+    work of a step in batched operations. ``gate``: one that reuses no features. ``decode``: makes pixels on the
+    ``device`` of what frames bring. Frames have at most 2^24 pixels.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        mean: Sequence[float],
+        std: Sequence[float],
+        gate: Gate,
+        decode: Decode,
+        *,
+        bin_size: int = 64,
+        store_bytes: int = 1 << 30,
+        fusion: float = FUSION,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if gate.reuses_features:
+            raise ValueError("a gate that reuses features needs the engine that keeps them")
+        self.gate, self._stages, self._decode = gate, StageClock(clock), decode
+        self.program = lower(module, bin_size)
+        self.dense = DenseExecutor(module, device, dtype, self.program)
+        ops = operations_for(device)
+        network = BatchedNetwork(self.dense, ops, mean, std)
+        self._observer = Observer(self.program, ops, device, gate if isinstance(gate, LearnedGate) else None)
+        self._decider = Decider(self.program, gate)
+        self._computer = FrameComputer(self.program, self.dense, network, ops, fusion)
+        self._results = Results(self.program, ops)
+        self._accounts = Accounts(self.program)
+        self.slots = Slots(self._layout, device, store_bytes, self.evict)
+        self.tiles = 0
+        """Bins in which anything was computed in the latest step."""
+        self._specs: dict[str, SessionSpec] = {}
+        self._sessions: OrderedDict[str, ResidentSession] = OrderedDict()  # by last use, the oldest first
+
+    def _layout(self, size: Size) -> SlotLayout:
+        scale = thumbnail_scale(*size)
+        rows, columns = self.program.padded(*size)
+        stride = self.dense.score_stride
+        return SlotLayout(
+            size,
+            (-(-size[0] // scale), -(-size[1] // scale)),
+            self._observer.tracker(size).cells,
+            (self.program.nodes[self.program.output].channels, rows // stride, columns // stride),
+            self.dense.dtype,
+        )
+
+    # Sessions
+
+    def open(self, spec: SessionSpec) -> None:
+        """Know a session, or know it otherwise: if it asks for more than before it begins anew."""
+        session = self._sessions.get(spec.session_id)
+        if session is not None and spec.confidence and not session.confident:
+            self.restart(spec.session_id)
+        self._specs[spec.session_id] = spec
+
+    def release(self, session_id: str) -> None:
+        """Forget a session. Idempotent."""
+        self._specs.pop(session_id, None)
+        self.restart(session_id)
+
+    def by_last_use(self) -> list[str]:
+        """The sessions of which anything is remembered, the longest unused first."""
+        return list(self._sessions)
+
+    def evict(self, session_id: str) -> None:
+        """Free what could be reused of a session; its next frame will be a whole one. Idempotent."""
+        self.slots.release(session_id)
+        if session_id in self._sessions:
+            self._sessions[session_id].invalidate()
+
+    def restart(self, session_id: str) -> None:
+        """Forget all of a session but its facts: what is remembered may be half-written."""
+        self._sessions.pop(session_id, None)
+        self.slots.release(session_id)
+
+    # One step
+
+    @torch.inference_mode()
+    def step(
+        self, work: Sequence[tuple[Frame, Grant]], keep: Mapping[str, bool | Mask] | None = None
+    ) -> list[Outcome]:
+        """Compute at most one frame of each session; outcomes in the order of ``work``.
+
+        Their sessions have to be open. ``keep``: by session, forces what is computed: anything but nothing means
+        the whole frame.
+        """
+        outcomes: list[Outcome | None] = [None] * len(work)
+        frames = self._enter(work, keep or {}, outcomes)
+        entered = [frame for frame in frames if frame is not None]
+        batches = batched(entered, self.slots)
+        self._observe(batches)
+        self._answer(batches)
+        for index, frame in enumerate(frames):
+            if frame is not None:
+                self._settle(frame)
+                outcomes[index] = self._accounts.outcome(frame)
+        self.tiles = sum(self._bins(frame) for frame in entered if frame.whole)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _enter(
+        self,
+        work: Sequence[tuple[Frame, Grant]],
+        keep: Mapping[str, bool | Mask],
+        outcomes: list[Outcome | None],
+    ) -> list[ResidentFrame | None]:
+        """The frames with pixels and their sessions' state; an outcome instead for those that cannot be used."""
+        busy = {frame.session_id for frame, _ in work}
+        started = self._stages.now()
+        found = self._decode([frame.picture for frame, _ in work])
+        frames: list[ResidentFrame | None] = []
+        for index, ((frame, grant), pixels) in enumerate(zip(work, found, strict=True)):
+            if isinstance(pixels, Failure):
+                outcomes[index] = Outcome(frame.session_id, frame.frame_id, failure=pixels)
+                frames.append(None)
+                continue
+            forced = keep.get(frame.session_id)
+            wanted = None if forced is None else bool(np.asarray(forced).any())
+            frames.append(self._enter_one(frame, grant, pixels, wanted, busy))
+        self._stages.book(
+            [frame for frame in frames if frame is not None], "decode", self._stages.now() - started
+        )
+        return frames
+
+    def _enter_one(
+        self, frame: Frame, grant: Grant, pixels: Tensor, forced: bool | None, busy: set[str]
+    ) -> ResidentFrame:
+        name, size = frame.session_id, (pixels.shape[1], pixels.shape[2])
+        spec, session = self._specs[name], self._sessions.get(name)
+        if session is None or session.size != size:
+            self.restart(name)
+            session = self._sessions[name] = ResidentSession(
+                size, Credit(spec.phase), confident=spec.confidence
+            )
+        self._sessions.move_to_end(name)
+        entered = ResidentFrame(frame, grant, spec, session, pixels, forced=forced)
+        if grant.budget < 1.0 or spec.retain:
+            entered.slot = self.slots.acquire(name, size, busy)
+        if entered.slot is None:
+            self.evict(name)
+        entered.compared = session.ready and not frame.whole
+        return entered
+
+    def _observe(self, batches: list[Batch]) -> None:
+        """What is computed of the frames: what they are like is found on the device, and then waited for."""
+        seen: list[tuple[Batch, Observation]] = []
+        for batch in batches:
+            with self._stages.booked(batch.frames, "motion"):
+                compared = [frame.slot for frame in batch.frames[: batch.compared]]
+                if compared:
+                    [batch.slots] = upload_all([np.array(compared, dtype=np.int64)], batch.pixels.device)
+                observation = self._observer.observe(batch)
+            if observation is not None:
+                seen.append((batch, observation))
+        with self._stages.booked([frame for batch, _ in seen for frame in batch.frames], "motion"):
+            parts = [observation.parts() for _, observation in seen]
+            fetched = iter(fetch_all([tensor for part in parts for tensor in part]))
+        for (batch, _), part in zip(seen, parts, strict=True):
+            with self._stages.booked(batch.frames[: batch.compared], "gate"):
+                self._decider.decide(
+                    batch.frames[: batch.compared], Observation.of([next(fetched) for _ in part])
+                )
+        for batch in batches:
+            for frame in batch.frames[batch.compared :]:
+                frame.whole = True
+
+    def _answer(self, batches: list[Batch]) -> None:
+        """Labels of all frames: launched on the device for all batches, and then waited for."""
+        frames = [frame for batch in batches for frame in batch.frames]
+        with self._stages.booked(frames, "backbone"):
+            answers = [self._computer.run(batch) for batch in batches]
+        with self._stages.booked(frames, "head"):
+            self._results.fetch(answers)
+
+    def _settle(self, frame: ResidentFrame) -> None:
+        """The frame is computed: what its session may spend now, and what its gate learns from it."""
+        session = frame.session
+        if frame.whole:
+            session.since_whole, session.ready = 0, frame.slot is not None
+        session.credit.charge(frame.grant.budget, float(frame.whole))
+        if frame.risk is not None and frame.agreement is not None:
+            session.calibration.observe(frame.risk, frame.agreement)
+
+    def _bins(self, frame: ResidentFrame) -> int:
+        rows, columns = self.program.bins(*frame.session.size)
+        return rows * columns

@@ -1,0 +1,108 @@
+"""Frames of a step on their way through the engine of a GPU, in batches of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tilestream.engine.gates.agreement import Agreement
+from tilestream.engine.gates.calibration import RiskCalibration
+from tilestream.engine.resident.slots import Size, Slots, SlotTable
+from tilestream.label_runs import LabelRuns
+from tilestream.messages import Float32Array, Frame, Grant, SessionSpec, UInt8Array
+from tilestream.scheduling.credit import Credit
+
+
+@dataclass(slots=True)
+class ResidentSession:
+    """What the host remembers of a session; the rest is in its slot.
+
+    ``size``: H, W of its frames. ``ready``: its slot has the labels of an earlier frame. ``scored``: and the
+    scores of a whole one. ``since_whole``: frames. ``averaged``: see ``memory.state``.
+    """
+
+    size: Size
+    credit: Credit
+    calibration: RiskCalibration = field(default_factory=RiskCalibration)
+    ready: bool = False
+    scored: bool = False
+    confident: bool = False
+    since_whole: int = 0
+    averaged: int = 0
+
+    def invalidate(self) -> None:
+        """Its slot is gone: the next frame has to be computed in full."""
+        self.ready, self.scored, self.averaged = False, False, 0
+
+
+@dataclass(slots=True)
+class ResidentFrame:
+    """One frame in a step.
+
+    ``slot``: of its session, None where nothing of it is kept. ``forced``: whether it is computed in full,
+    whatever the gate says. As the step finds out: ``cut``, ``still`` and ``resembles`` (the session's latest
+    whole frame), ``distortion``, ``age`` and ``risk``, float32 [bins_h, bins_w], ``whole``; of the answer
+    ``labels`` and ``confidence``, ``agreement``; ``seconds``: its share of the step's time by stage.
+    """
+
+    frame: Frame
+    grant: Grant
+    spec: SessionSpec
+    session: ResidentSession
+    pixels: Tensor
+    slot: int | None = None
+    forced: bool | None = None
+    compared: bool = False
+    cut: bool = False
+    still: bool = False
+    resembles: bool = False
+    whole: bool = False
+    distortion: Float32Array | None = None
+    age: Float32Array | None = None
+    risk: Float32Array | None = None
+    labels: LabelRuns | None = None
+    confidence: UInt8Array | None = None
+    agreement: Agreement | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it shows what its session's frame before showed, moved."""
+        return self.compared and not self.cut
+
+
+@dataclass(slots=True)
+class Batch:
+    """Frames of one size: first those that are ``compared`` with the ones before them, M of N.
+
+    ``pixels``: uint8 [N, 3, H, W]. ``slots``: int64 [M], of the compared ones. ``luma``: uint8 [N, h, w], their
+    thumbnails.
+    """
+
+    size: Size
+    table: SlotTable | None
+    frames: list[ResidentFrame]
+    pixels: Tensor
+    compared: int
+    luma: Tensor | None = None
+    slots: Tensor | None = None
+
+
+def batched(frames: Sequence[ResidentFrame], slots: Slots) -> list[Batch]:
+    """The frames in batches, those that are compared first."""
+    by_size: dict[Size, list[ResidentFrame]] = {}
+    for frame in sorted(frames, key=lambda each: not each.compared):
+        by_size.setdefault(frame.session.size, []).append(frame)
+    return [
+        Batch(
+            size,
+            slots.table(size),
+            same,
+            torch.stack([frame.pixels for frame in same]),
+            sum(frame.compared for frame in same),
+        )
+        for size, same in by_size.items()
+    ]
