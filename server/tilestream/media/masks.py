@@ -1,4 +1,4 @@
-"""Masks out: a label map to PNG with a palette, to runs, or to raw bytes.
+"""Masks out: a label map, or runs of labels, to PNG with a palette, to runs, or to raw bytes.
 
 OpenCV cannot write a PNG with a palette, and a general encoder tries filters that a label map
 does not need: the writer here always takes the filter "up" (what changed since the row above),
@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.label_runs import LabelRuns, label_map
+
 Labels = npt.NDArray[np.uint8]
 Palette = Sequence[tuple[int, int, int]]
 
@@ -34,13 +36,13 @@ class MaskFormat(Enum):
     RAW = "raw"
 
 
-def encode_mask(labels: Labels, form: MaskFormat, palette: Palette) -> bytes:
-    """Encode a label map, uint8 [H, W]; ``palette``: RGB of each label."""
+def encode_mask(labels: Labels | LabelRuns, form: MaskFormat, palette: Palette) -> bytes:
+    """Encode a label map, uint8 [H, W], or its runs, to the same bytes; ``palette``: RGB of each label."""
     if form is MaskFormat.PNG:
-        return encode_png(labels, palette)
+        return encode_png(label_map(labels), palette)
     if form is MaskFormat.RLE:
         return encode_rle(labels)
-    return np.ascontiguousarray(labels).tobytes()
+    return label_map(labels).tobytes()
 
 
 def resize_labels(labels: Labels, width: int, height: int) -> Labels:
@@ -67,35 +69,34 @@ def encode_png(labels: Labels, palette: Palette | None) -> bytes:
     return b"".join(chunks)
 
 
-def encode_rle(labels: Labels) -> bytes:
-    """Runs in row-major order: LEB128 varints label, length, label, length, ..."""
-    flat = np.ascontiguousarray(labels).reshape(-1)
-    if not flat.size:
-        return b""
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
-    numbers = np.empty(2 * len(starts), dtype=np.uint64)
-    numbers[0::2] = flat[starts]
-    numbers[1::2] = np.diff(starts, append=flat.size)
+def encode_rle(labels: Labels | LabelRuns) -> bytes:
+    """Runs in row-major order, no more than needed: LEB128 varints label, length, label, length, ..."""
+    runs = labels.merged() if isinstance(labels, LabelRuns) else LabelRuns.of(labels)
+    numbers = np.empty(2 * len(runs.values), dtype=np.uint32)
+    numbers[0::2] = runs.values
+    numbers[1::2] = runs.lengths
     return _varints(numbers)
 
 
-def _varints(numbers: npt.NDArray[np.uint64]) -> bytes:
-    """Unsigned LEB128: seven bits a byte, lowest first, the top bit says that more follow."""
-    parts = []
-    more = []
-    rest = numbers
-    while True:
-        parts.append((rest & np.uint64(0x7F)).astype(np.uint8))
-        rest = rest >> np.uint64(7)
-        more.append(rest > 0)
-        if not more[-1].any():
-            break
-    table = np.stack(parts, axis=1)
-    going_on = np.stack(more, axis=1)
-    table[going_on] |= 0x80
-    used = np.ones_like(going_on)
-    used[:, 1:] = going_on[:, :-1]
-    return table[used].tobytes()
+def _varints(numbers: npt.NDArray[np.uint32]) -> bytes:
+    """Unsigned LEB128: seven bits a byte, lowest first, the top bit says that more follow.
+
+    Nearly all numbers of a mask need one byte only: all get that, then the few others are inserted.
+    """
+    encoded = _low_bytes(numbers)
+    places = np.flatnonzero(numbers > 0x7F)
+    rest = numbers[places] >> np.uint32(7)
+    while rest.size:
+        encoded = np.insert(encoded, places + 1, _low_bytes(rest))
+        more = rest > 0x7F
+        places = (places + 1 + np.arange(rest.size))[more]  # of the bytes just inserted
+        rest = rest[more] >> np.uint32(7)
+    return encoded.tobytes()
+
+
+def _low_bytes(numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """The lowest seven bits of each, and the top bit where there are more."""
+    return np.where(numbers > 0x7F, numbers | 0x80, numbers).astype(np.uint8)
 
 
 def _pack_nibbles(labels: Labels) -> Labels:
