@@ -1,9 +1,12 @@
+import io
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 
 from support.fake_engine import fake_model
 from support.frames import decode_png, decode_rle
@@ -77,6 +80,18 @@ def test_runs_are_encoded_to_the_bytes_of_their_map(labels, data):
     assert np.array_equal(client.decode_rle(found[MaskFormat.RLE], width, height), labels)
     assert np.array_equal(client.decode_png(found[MaskFormat.PNG], width, height), labels)
     assert np.array_equal(client.decode_raw(found[MaskFormat.RAW], width, height), labels)
+
+
+@given(small_labels)
+def test_a_png_says_the_same_to_every_reader(labels):
+    data = encode_png(labels, PALETTE)
+    assert np.array_equal(decode_png(data, PALETTE), labels)
+    assert np.array_equal(client.decode_png(data, labels.shape[1], labels.shape[0]), labels)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        assert image.mode == "P" and image.size == labels.shape[::-1]
+        assert image.getpalette()[: 3 * len(PALETTE)] == [part for color in PALETTE for part in color]
+        assert np.array_equal(np.asarray(image), labels)
 
 
 @given(any_labels)

@@ -2,8 +2,8 @@
 
 OpenCV cannot write a PNG with a palette, and a general encoder tries filters that a label map
 does not need: the writer here always takes the filter "up" (what changed since the row above),
-packs two pixels into a byte where 16 labels are enough, and compresses with zlib's fastest
-level. All heavy parts are numpy and zlib, which release the GIL.
+packs two pixels into a byte where 16 labels are enough, and compresses with ISA-L, several times
+as fast as zlib. All heavy parts are numpy and ISA-L, which release the GIL.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from enum import Enum
 import cv2
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 from tilestream.label_runs import LabelRuns, label_map
 
@@ -25,7 +26,7 @@ Palette = Sequence[tuple[int, int, int]]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILTER_UP = 2
 _COLOR_PALETTE, _COLOR_GRAY = 3, 0
-_ZLIB_LEVEL = 1
+_DEFLATE_LEVEL = 1
 
 
 class MaskFormat(Enum):
@@ -57,13 +58,14 @@ def resize_labels(labels: Labels, width: int, height: int) -> Labels:
 def encode_png(labels: Labels, palette: Palette | None) -> bytes:
     """A PNG with the labels as palette indices, or 8-bit gray where ``palette`` is None."""
     height, width = labels.shape
-    depth = 4 if palette is not None and len(palette) <= 16 and int(labels.max(initial=0)) < 16 else 8
+    highest = int(labels.max(initial=0)) if palette is not None else 255
+    depth = 4 if palette is not None and len(palette) <= 16 and highest < 16 else 8
     color = _COLOR_GRAY if palette is None else _COLOR_PALETTE
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     rows = _pack_nibbles(labels) if depth == 4 else labels
     chunks = [_PNG_SIGNATURE, _chunk(b"IHDR", header)]
     if palette is not None:
-        chunks.append(_chunk(b"PLTE", _palette_bytes(palette, int(labels.max(initial=0)))))
+        chunks.append(_chunk(b"PLTE", _palette_bytes(palette, highest)))
     chunks.append(_chunk(b"IDAT", _compress_rows(rows)))
     chunks.append(_chunk(b"IEND", b""))
     return b"".join(chunks)
@@ -100,12 +102,12 @@ def _low_bytes(numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
 
 
 def _pack_nibbles(labels: Labels) -> Labels:
-    """Two pixels a byte, the left one in the high half; an odd row is padded with 0."""
-    height, width = labels.shape
-    packed = np.zeros((height, (width + 1) // 2), dtype=np.uint8)
-    np.left_shift(labels[:, 0::2], 4, out=packed)
-    packed[:, : width // 2] |= labels[:, 1::2]
-    return packed
+    """Two pixels below 16 a byte, the left one in the high half; an odd row is padded with 0."""
+    if labels.shape[1] % 2:
+        labels = np.pad(labels, ((0, 0), (0, 1)))
+    pairs = np.ascontiguousarray(labels).view("<u2")
+    # left + 256 right, and 4096 left added: the high byte becomes 16 left + right
+    return (pairs * np.uint16(0x1001) >> 8).astype(np.uint8)
 
 
 def _compress_rows(rows: Labels) -> bytes:
@@ -115,9 +117,7 @@ def _compress_rows(rows: Labels) -> bytes:
     filtered[:, 0] = _FILTER_UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    # What is left is mostly runs of zeros, for which zlib's run-length strategy is the smallest and fastest.
-    deflate = zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, strategy=zlib.Z_RLE)
-    return deflate.compress(filtered.data) + deflate.flush()
+    return isal_zlib.compress(filtered.data, _DEFLATE_LEVEL)
 
 
 def _palette_bytes(palette: Palette, highest: int) -> bytes:
