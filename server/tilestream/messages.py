@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.label_runs import LabelRuns
+
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
@@ -229,13 +231,14 @@ class Outcome:
     """What became of a frame in the engine: labels, or a failure that says why there are none.
 
     Neither: it was computed, and its labels come with a later step, in another outcome of the frame.
-    ``labels``: uint8 [H, W] at compute size. ``confidence``: likewise, 0..255 = softmax margin of best over
-    second class; only if the session asks for it, and so are ``bins``.
+    ``labels``: at compute size, uint8 [H, W] or runs, as the engine has them; ``label_runs.label_map`` gives
+    a map of either. ``confidence``: uint8 [H, W], 0..255 = softmax margin of best over second class; only if
+    the session asks for it, and so are ``bins``.
     """
 
     session_id: str
     frame_id: int
-    labels: UInt8Array | None = None
+    labels: UInt8Array | LabelRuns | None = None
     stats: FrameStats | None = None
     confidence: UInt8Array | None = None
     bins: BinAccount | None = None

@@ -87,9 +87,10 @@ async def test_nothing_that_was_not_asked_for_is_sent():
         assert not result.HasField("bins") and not result.HasField("confidence")
 
 
+@pytest.mark.parametrize("runs", [False, True])
 @pytest.mark.parametrize("name", ["PNG", "RLE", "RAW"])
-async def test_every_encoding_gives_the_same_labels(name):
-    async with running() as r:
+async def test_every_encoding_gives_the_same_labels(name, runs):
+    async with running(FakeEngine(runs=runs)) as r:
         stream = await r.open(mask_encoding=f"MASK_ENCODING_{name}", include_confidence=True)
         await stream.frame(1, stripes_jpeg())
         result = await stream.result()
@@ -105,8 +106,9 @@ async def test_every_encoding_gives_the_same_labels(name):
         assert result.confidence.encoding == wanted
 
 
-async def test_output_and_compute_sizes():
-    async with running() as r:
+@pytest.mark.parametrize("runs", [False, True])
+async def test_output_and_compute_sizes(runs):
+    async with running(FakeEngine(runs=runs)) as r:
         stream = await r.open(
             output_size=pb.Size(width=192, height=24), compute_size=pb.Size(width=96, height=48),
             mask_encoding="MASK_ENCODING_RAW",

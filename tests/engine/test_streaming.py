@@ -1,5 +1,7 @@
 """The reuse engine as a library: one video, frame by frame."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from support.reuse_engines import NEVER, lost_by_labels, module_logits
 from support.toy_networks import MEAN, STD, toy
 from tilestream.engine import LoweringError, StreamingSegmenter
 from tilestream.engine.motion.estimators import NoMotion
+from tilestream.label_runs import LabelRuns
 from tilestream.messages import EngineError, FrameStats
 
 BIN, HEIGHT, WIDTH = 16, 50, 70
@@ -55,6 +58,17 @@ def test_a_video_is_segmented_frame_by_frame(network):
     # the corner that changes is what was computed
     logits = module_logits(network, 2, frame)
     assert lost_by_labels(labels[:8, :8], logits[:, :8, :8]) < 1e-4
+
+
+def test_labels_are_a_map_also_of_an_engine_that_gives_runs(seg, monkeypatch):
+    frame = photo(WIDTH, HEIGHT, 1)
+    step, expected = seg.engine.step, seg(frame)[0]
+
+    def step_to_runs(work, forced):
+        return [replace(outcome, labels=LabelRuns.of(outcome.labels)) for outcome in step(work, forced)]
+
+    monkeypatch.setattr(seg.engine, "step", step_to_runs)
+    assert np.array_equal(seg(frame, keep=False)[0], expected)
 
 
 def test_a_frame_is_left_as_it_was(seg):

@@ -21,6 +21,7 @@ from support.waiting import LONG, wait_until
 from tilestream.engine_process import EngineProcess, ProcessEngine
 from tilestream.engine_process.handle import ProcessHandle
 from tilestream.engine_process.process_engine import MAX_DEATHS, MAX_STARTS, STANDBY_AFTER
+from tilestream.label_runs import LabelRuns
 from tilestream.messages import Codec, EngineError, EngineLost, FailureKind, Frame, Picture, SessionSpec
 
 SPECS = [SessionSpec("plain", "fake"), SessionSpec("rich", "other", confidence=True, bins=True)]
@@ -100,6 +101,14 @@ def test_an_engine_that_decodes_gets_pictures_as_they_were_sent():
     assert engine.info.takes == (Codec.JPEG,)
     assert found[0].labels.shape == (90, 130) and (found[0].labels == 3).all()
     assert found[1].labels is None and found[1].failure.kind is FailureKind.INVALID
+    engine.close()
+
+
+def test_an_engine_that_gives_runs():
+    engine = ProcessEngine(EngineProcess(partial(FakeEngine, runs=True)), standby=False)
+    engine.open(SPECS[0])
+    found = engine.step(plan(size=(90, 130), value=60))[0].labels
+    assert isinstance(found, LabelRuns) and (found.to_map() == np.full((90, 130), 3)).all()
     engine.close()
 
 

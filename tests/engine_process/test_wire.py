@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.plans import frame_of
 from tilestream.engine_process.arena import Arena
 from tilestream.engine_process.wire import pack, unpack
+from tilestream.label_runs import LabelRuns
 from tilestream.messages import DropReason, Failure, Frame, FrameStats, Grant, Outcome, Picture
 
 
@@ -70,6 +71,26 @@ def test_an_outcome_lies_behind_the_frames_and_is_the_callers_own(arenas):
     np.testing.assert_array_equal(outcome.labels, labels)
     np.testing.assert_array_equal(outcome.confidence, labels[::-1])
     assert outcome.labels.flags.writeable and outcome.stats == sent.stats
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 60), (300, 400)])
+def test_runs_of_labels_arrive_as_runs(arenas, size):
+    ours, theirs = arenas
+    labels = pixels(*size, 3)[..., 0]
+    parcel = pack(Outcome("s", 1, LabelRuns.of(labels)), theirs)
+    assert len(parcel.message) < 9000, "what is large is not in the message"
+    found = unpack(parcel, ours, copy=True).labels
+    pack(frame_of("s", 2, pixels(*size, 4)), theirs)
+    assert isinstance(found, LabelRuns) and found.starts.dtype == np.int32
+    np.testing.assert_array_equal(found.to_map(), labels)
+
+
+def test_a_part_of_a_step_s_runs_is_sent_without_the_rest(arenas):
+    ours, theirs = arenas
+    starts, values = np.arange(1_000_000, dtype=np.int32), np.ones(1_000_000, np.uint8)
+    parcel = pack(Outcome("s", 1, LabelRuns(200, 100, starts[:20_000], values[:20_000])), theirs)
+    assert sum(size for _, size in parcel.places) == 100_000
+    assert (unpack(parcel, ours, copy=True).labels.to_map() == 1).all()
 
 
 def test_a_failure_needs_no_room(arenas):

@@ -8,6 +8,7 @@ import pytest
 
 from support.fake_engine import STEP, FakeEngine
 from support.plans import frame_of
+from tilestream.label_runs import LabelRuns
 from tilestream.messages import DropReason, EngineError, Failure, SessionSpec
 from tilestream.scheduling.engine_loop import EngineLoop
 from tilestream.scheduling.scheduler import Limits, Scheduler
@@ -107,11 +108,15 @@ def test_frames_that_the_engine_forgets_are_answered(rig):
         ({"session_id": "b"}, "the engine gave no answer for this frame"),
         ({"labels": np.zeros((8, 9), np.uint8)}, "the engine gave labels of another size than the frame's"),
         (
+            {"labels": LabelRuns.of(np.zeros((8, 9), np.uint8))},
+            "the engine gave labels of another size than the frame's",
+        ),
+        (
             {"confidence": np.zeros((1, 1), np.uint8)},
             "the engine gave labels of another size than the frame's",
         ),
     ],
-    ids=["frame", "session", "labels", "confidence"],
+    ids=["frame", "session", "labels", "runs", "confidence"],
 )
 def test_a_wrong_outcome_fails_its_frame_and_no_other(wrong, why):
     gate = threading.Event()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tilestream.label_runs import LabelRuns
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import decode_picture
 from tilestream.messages import (
@@ -35,15 +36,20 @@ def fake_model(name: str = "fake") -> ModelInfo:
 
 
 class FakeEngine:
-    """``gate``: steps wait for it where it is given. ``fail``: called with the plan before each step."""
+    """``gate``: steps wait for it where it is given. ``fail``: called with the plan before each step.
+
+    ``runs``: its labels are runs.
+    """
 
     def __init__(
         self,
         gate: threading.Event | None = None,
         names: tuple[str, ...] = ("fake", "other"),
         takes: tuple[Codec, ...] = (),
+        runs: bool = False,
     ):
         self.gate = gate
+        self.runs = runs
         self.names = names
         self.takes = takes
         self.fail = lambda plan: None
@@ -113,7 +119,7 @@ class FakeEngine:
         return Outcome(
             frame.session_id,
             frame.frame_id,
-            labels,
+            LabelRuns.of(labels) if self.runs else labels,
             self._stats(frame, grant, 8 * grid[0] * grid[1]),
             confidence=np.full_like(labels, 200) if spec.confidence else None,
             bins=bins if spec.bins else None,

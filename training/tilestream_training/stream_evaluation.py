@@ -22,6 +22,7 @@ from tilestream.engine.motion.luma import thumbnail_scale, thumbnails
 from tilestream.engine.motion.warp import displace, resized
 from tilestream.engine.options import Precision
 from tilestream.engine.streaming import StreamingSegmenter
+from tilestream.label_runs import label_map
 from tilestream.messages import UInt8Array
 from tilestream_training.datasets.base import Sample, SegmentationDataset
 from tilestream_training.metrics import ConfusionMatrix
@@ -189,9 +190,10 @@ class StreamEvaluation:
             started = time.perf_counter()
             outcome = segment.outcome(image)
             tally.seconds.append(time.perf_counter() - started)
-            labels, stats, bins = outcome.labels, outcome.stats, outcome.bins
-            if labels is None or stats is None or bins is None:
+            stats, bins = outcome.stats, outcome.bins
+            if outcome.labels is None or stats is None or bins is None:
                 raise RuntimeError(f"frame {index} has no labels: {outcome.failure}")
+            labels = label_map(outcome.labels)
             tally.monitor.add(stats, labels.size)
             key_macs = stats.macs if stats.whole else key_macs
             self._add(tally, index, labels, previous)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tilestream.api.services import Services
+from tilestream.label_runs import LabelRuns, label_map
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
@@ -189,13 +190,18 @@ def _read(
 
 
 def _encode(
-    outcome: Outcome, labels: UInt8Array, options: SessionOptions, frame_size: tuple[int, int]
+    outcome: Outcome,
+    labels: UInt8Array | LabelRuns,
+    options: SessionOptions,
+    frame_size: tuple[int, int],
 ) -> tuple[Answer, float]:
     """In a media thread: the answer with its mask, and the seconds it took."""
     begin = time.monotonic()
     width, height = options.output_size or frame_size
     form, palette = options.mask_format, options.model.palette
-    mask = encode_mask(resize_labels(labels, width, height), form, palette)
+    if labels.shape != (height, width):
+        labels = resize_labels(label_map(labels), width, height)
+    mask = encode_mask(labels, form, palette)
     confidence = None
     if options.include_confidence and outcome.confidence is not None:
         confidence = _encode_confidence(resize_labels(outcome.confidence, width, height), form)

@@ -17,6 +17,7 @@ from tilestream.engine.memory.state import SessionState
 from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.options import BLOCK_BUDGET, Precision
+from tilestream.label_runs import label_map
 from tilestream.messages import Frame, FrameStats, Grant, Outcome, Picture, SessionSpec, UInt8Array
 from tilestream.models import weights_of
 
@@ -81,7 +82,7 @@ class StreamingSegmenter:
         outcome = self.outcome(frame, keep)
         if outcome.labels is None or outcome.stats is None:
             raise RuntimeError("the engine gave no labels")
-        return outcome.labels, outcome.stats
+        return label_map(outcome.labels), outcome.stats
 
     def outcome(
         self,
