@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.processes import cpu_seconds
 from bench.server_overhead import encode
 from bench.turns import write_result
 from tilestream_client import Client
@@ -33,7 +34,6 @@ from tools.server_process import server_process
 
 MODES = ("recorded", "silent", "timed")
 SCRAPE_SECONDS = 5.0  # deploy/prometheus/prometheus.yml
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -47,12 +47,7 @@ class ServerProcess:
 
     def cpu_seconds(self) -> float:
         """User and system time so far, of the process and of those that it started."""
-        total = 0
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                fields = stat.read_text().rpartition(")")[2].split()
-                total += int(fields[11]) + int(fields[12]) if int(fields[3]) == self.process.pid else 0
-        return total / _TICKS
+        return cpu_seconds(self.process.pid)
 
     def scrape(self) -> int:
         """Ask for the metrics once; bytes."""

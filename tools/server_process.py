@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,11 +27,14 @@ def server_process(
     *flags: str,
     command: Sequence[str] = SERVE,
     environment: Mapping[str, str] | None = None,
+    start_seconds: float = START_SECONDS,
+    stop_seconds: float = STOP_SECONDS,
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Yields the process and its port, a free one; then shuts it down as an operator would.
 
     ``folder``: gets the files ``port`` and ``server.log``. ``command``: takes ``--port`` and ``--port-file``
-    before ``flags``. Raises :class:`NotStartedError`.
+    before ``flags``. ``start_seconds``, ``stop_seconds``: waited for at most; then it is killed with all that
+    it started. Raises :class:`NotStartedError`.
     """
     port_file, log_path = folder / "port", folder / "server.log"
     port_file.unlink(missing_ok=True)
@@ -39,7 +43,7 @@ def server_process(
         # a session of its own: what ends the caller from the keyboard leaves it to shut down in order
         process = subprocess.Popen(words, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + start_seconds
         while not port_file.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 tail = "\n".join(log_path.read_text().splitlines()[-15:])
@@ -49,9 +53,9 @@ def server_process(
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(stop_seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its session is its process group, too
             process.wait()
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tilestream_client import SourceError, jpeg
 from tilestream_client.cli import app
 from tilestream_client.load import LoadPlan, LoadReport, pattern_clip, run_load, video_clip
+from tilestream_client.v1 import segmentation_pb2 as pb
 
 CLIP = [jpeg.encode(np.full((16, 16, 3), 40 * index, np.uint8)) for index in range(4)]
 CODE = grpc.StatusCode
@@ -39,6 +40,20 @@ async def test_a_server_that_keeps_up(serve):
     assert summary["frames_dropped"] > 0 and summary["sessions_failed"] == 0
     assert {record.config.camera_id for record in server.records} == {"load-0", "load-1", "load-2"}
     assert all(frame.capture_time_us for frame in server.records[0].frames)
+
+
+async def test_a_part_of_a_load_has_cameras_and_places_of_its_own(serve):
+    """Where several processes load one server."""
+    server = serve()
+    plan = LoadPlan(
+        clip=CLIP, sessions=2, fps=20, seconds=0.3, first_camera=5, stagger=1, mask_encoding="rle"
+    )
+    check(await run_load(server.target, plan))
+    records = {record.config.camera_id: record for record in server.records}
+    assert set(records) == {"load-5", "load-6"}
+    # Forth and back over four frames, a round takes six.
+    assert records["load-5"].frames[0].data == CLIP[1] and records["load-6"].frames[0].data == CLIP[0]
+    assert {record.config.mask_encoding for record in server.records} == {pb.MASK_ENCODING_RLE}
 
 
 async def test_a_server_that_is_too_slow_makes_frames_late_and_skipped(serve):

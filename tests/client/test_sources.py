@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -171,3 +174,17 @@ def test_jpeg_takes_rgb_and_gray_and_views():
 def test_arrays_that_are_no_images(wrong):
     with pytest.raises(SourceError):
         jpeg.encode(wrong)
+
+
+def test_without_pyav_videos_are_refused_and_images_are_not(tmp_path, monkeypatch):
+    (tmp_path / "1.jpg").write_bytes(jpeg.encode(np.zeros((16, 16, 3), np.uint8)))
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SourceError, match="pip install av"):
+        VideoFile(tmp_path / "drive.mp4")
+    assert [frame.name for frame in open_source(tmp_path)] == ["1.jpg"]
+
+
+def test_the_client_is_imported_without_pyav():
+    program = "import sys; sys.modules['av'] = None; import tilestream_client.cli, tilestream_client.load"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)

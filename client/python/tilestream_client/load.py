@@ -23,7 +23,7 @@ import numpy as np
 from tilestream_client import jpeg
 from tilestream_client.async_client import AsyncClient
 from tilestream_client.async_stream import AsyncStream
-from tilestream_client.config import QueuePolicy, StreamOptions
+from tilestream_client.config import MaskEncoding, QueuePolicy, StreamOptions
 from tilestream_client.errors import SourceError, TilestreamError
 from tilestream_client.overlay import fit
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
@@ -41,8 +41,9 @@ class LoadPlan:
     clip: JPEGs that every camera sends forth and back. sessions: cameras. fps: frames per second of each.
     seconds: how long frames are due, of which the first ``warmup`` are sent but not counted. backlog: frames
     of one camera that may wait to be sent. late_after: seconds from due to answer after which a frame counts
-    as late. patience: seconds to wait for the last answers. reconnect_timeout: see Client.stream. The rest
-    are the stream's options, see StreamConfig.
+    as late. patience: seconds to wait for the last answers. reconnect_timeout: see Client.stream.
+    first_camera: number of the first camera, where several processes load one server. stagger: frames of the
+    clip that a camera is ahead of the one before. The rest are the stream's options, see StreamConfig.
     """
 
     clip: Sequence[bytes]
@@ -54,7 +55,10 @@ class LoadPlan:
     late_after: float = 0.1
     patience: float = 10.0
     reconnect_timeout: float = DEFAULT_RECONNECT_TIMEOUT
+    first_camera: int = 0
+    stagger: int = 0
     model: str = ""
+    mask_encoding: MaskEncoding | str = MaskEncoding.PNG
     policy: QueuePolicy | str = QueuePolicy.DROP_OLDEST
     frames_in_flight: int = 0
     block_budget: float = 0.0
@@ -63,6 +67,7 @@ class LoadPlan:
         """The stream's options for one camera."""
         return StreamOptions(
             model=self.model,
+            mask_encoding=self.mask_encoding,
             queue_policy=self.policy,
             frames_in_flight=self.frames_in_flight,
             block_budget=self.block_budget,
@@ -142,7 +147,9 @@ class _Camera:
     def __init__(
         self, index: int, plan: LoadPlan, report: LoadReport, start: float, stop: asyncio.Event
     ) -> None:
-        self._name = f"load-{index}"
+        number = plan.first_camera + index
+        self._name = f"load-{number}"
+        self._place = number * plan.stagger  # of its first frame in the clip
         self._plan = plan
         self._report = report
         # Spread within one frame's time: real cameras do not fire together.
@@ -231,7 +238,7 @@ class _Camera:
                 self._report.due += counted + 1
             self._due_times.append(self._start + index / plan.fps)
             self._handed += 1
-            yield Frame(data=_forth_and_back(plan.clip, index), capture_time=time.time())
+            yield Frame(data=_forth_and_back(plan.clip, self._place + index), capture_time=time.time())
 
     def _frames_due_by(self, moment: float) -> int:
         """How many frames are due before ``moment``."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from tilestream_client import jpeg
 from tilestream_client.errors import SourceError
+from tilestream_client.libav import libav, libav_failures
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
@@ -60,7 +60,7 @@ class VideoFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Look at the file. Raises SourceError where it is missing or no video."""
+        """Look at the file. Raises SourceError where it is missing or no video, or PyAV is not installed."""
         self.path = Path(path)
         self.damaged = 0
         with self._open() as container:
@@ -73,13 +73,14 @@ class VideoFile:
     def __iter__(self) -> Iterator[Frame]:
         """Decode from the start; a damaged packet (the end of a cut-off recording) is counted and skipped."""
         self.damaged = 0
+        invalid = libav().error.InvalidDataError
         with self._open() as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for packet in container.demux(stream):
                 try:
                     decoded = packet.decode()
-                except av.error.InvalidDataError:
+                except invalid:
                     self.damaged += 1
                     continue
                 for frame in decoded:
@@ -87,8 +88,8 @@ class VideoFile:
 
     def _open(self) -> Any:
         try:
-            container = av.open(str(self.path))
-        except (OSError, av.error.FFmpegError, ValueError) as error:
+            container = libav().open(str(self.path))
+        except libav_failures(OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SourceError(f"cannot open {self.path}: {reason}") from error
         if not container.streams.video:
@@ -99,7 +100,7 @@ class VideoFile:
     def _estimated_length(self, container: Any) -> int | None:
         if not container.duration or not self.fps:
             return None
-        return round(container.duration / av.time_base * self.fps) or None
+        return round(container.duration / libav().time_base * self.fps) or None
 
 
 class ImageFolder:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import av
 import grpc
 import typer
 
 from tilestream_client.channel import DEFAULT_TARGET
 from tilestream_client.client import Client
 from tilestream_client.errors import TilestreamError
+from tilestream_client.libav import libav_failures
 
 Server = Annotated[str, typer.Option("--server", envvar="TILESTREAM_SERVER", help="HOST:PORT of the server.")]
 Token = Annotated[
@@ -58,6 +58,6 @@ def one_line_failures() -> Iterator[None]:
     """What goes wrong is one line on standard error and exit code 1, never a traceback."""
     try:
         yield
-    except (TilestreamError, OSError, av.error.FFmpegError) as error:
+    except libav_failures(TilestreamError, OSError) as error:
         typer.echo(f"tilestream-client: {error}", err=True)
         raise typer.Exit(1) from error

@@ -6,13 +6,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
 from tilestream_client import masks, overlay
 from tilestream_client.errors import TilestreamError
 from tilestream_client.info import UInt8Array
+from tilestream_client.libav import libav, libav_failures
 from tilestream_client.result import Result
 
 _ENCODER_THREADS = 2  # leave the cores to whatever computes the masks
@@ -49,7 +49,7 @@ class OverlayVideo:
             self._open(result, picture)
         width, height = self._size
         page = np.concatenate([overlay.fit(picture, width, height), *self._lines(result), self._legend])  # type: ignore[list-item]
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(page), format="rgb24")
+        frame = libav().VideoFrame.from_ndarray(np.ascontiguousarray(page), format="rgb24")
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
@@ -72,12 +72,13 @@ class OverlayVideo:
         self._legend = overlay.legend(result.classes, self._size[0])
         strips = [*self._lines(result), self._legend]
         height = self._size[1] + sum(strip.shape[0] for strip in strips)
+        av = libav()
         codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
         options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
         try:
             self._container = av.open(str(self._path), "w")
             self._stream = self._container.add_stream(codec, rate=self._fps, options=options)
-        except (av.error.FFmpegError, ValueError) as error:
+        except libav_failures(ValueError) as error:
             raise TilestreamError(f"cannot write {self._path}: {error}") from error
         self._stream.width, self._stream.height, self._stream.pix_fmt = self._size[0], height, "yuv420p"
         self._stream.codec_context.thread_count = _ENCODER_THREADS
