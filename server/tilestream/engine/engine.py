@@ -8,12 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
-from tilestream.engine.device import choose_device, choose_precision, divide
+from tilestream.engine.device import choose_device, divide
 from tilestream.engine.gates.registry import gate_kind
 from tilestream.engine.lowering.program import LoweringError
 from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.options import EngineOptions
+from tilestream.engine.precision import choose_precision
 from tilestream.engine.report import DeviceGauge, engine_report
 from tilestream.messages import (
     EngineError,
@@ -40,7 +42,6 @@ class TorchEngine:
         self.device, threads = divide(choose_device(options.device), options.threads, options.part)
         if threads:
             torch.set_num_threads(threads)
-        self.precision, self._dtype = choose_precision(options.precision, self.device)
         self._models: dict[str, ModelEngine] = {}
         self._sessions: dict[str, SessionSpec] = {}
         self._tiles = 0  # of the latest step
@@ -50,14 +51,15 @@ class TorchEngine:
         names = options.models or list_models()
         if not names:
             raise EngineError("no model to serve: no weights are shipped and none were named")
-        infos = [self._load(name, options, options.store_bytes // len(names)) for name in names]
+        modules = [_module(name) for name in names]
+        self.precision, self._dtype = choose_precision(options.precision, self.device, modules)
+        infos = [
+            self._add(name, module, options, options.store_bytes // len(names))
+            for name, module in zip(names, modules, strict=True)
+        ]
         self._info = EngineInfo(tuple(infos), str(self.device), self.precision)
 
-    def _load(self, name: str, options: EngineOptions, store_bytes: int) -> ModelInfo:
-        try:
-            module = load_model(name)
-        except ModelError as error:
-            raise EngineError(str(error)) from error
+    def _add(self, name: str, module: nn.Module, options: EngineOptions, store_bytes: int) -> ModelInfo:
         info: ModelInfo = module.info  # type: ignore[assignment]
         if info.name in self._models:
             raise EngineError(f"two models are called {info.name!r}; rename one of the files")
@@ -155,6 +157,13 @@ class TorchEngine:
                 model.restart(session_id)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _module(name: str) -> nn.Module:
+    try:
+        return load_model(name)
+    except ModelError as error:
+        raise EngineError(str(error)) from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:
