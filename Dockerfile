@@ -30,7 +30,9 @@ RUN ./trim.sh /opt/tilestream && /opt/tilestream/bin/tilestream models
 FROM torch-cuda AS build-cuda
 COPY server server
 RUN python3 -m pip --python /opt/tilestream/bin/python install -c constraints.txt './server[otel,cuda]'
-RUN ./trim.sh /opt/tilestream && /opt/tilestream/bin/tilestream models
+# The last command shows that torchvision, whose JPEG decoder is the GPU's, belongs to this PyTorch.
+RUN ./trim.sh /opt/tilestream && /opt/tilestream/bin/tilestream models && \
+    /opt/tilestream/bin/python -c "import torchvision.io"
 
 # The street and the client: no server, no PyTorch.
 FROM build AS build-demo
@@ -56,8 +58,9 @@ CMD ["serve"]
 
 FROM runtime AS cuda
 COPY --from=build-cuda /opt/tilestream /opt/tilestream
-# For the NVIDIA container toolkit, which brings the driver in; "utility" has NVML, for the device's metrics.
-ENV TILESTREAM_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# For the NVIDIA container toolkit, which brings the driver in; "utility" has NVML, for the device's metrics, and
+# "video" the hardware's decoders.
+ENV TILESTREAM_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 
 FROM runtime AS demo
 COPY --from=build-demo /opt/tilestream /opt/tilestream

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bench.turns import Timing, as_records, take_turns, write_result
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.engine.device import has_fast_bf16
+from tilestream.engine.precision import has_fast_bf16
 from tilestream.messages import UInt8Array
 from tilestream.models import list_models, load_model
 from tilestream_street import SyntheticStreet

@@ -19,10 +19,11 @@ import torch
 
 from bench.turns import Timing, as_records, take_turns, write_result
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_device
 from tilestream.engine.gates.gate import Gate
 from tilestream.engine.gates.rules import BudgetGate, EveryKGate
 from tilestream.engine.model_engine import ModelEngine, ReuseOptions
+from tilestream.engine.precision import choose_precision
 from tilestream.messages import Frame, FrameStats, Grant, Picture, SessionSpec, UInt8Array
 from tilestream.models import list_models, load_model
 from tilestream_street import SyntheticStreet

@@ -18,7 +18,7 @@ import torch
 
 from bench.turns import write_result
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.engine.device import choose_precision
+from tilestream.engine.precision import choose_precision
 from tilestream.messages import UInt8Array
 from tilestream.models import load_model
 from tilestream_client import Client, MaskEncoding

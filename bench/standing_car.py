@@ -21,7 +21,7 @@ import torch
 from bench.turns import write_result
 from tilestream.engine import StreamingSegmenter
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.engine.device import choose_precision
+from tilestream.engine.precision import choose_precision
 from tilestream.messages import UInt8Array
 from tilestream.models import list_models, load_model
 from tilestream_street import SyntheticStreet

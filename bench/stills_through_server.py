@@ -17,7 +17,7 @@ import torch
 
 from bench.turns import write_result
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.engine.device import choose_precision
+from tilestream.engine.precision import choose_precision
 from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
 from tilestream.models import load_model
 from tilestream_client import Client, Result

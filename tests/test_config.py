@@ -56,6 +56,8 @@ def test_models_as_a_list_or_with_commas(tmp_path, monkeypatch):
     [
         ("prot: 1", "prot: no such setting; settings are host, port"),
         ("port: 70000", "port: Input should be less than or equal to 65535 (is 70000)"),
+        ("engines: 65", "engines: Value error, has to be auto or a number from 0 to 64 (is 65)"),
+        ("engines: many", "has to be auto or a number from 0 to 64"),
         ("precision: int8", "precision: Input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
         ("[1, 2]", "has to be a table of settings"),
         ("a: [", "settings file"),
@@ -65,6 +67,14 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
     with pytest.raises(ConfigError) as caught:
         load_settings({}, write(tmp_path / "s.yaml", text))
     assert message in str(caught.value)
+
+
+def test_engines_are_a_number_or_the_servers_choice(tmp_path, monkeypatch):
+    assert load_settings().engines == "auto"
+    assert load_settings({}, write(tmp_path / "s.yaml", "engines: 2")).engines == 2
+    monkeypatch.setenv("TILESTREAM_ENGINES", "0")
+    assert load_settings().engines == 0
+    assert load_settings({"engines": "auto"}).engines == "auto"
 
 
 def test_an_empty_file_is_fine_and_a_missing_one_is_not(tmp_path):

@@ -278,7 +278,7 @@ class EngineInfo:
     """What an engine has to offer; the first model is the default.
 
     ``device``: a name such as "cpu" or "cuda:0". ``precision``: it works in fp32, bf16 or fp16. ``takes``:
-    codecs that it decodes itself; pictures of all others it wants as pixels.
+    codecs that it decodes itself; it takes pixels of all pictures, and wants them of those of other codecs.
     """
 
     models: tuple[ModelInfo, ...]

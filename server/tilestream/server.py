@@ -23,7 +23,7 @@ from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.clock import Clock
 from tilestream.config import Settings
 from tilestream.engine import ENGINE_MODULE, EngineOptions, create_engine
-from tilestream.engine_process import EngineProcess, ProcessEngine, preload
+from tilestream.engine_process import EngineProcess, ProcessEngine, count_engines, preload
 from tilestream.messages import Codec, Engine, EngineError, EngineInfo
 from tilestream.scheduling.engine_group import EngineGroup
 from tilestream.scheduling.overload import Level
@@ -253,10 +253,11 @@ def make_torch_engines(settings: Settings, begin: Callable[[], None]) -> list[Ca
         precision=settings.precision,
         threads=settings.threads,
     )
-    if not settings.engines:
-        return [partial(create_engine, options)]
     preload([ENGINE_MODULE])
-    shares = [options.share(number, settings.engines) for number in range(settings.engines)]
+    count = count_engines(settings.engines, settings.device)
+    if not count:
+        return [partial(create_engine, options)]
+    shares = [options.share(number, count) for number in range(count)]
     return [
         partial(
             ProcessEngine,

@@ -60,6 +60,18 @@ async def test_what_the_header_tells_never_reaches_it():
         assert [picture.data for picture in r.engine.pictures] == [good]
 
 
+async def test_what_is_unusual_is_decoded_for_it():
+    async with running(Decoding(), max_compute_pixels=10_000) as r:
+        stream = await r.open()
+        for frame_id, progressive in enumerate((True, False)):
+            await stream.frame(frame_id, jpeg(5, 640, 480, progressive=progressive))
+            result = await stream.result()
+            assert np.all(decode_png(result.mask.data, PALETTE) == 5)
+        unusual, usual = r.engine.pictures
+        assert unusual.data == b"" and unusual.pixels.shape[:2] == unusual.compute[::-1]
+        assert usual.data and usual.pixels is None
+
+
 async def test_damage_that_it_finds_is_told_like_the_server_s_own():
     whole = encode(photo(320, 240))
     damaged = bytearray(whole)

@@ -9,7 +9,7 @@ from torch import nn
 from support.networks import lively
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.dense.packed import PackedConv2d
-from tilestream.engine.device import has_fast_bf16
+from tilestream.engine.precision import has_fast_bf16
 
 CPU = torch.device("cpu")
 

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from support.frames import encode, photo
 from support.networks import CLASSES, PALETTE, write_weights
 from support.plans import frame_of, plan_of
 from tilestream.engine import EngineOptions, create_engine
-from tilestream.messages import EngineError, SessionSpec
+from tilestream.media.errors import BadFrame
+from tilestream.media.jpeg import decode_picture
+from tilestream.messages import EngineError, Frame, Picture, SessionSpec
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,26 @@ def test_bad_frames_fail_alone(engine):
     assert good.failure is None and good.labels.shape == (96, 128)
     engine.release("good")
     engine.release("broken")
+
+
+def test_frames_that_come_as_bytes_are_computed_like_pixels(engine):
+    whole = encode(photo(128, 96), 95)
+    cut = whole[: len(whole) // 2] + b"\xff\xd9"
+    for name in ("bytes", "cut", "pixels"):
+        engine.open(SessionSpec(name, "first"))
+    sent = {name: Picture(128, 96, (64, 48), data=data) for name, data in (("bytes", whole), ("cut", cut))}
+    sent["pixels"] = decode_picture(sent["bytes"])
+    plan = plan_of(*(Frame(name, 4, sent[name]) for name in ("bytes", "cut", "pixels")))
+    found, bad, expected = engine.step(plan)
+    assert found.labels.shape == (48, 64) and np.array_equal(found.labels, expected.labels)
+    with pytest.raises(BadFrame) as caught:
+        decode_picture(sent["cut"])
+    assert bad.failure == caught.value.failure and bad.labels is None
+    assert (bad.session_id, bad.frame_id) == ("cut", 4)
+    (alone,) = engine.step(plan_of(Frame("cut", 5, sent["cut"])))
+    assert alone.failure == bad.failure and engine.report().tiles == 0
+    for name in ("bytes", "cut", "pixels"):
+        engine.release(name)
 
 
 def test_unknown_models_are_refused_by_name(engine):

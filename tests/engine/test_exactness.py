@@ -27,7 +27,7 @@ from support.reuse_engines import (
     worst_difference,
 )
 from support.toy_networks import TOYS
-from tilestream.engine.device import has_fast_bf16
+from tilestream.engine.precision import has_fast_bf16
 from tilestream.engine.tiles import tables
 
 FP32 = 1e-5  # relative; 1.3e-6 is the worst that was seen

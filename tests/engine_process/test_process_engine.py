@@ -92,15 +92,19 @@ def test_outcomes_are_those_of_an_engine_in_this_process(shared, sizes):
 def test_an_engine_that_decodes_gets_pictures_as_they_were_sent():
     engine = ProcessEngine(EngineProcess(partial(FakeEngine, takes=(Codec.JPEG,))), standby=False)
     engine.open(SPECS[0])
-    good = encode(np.full((90, 130, 3), 60, np.uint8), quality=100)
+    good = encode(np.full((720, 1280, 3), 60, np.uint8), quality=100)
     frames = [
-        Frame("plain", number, Picture(130, 90, (130, 90), data=data))
+        Frame("plain", number, Picture(1280, 720, (1280, 720), data=data))
         for number, data in enumerate((good, good[: len(good) // 2]))
     ]
     found = [engine.step(plan_of(frame))[0] for frame in frames]
     assert engine.info.takes == (Codec.JPEG,)
-    assert found[0].labels.shape == (90, 130) and (found[0].labels == 3).all()
+    assert found[0].labels.shape == (720, 1280) and (found[0].labels == 3).all()
     assert found[1].labels is None and found[1].failure.kind is FailureKind.INVALID
+    shared_bytes = os.fstat(engine._active.arena.file).st_size
+    assert shared_bytes < 720 * 1280 * 3, "it had room for the labels, not for the pixels"
+    (outcome,) = engine.step(plan(value=40))
+    assert (outcome.labels == 2).all(), "it takes pixels as well"
     engine.close()
 
 

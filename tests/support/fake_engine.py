@@ -99,7 +99,7 @@ class FakeEngine:
 
     def _outcome(self, frame: Frame, grant: Grant) -> Outcome:
         spec, picture = self.open_sessions[frame.session_id], frame.picture
-        assert (picture.pixels is None) == (picture.codec in self.takes)
+        assert picture.pixels is not None or picture.codec in self.takes
         if picture.pixels is None:
             try:
                 picture = decode_picture(picture)

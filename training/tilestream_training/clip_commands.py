@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from tqdm import tqdm
 
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_device
+from tilestream.engine.precision import choose_precision
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream_training.clip_evaluation import ClipPoint, play

@@ -10,10 +10,11 @@ import numpy as np
 from torch import nn
 
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_device
 from tilestream.engine.gates.gate import Gate
 from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.options import Precision
+from tilestream.engine.precision import choose_precision
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import UInt8Array
 from tilestream_training.monitor import Monitor

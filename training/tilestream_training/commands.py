@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_device
+from tilestream.engine.precision import choose_precision
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, build_model, load_model, save_model
 from tilestream.models.census import count_macs, shadow_of

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from tilestream.engine.device import choose_device, choose_precision, has_fast_bf16
+from tilestream.engine.device import choose_device
+from tilestream.engine.precision import choose_precision, has_fast_bf16
 from tilestream.messages import EngineError, UInt8Array
 from tilestream.models import ModelError, load_model
 from tilestream_training.clip_commands import eval_clips

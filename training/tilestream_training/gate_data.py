@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_device
 from tilestream.engine.gates.cells import CELL
 from tilestream.engine.gates.gate import GateDecision, GateInput
 from tilestream.engine.gates.rules import score
 from tilestream.engine.motion.warp import continued, resized
 from tilestream.engine.options import Precision
+from tilestream.engine.precision import choose_precision
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import Float32Array, UInt8Array
 

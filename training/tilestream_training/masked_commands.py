@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tilestream.engine.device import choose_precision
 from tilestream.engine.lowering.program import LoweringError
+from tilestream.engine.precision import choose_precision
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream.models.registry import read_weights_info, weights_path

@@ -15,12 +15,13 @@ from torch import nn
 from tqdm import tqdm
 
 from tilestream.engine.dense.executor import DenseExecutor
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_device
 from tilestream.engine.gates.gate import Gate
 from tilestream.engine.motion.estimators import DisMotion
 from tilestream.engine.motion.luma import thumbnail_scale, thumbnails
 from tilestream.engine.motion.warp import displace, resized
 from tilestream.engine.options import Precision
+from tilestream.engine.precision import choose_precision
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.label_runs import label_map
 from tilestream.messages import UInt8Array

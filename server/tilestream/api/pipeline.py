@@ -18,6 +18,7 @@ from tilestream.api.services import Services
 from tilestream.label_runs import LabelRuns, label_map
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
+from tilestream.media.jpeg_plain import is_plain
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
 from tilestream.messages import Codec, DropReason, Frame, Outcome, Picture, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
@@ -181,10 +182,13 @@ def _read(
     max_compute_pixels: int,
     engine_takes: tuple[Codec, ...],
 ) -> tuple[Picture, float]:
-    """In a media thread: the picture, decoded unless the engine does that, and the seconds it took."""
+    """In a media thread: the picture, decoded unless the engine does that, and the seconds it took.
+
+    Unusual pictures are decoded here for every engine: it might refuse them, or see them otherwise.
+    """
     begin = time.monotonic()
     picture = read_picture(data, limits, compute_size, max_compute_pixels)
-    if picture.codec not in engine_takes:
+    if picture.codec not in engine_takes or not is_plain(picture.data):
         picture = decode_picture(picture)
     return picture, time.monotonic() - begin
 

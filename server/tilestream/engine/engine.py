@@ -6,19 +6,25 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
+from torch import nn
 
-from tilestream.engine.device import choose_device, choose_precision, divide
+from tilestream.engine.device import choose_device, divide
 from tilestream.engine.gates.registry import gate_kind
+from tilestream.engine.ingest.host import decode_on_host
+from tilestream.engine.ingest.ingest import Ingest
 from tilestream.engine.lowering.program import LoweringError
 from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.options import EngineOptions
+from tilestream.engine.precision import choose_precision
 from tilestream.engine.report import DeviceGauge, engine_report
 from tilestream.messages import (
     EngineError,
     EngineInfo,
     EngineReport,
+    Failure,
     Frame,
     Grant,
     ModelInfo,
@@ -40,7 +46,6 @@ class TorchEngine:
         self.device, threads = divide(choose_device(options.device), options.threads, options.part)
         if threads:
             torch.set_num_threads(threads)
-        self.precision, self._dtype = choose_precision(options.precision, self.device)
         self._models: dict[str, ModelEngine] = {}
         self._sessions: dict[str, SessionSpec] = {}
         self._tiles = 0  # of the latest step
@@ -50,14 +55,16 @@ class TorchEngine:
         names = options.models or list_models()
         if not names:
             raise EngineError("no model to serve: no weights are shipped and none were named")
-        infos = [self._load(name, options, options.store_bytes // len(names)) for name in names]
-        self._info = EngineInfo(tuple(infos), str(self.device), self.precision)
+        modules = [_module(name) for name in names]
+        self.precision, self._dtype = choose_precision(options.precision, self.device, modules)
+        self._ingest = Ingest(self.device)
+        infos = [
+            self._add(name, module, options, options.store_bytes // len(names))
+            for name, module in zip(names, modules, strict=True)
+        ]
+        self._info = EngineInfo(tuple(infos), str(self.device), self.precision, self._ingest.takes)
 
-    def _load(self, name: str, options: EngineOptions, store_bytes: int) -> ModelInfo:
-        try:
-            module = load_model(name)
-        except ModelError as error:
-            raise EngineError(str(error)) from error
+    def _add(self, name: str, module: nn.Module, options: EngineOptions, store_bytes: int) -> ModelInfo:
         info: ModelInfo = module.info  # type: ignore[assignment]
         if info.name in self._models:
             raise EngineError(f"two models are called {info.name!r}; rename one of the files")
@@ -105,11 +112,9 @@ class TorchEngine:
         outcomes: list[Outcome | None] = [None] * len(plan.frames)
         self._tiles = 0
         for index, (frame, _) in enumerate(plan.frames):
-            spec, pixels = self._sessions.get(frame.session_id), frame.picture.pixels
+            spec = self._sessions.get(frame.session_id)
             if spec is None:
                 outcomes[index] = Outcome.failed(frame, "the session is not open")
-            elif pixels is None or not pixels.size:
-                outcomes[index] = Outcome.failed(frame, "the frame has no pixels")
             else:
                 groups[spec.model].append(index)
         for model, indices in groups.items():
@@ -120,7 +125,7 @@ class TorchEngine:
 
     def _compute(self, model: ModelEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
         try:
-            outcomes = self._step_within_memory(model, work)
+            return self._step_within_memory(model, work)
         except Exception as error:  # whatever went wrong concerns these frames only
             if _is_out_of_memory(error):
                 self._refuse_until = self._clock() + REFUSE_SECONDS
@@ -130,20 +135,36 @@ class TorchEngine:
             return [
                 Outcome.failed(frame, "the computation failed; see the server's log") for frame, _ in work
             ]
-        self._tiles += model.tiles
-        return outcomes
 
     def _step_within_memory(self, model: ModelEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
         """Run a step; if the memory does not suffice, make room and run it once more."""
         try:
-            return model.step(work)
+            return self._step_model(model, work)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
             logger.warning("out of memory in a step of %d frames; it is tried once more", len(work))
         # Not within the except clause: there the exception's frames would keep their tensors alive.
         self._make_room({frame.session_id for frame, _ in work})
-        return model.step(work)
+        return self._step_model(model, work)
+
+    def _step_model(self, model: ModelEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
+        """Run a step of those frames whose pictures can be used; the others' outcomes say why not."""
+        # ModelEngine works on pixels of the host; for one that works on the device: self._ingest.decode.
+        pictures = [decode_on_host(frame.picture) for frame, _ in work]
+        usable = [
+            (frame if picture is frame.picture else replace(frame, picture=picture), grant)
+            for (frame, grant), picture in zip(work, pictures, strict=True)
+            if not isinstance(picture, Failure)
+        ]
+        computed = iter(model.step(usable) if usable else ())
+        self._tiles += model.tiles if usable else 0
+        return [
+            Outcome(frame.session_id, frame.frame_id, failure=picture)
+            if isinstance(picture, Failure)
+            else next(computed)
+            for (frame, _), picture in zip(work, pictures, strict=True)
+        ]
 
     def _make_room(self, busy: set[str]) -> None:
         """Evict the half of the idle sessions that was used longest ago; the busy ones restart."""
@@ -155,6 +176,13 @@ class TorchEngine:
                 model.restart(session_id)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _module(name: str) -> nn.Module:
+    try:
+        return load_model(name)
+    except ModelError as error:
+        raise EngineError(str(error)) from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

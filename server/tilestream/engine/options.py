@@ -18,9 +18,9 @@ FUSION = 0.35
 class EngineOptions:
     """``models``: names of shipped models or paths of weight files; empty = all shipped ones.
 
-    ``device``: "auto", "cpu", "cuda" or "cuda:N". ``precision``: "auto" is bf16 where the device has
-    instructions for it, else fp32. ``threads``: of the CPU, 0 = one per core. ``bin_size``: pixels, a
-    power of two. ``gate``: what decides what is computed, see ``gates.registry``. ``store_bytes``: memory
+    ``device``: "auto", "cpu", "cuda" or "cuda:N". ``precision``: "auto" is what ``choose_precision`` finds
+    fastest, one for all models. ``threads``: of the CPU, 0 = one per core. ``bin_size``: pixels, a power
+    of two. ``gate``: what decides what is computed, see ``gates.registry``. ``store_bytes``: memory
     for the features of all sessions, divided among the models. ``part``: (i, n), this is engine i of n; each
     takes its share of the CPU's cores, or another GPU where ``device`` does not name one. ``fusion``: see
     ``ReuseOptions``.

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from tilestream.engine.arrays import Mask
-from tilestream.engine.device import choose_device, choose_precision
+from tilestream.engine.device import choose_device
 from tilestream.engine.gates.gate import Gate
 from tilestream.engine.gates.registry import AUTO, gate_kind
 from tilestream.engine.memory.state import SessionState
 from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.options import BLOCK_BUDGET, Precision
+from tilestream.engine.precision import choose_precision
 from tilestream.label_runs import label_map
 from tilestream.messages import Frame, FrameStats, Grant, Outcome, Picture, SessionSpec, UInt8Array
 from tilestream.models import weights_of
@@ -60,7 +61,7 @@ class StreamingSegmenter:
             raise ValueError(f"budget: {budget}; allowed: above 0, at most 1")
         mean, std = (_statistics(module, name, given) for name, given in (("mean", mean), ("std", std)))
         chosen = choose_device(device)
-        _, dtype = choose_precision(precision, chosen)
+        _, dtype = choose_precision(precision, chosen, [module])
         if isinstance(gate, str):
             model = weights_of(module)
             kind = gate_kind(gate, model)

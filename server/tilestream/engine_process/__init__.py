@@ -6,7 +6,8 @@ with is made by a function that it is handed.
 
 from __future__ import annotations
 
+from tilestream.engine_process.count import count_engines
 from tilestream.engine_process.handle import EngineProcess, preload
 from tilestream.engine_process.process_engine import ProcessEngine
 
-__all__ = ["EngineProcess", "ProcessEngine", "preload"]
+__all__ = ["EngineProcess", "ProcessEngine", "count_engines", "preload"]

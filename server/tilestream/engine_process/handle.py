@@ -10,9 +10,10 @@ import multiprocessing.util  # its own exit handler has to be there before ours,
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import reduction
-from typing import Any
+from typing import Any, TypeVar
 
 from tilestream.engine_process import worker
 from tilestream.engine_process.arena import Arena
@@ -20,6 +21,8 @@ from tilestream.engine_process.wire import Reply
 from tilestream.messages import Engine, EngineError, EngineInfo, EngineReport
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 START_SECONDS = 300.0  # to load models, at the most
 CLOSE_SECONDS = 5.0
@@ -32,6 +35,15 @@ _context = multiprocessing.get_context("forkserver")
 def preload(modules: Sequence[str]) -> None:
     """Modules that every engine process begins with; to be called before the first one is started."""
     _context.set_forkserver_preload(list(modules))
+
+
+def ask_a_process(question: Callable[[], T]) -> T:
+    """What a function answers in a process like the engines', for what this one should not import.
+
+    Raises what it raises, and BrokenProcessPool, an OSError or EOFError where no process can be had.
+    """
+    with ProcessPoolExecutor(1, mp_context=_context) as pool:
+        return pool.submit(question).result()
 
 
 _running: weakref.WeakSet[ProcessHandle] = weakref.WeakSet()

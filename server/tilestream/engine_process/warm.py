@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import torch
 from torch import Tensor, nn
 
 import tilestream.engine.engine  # noqa: F401 (for its imports)
@@ -34,3 +35,7 @@ with suppress(ImportError):  # where it is installed, torch.fx takes it; else so
 
     tqdm.monitor_interval = 0  # no progress is shown, but the monitor's thread would be started
 lower(_Smallest().eval(), 64)
+
+if torch.version.cuda is not None:  # the JPEG decoder's, where it is installed and fits
+    with suppress(ImportError, OSError, RuntimeError):
+        import torchvision.io  # noqa: F401

@@ -6,13 +6,15 @@ before anything of that size is allocated.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilestream.media.errors import BadFrame
 from tilestream.messages import InvalidReason
 
+SOS = 0xDA
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
-_SOS, _DHT, _JPG, _DAC = 0xDA, 0xC4, 0xC8, 0xCC
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # DHT, JPG and DAC stand among the numbers of frame headers
 _TAKEN = {0xC0: "baseline", 0xC1: "extended sequential", 0xC2: "progressive"}
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # TEM and the restart markers
 _MAX_SCANS = 64  # real files have about 10; each costs the decoder a pass over the whole image
@@ -34,7 +36,16 @@ def read_header(data: bytes) -> JpegHeader:
         raise BadFrame(InvalidReason.EMPTY, "the frame has no data")
     if data[:2] != _SOI:
         raise BadFrame(InvalidReason.NOT_JPEG, "the frame does not start like a JPEG (FF D8)")
-    header, scan = _walk_segments(data)
+    header: JpegHeader | None = None
+    scan = 0
+    for segment in segments(data):
+        if is_frame_header(segment.marker):
+            if header is not None:
+                raise BadFrame(InvalidReason.CORRUPT, "the JPEG has two frame headers")
+            header = _read_frame_header(segment.marker, segment.body)
+        scan = segment.end
+    if header is None:
+        raise BadFrame(InvalidReason.CORRUPT, "the JPEG has a scan before its frame header")
     if data.rfind(_EOI, scan) < 0:  # from the end: cameras may pad
         raise BadFrame(InvalidReason.TRUNCATED, "the JPEG ends before its end marker (FF D9)")
     # Counted from the first one on, where FF is escaped; previews, which may hold more, lie before it.
@@ -43,9 +54,17 @@ def read_header(data: bytes) -> JpegHeader:
     return header
 
 
-def _walk_segments(data: bytes) -> tuple[JpegHeader, int]:
-    """Go from segment to segment up to the first scan: the header, and where the scan starts."""
-    header: JpegHeader | None = None
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A marker FF ``marker`` with its content; what follows begins at byte ``end``."""
+
+    marker: int
+    body: bytes
+    end: int
+
+
+def segments(data: bytes) -> Iterator[Segment]:
+    """A JPEG's segments up to the one before its first scan. Raises :class:`BadFrame` where one is broken."""
     at, size = 2, len(data)
     while True:
         if at + 1 >= size:
@@ -67,15 +86,15 @@ def _walk_segments(data: bytes) -> tuple[JpegHeader, int]:
             raise BadFrame(InvalidReason.TRUNCATED, "the JPEG ends inside its header")
         if length < 2:
             raise BadFrame(InvalidReason.CORRUPT, f"JPEG segment of length {length} at byte {at}")
-        if marker == _SOS:
-            if header is None:
-                raise BadFrame(InvalidReason.CORRUPT, "the JPEG has a scan before its frame header")
-            return header, end
-        if 0xC0 <= marker <= 0xCF and marker not in (_DHT, _JPG, _DAC):
-            if header is not None:
-                raise BadFrame(InvalidReason.CORRUPT, "the JPEG has two frame headers")
-            header = _read_frame_header(marker, data[at + 4 : end])
+        yield Segment(marker, data[at + 4 : end], end)
+        if marker == SOS:
+            return
         at = end
+
+
+def is_frame_header(marker: int) -> bool:
+    """Whether it is one of SOF0 to SOF15."""
+    return 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME
 
 
 def _read_frame_header(marker: int, body: bytes) -> JpegHeader:
