@@ -30,6 +30,7 @@ from bench.clips import load_clip, parse_size
 from bench.generators import Generators, Load, facts_of
 from bench.overload import PINNED
 from bench.processes import cpu_seconds
+from bench.step_facts import free_port, step_sums, steps_between
 from bench.turns import machine
 from tilestream_client import Client, TilestreamError
 from tools.server_process import NotStartedError, server_process
@@ -52,6 +53,7 @@ class Server:
     start_seconds: float
     starts: int = 0
     address: str = ""
+    metrics_port: int = 0
     info: Row = field(default_factory=dict)
     _process: Popen[bytes] | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -79,7 +81,8 @@ class Server:
         self.starts += 1
         self.folder.mkdir(exist_ok=True)
         begin = time.monotonic()
-        flags = ("--log-level", "warning", *self.flags)
+        self.metrics_port = free_port()
+        flags = ("--log-level", "warning", "--metrics-port", str(self.metrics_port), *self.flags)
         started = server_process(
             self.folder, *flags, start_seconds=self.start_seconds, stop_seconds=STOP_SECONDS
         )
@@ -111,11 +114,13 @@ def measure(server: Server, generators: Generators, load: Load) -> Row:
         return {**row, "error": str(error), "log": server.log_tail}
     generators.start(server.address, load)
     time.sleep(load.warmup)
-    used, begin = server.cpu_seconds, time.monotonic()
+    used, begin, sums = server.cpu_seconds, time.monotonic(), step_sums(server.metrics_port)
     time.sleep(load.seconds)
     used, passed = server.cpu_seconds - used, time.monotonic() - begin
+    steps = steps_between(sums, step_sums(server.metrics_port))
     report, busiest = generators.collect()
     row |= facts_of(report, load)
+    row |= steps
     row |= {"server_cpu_s": round(used, 2), "server_cores": round(used / passed, 2)}
     row["busiest_generator_cores"] = round(busiest, 2)
     if report.errors or not report.tally.ok or not server.alive:
@@ -125,7 +130,7 @@ def measure(server: Server, generators: Generators, load: Load) -> Row:
 
 COLUMNS = ("server", "cameras", "frames/s", "due/s", "dropped", "skipped", "failed")
 TIMES = ("p50", "p99", "srv p50", "srv p99")
-SHARES = ("drop rate", "agreement", "cores")
+SHARES = ("drop rate", "agreement", "cores", "per step", "step ms")
 
 
 def heading() -> str:
@@ -141,6 +146,7 @@ def line(row: Row) -> str:
     cells += [row["sessions_failed"]]
     cells += [row[times][percent] for times in ("latency_ms", "server_ms") for percent in ("p50", "p99")]
     cells += [row["block_drop_rate"], row["agreement"], row["server_cores"]]
+    cells += [row.get("step_frames"), row.get("step_ms")]
     return " ".join(f"{_cell(value):>9}" for value in cells)
 
 

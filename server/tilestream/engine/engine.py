@@ -20,6 +20,7 @@ from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.options import EngineOptions
 from tilestream.engine.precision import choose_precision
 from tilestream.engine.report import DeviceGauge, engine_report
+from tilestream.engine.resident.engine import ResidentEngine
 from tilestream.messages import (
     EngineError,
     EngineInfo,
@@ -46,7 +47,7 @@ class TorchEngine:
         self.device, threads = divide(choose_device(options.device), options.threads, options.part)
         if threads:
             torch.set_num_threads(threads)
-        self._models: dict[str, ModelEngine] = {}
+        self._models: dict[str, ModelEngine | ResidentEngine] = {}
         self._sessions: dict[str, SessionSpec] = {}
         self._tiles = 0  # of the latest step
         self._gauge = DeviceGauge(self.device)
@@ -62,23 +63,39 @@ class TorchEngine:
             self._add(name, module, options, options.store_bytes // len(names))
             for name, module in zip(names, modules, strict=True)
         ]
-        self._info = EngineInfo(tuple(infos), str(self.device), self.precision, self._ingest.takes)
+        resident = all(isinstance(model, ResidentEngine) for model in self._models.values())
+        takes = self._ingest.takes if resident else ()
+        self._info = EngineInfo(tuple(infos), str(self.device), self.precision, takes)
 
     def _add(self, name: str, module: nn.Module, options: EngineOptions, store_bytes: int) -> ModelInfo:
         info: ModelInfo = module.info  # type: ignore[assignment]
         if info.name in self._models:
             raise EngineError(f"two models are called {info.name!r}; rename one of the files")
-        reuse = ReuseOptions(bin_size=options.bin_size, store_bytes=store_bytes, fusion=options.fusion)
-        mean, std = tuple(module.mean), tuple(module.std)  # type: ignore[arg-type]
-        kind = gate_kind(options.gate, name)
-        gate, motion = kind.make(name, options.bin_size), kind.motion()
         try:
-            self._models[info.name] = ModelEngine(
-                module, self.device, self._dtype, mean, std, gate, reuse, motion
-            )
+            self._models[info.name] = self._engine(name, module, options, store_bytes)
         except LoweringError as error:
             raise EngineError(f"model {info.name!r} cannot be run on tiles: {error}") from error
         return info
+
+    def _engine(
+        self, name: str, module: nn.Module, options: EngineOptions, store_bytes: int
+    ) -> ModelEngine | ResidentEngine:
+        mean, std = tuple(module.mean), tuple(module.std)  # type: ignore[arg-type]
+        kind = gate_kind(options.gate, name)
+        gate = kind.make(name, options.bin_size)
+        common = (module, self.device, self._dtype, mean, std, gate)
+        if self.device.type == "cuda" and not kind.reuses_features:
+            resident = ResidentEngine(
+                *common,
+                self._ingest.decode,
+                bin_size=options.bin_size,
+                store_bytes=store_bytes,
+                fusion=options.fusion,
+            )
+            resident.warm_up()
+            return resident
+        reuse = ReuseOptions(bin_size=options.bin_size, store_bytes=store_bytes, fusion=options.fusion)
+        return ModelEngine(*common, reuse, kind.motion())
 
     @property
     def info(self) -> EngineInfo:
@@ -123,7 +140,7 @@ class TorchEngine:
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _compute(self, model: ModelEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
+    def _compute(self, model: ModelEngine | ResidentEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
         try:
             return self._step_within_memory(model, work)
         except Exception as error:  # whatever went wrong concerns these frames only
@@ -136,7 +153,9 @@ class TorchEngine:
                 Outcome.failed(frame, "the computation failed; see the server's log") for frame, _ in work
             ]
 
-    def _step_within_memory(self, model: ModelEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
+    def _step_within_memory(
+        self, model: ModelEngine | ResidentEngine, work: list[tuple[Frame, Grant]]
+    ) -> list[Outcome]:
         """Run a step; if the memory does not suffice, make room and run it once more."""
         try:
             return self._step_model(model, work)
@@ -148,9 +167,14 @@ class TorchEngine:
         self._make_room({frame.session_id for frame, _ in work})
         return self._step_model(model, work)
 
-    def _step_model(self, model: ModelEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
+    def _step_model(
+        self, model: ModelEngine | ResidentEngine, work: list[tuple[Frame, Grant]]
+    ) -> list[Outcome]:
         """Run a step of those frames whose pictures can be used; the others' outcomes say why not."""
-        # ModelEngine works on pixels of the host; for one that works on the device: self._ingest.decode.
+        if isinstance(model, ResidentEngine):
+            outcomes = model.step(work)
+            self._tiles += model.tiles
+            return outcomes
         pictures = [decode_on_host(frame.picture) for frame, _ in work]
         usable = [
             (frame if picture is frame.picture else replace(frame, picture=picture), grant)

@@ -11,6 +11,7 @@ from tilestream.engine.frame import FrameInFlight
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.memory.feature_store import FeatureStore, Pages
 from tilestream.engine.memory.features import SessionFeatures
+from tilestream.engine.memory.usage import MemoryUsage
 from tilestream.engine.tiles.executor import TileExecutor
 from tilestream.engine.tiles.partial import PartialResult, PartialStep
 
@@ -47,6 +48,17 @@ class FeatureReuse:
     def release(self, session_id: str) -> None:
         """Free all pages of a session. Idempotent."""
         self.store.release(session_id)
+
+    def usage(self) -> MemoryUsage:
+        """Pages are counted once per stride."""
+        pools = self.store.pools.values()
+        return MemoryUsage(
+            bytes=sum((pool.capacity - pool.available) * pool.page_bytes for pool in pools),
+            limit_bytes=sum(pool.capacity * pool.page_bytes for pool in pools),
+            pages=sum(pool.capacity - pool.available for pool in pools),
+            limit_pages=sum(pool.capacity for pool in pools),
+            evictions=self.evictions,
+        )
 
     def prepare(self, frame: FrameInFlight, busy: set[str]) -> bool:
         """Take pages for what will be computed of a frame, and let its references follow the motion.

@@ -23,6 +23,7 @@ from tilestream.engine.gates.registry import motion_for_bins, motion_for_labels
 from tilestream.engine.lowering.lower import lower
 from tilestream.engine.memory.labels import LabelMap
 from tilestream.engine.memory.state import SessionState
+from tilestream.engine.memory.usage import MemoryUsage
 from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.observe import Observer
 from tilestream.engine.options import FUSION
@@ -114,6 +115,10 @@ class ModelEngine:
     def by_last_use(self) -> list[str]:
         """The sessions of which anything is remembered, the longest unused first."""
         return list(self._sessions)
+
+    def usage(self) -> MemoryUsage:
+        """What of the features' memory is in use."""
+        return MemoryUsage() if self.features is None else self.features.usage()
 
     def evict(self, session_id: str) -> None:
         """Free what could be reused of a session; its next frame will be a whole one. Idempotent."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import torch
 
-from tilestream.engine.model_engine import ModelEngine
+from tilestream.engine.memory.usage import MemoryUsage
 from tilestream.messages import EngineReport
 
 _DEVICE_SECONDS = 1.0  # asking a driver takes longer than a step may
@@ -36,19 +37,25 @@ class DeviceGauge:
             self.utilisation = None
 
 
-def engine_report(models: Iterable[ModelEngine], gauge: DeviceGauge, tiles: int) -> EngineReport:
+class Remembers(Protocol):
+    """The engine of a model, which keeps something of its sessions."""
+
+    def usage(self) -> MemoryUsage:
+        """What of its memory is in use."""
+
+
+def engine_report(models: Iterable[Remembers], gauge: DeviceGauge, tiles: int) -> EngineReport:
     """The report after a step of ``tiles`` tiles."""
     gauge.refresh()
-    features = [engine.features for engine in models if engine.features is not None]
-    pools = [pool for each in features for pool in each.store.pools.values()]
+    usages = [engine.usage() for engine in models]
     return EngineReport(
         device=str(gauge.device),
         tiles=tiles,
-        evictions=sum(each.evictions for each in features),
-        store_bytes=sum((pool.capacity - pool.available) * pool.page_bytes for pool in pools),
-        store_limit_bytes=sum(pool.capacity * pool.page_bytes for pool in pools),
-        store_pages=sum(pool.capacity - pool.available for pool in pools),
-        store_limit_pages=sum(pool.capacity for pool in pools),
+        evictions=sum(usage.evictions for usage in usages),
+        store_bytes=sum(usage.bytes for usage in usages),
+        store_limit_bytes=sum(usage.limit_bytes for usage in usages),
+        store_pages=sum(usage.pages for usage in usages),
+        store_limit_pages=sum(usage.limit_pages for usage in usages),
         device_memory_bytes=gauge.memory,
         device_memory_limit_bytes=gauge.memory_limit,
         device_utilisation=gauge.utilisation,

@@ -15,24 +15,29 @@ from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.gates.gate import Gate
 from tilestream.engine.gates.learned import LearnedGate
 from tilestream.engine.lowering.lower import lower
+from tilestream.engine.memory.usage import MemoryUsage
 from tilestream.engine.motion.luma import thumbnail_scale
 from tilestream.engine.options import FUSION
 from tilestream.engine.resident.accounts import Accounts
+from tilestream.engine.resident.captured import GraphPool
 from tilestream.engine.resident.compute import FrameComputer
 from tilestream.engine.resident.decide import Decider
-from tilestream.engine.resident.frames import Batch, ResidentFrame, ResidentSession, batched
+from tilestream.engine.resident.frames import Batch, PixelBuffers, ResidentFrame, ResidentSession
 from tilestream.engine.resident.network import BatchedNetwork
 from tilestream.engine.resident.observe import Observation, Observer
 from tilestream.engine.resident.operations import operations_for
 from tilestream.engine.resident.results import Results
 from tilestream.engine.resident.slots import Size, SlotLayout, Slots
-from tilestream.engine.resident.transfer import fetch_all, upload_all
+from tilestream.engine.resident.transfer import fetch_all
 from tilestream.engine.stages import StageClock
 from tilestream.messages import Failure, Frame, Grant, Outcome, Picture, SessionSpec
 from tilestream.scheduling.credit import Credit
 
 Decode = Callable[[Sequence[Picture]], list[Tensor | Failure]]
 """Pixels uint8 [3, H, W] on the device of every picture, or why it cannot be used."""
+
+_COMMON_SIZE = (720, 1280)
+_WARM_UP_FRAMES = 4
 
 
 class ResidentEngine:
@@ -64,8 +69,12 @@ class ResidentEngine:
         self.program = lower(module, bin_size)
         self.dense = DenseExecutor(module, device, dtype, self.program)
         ops = operations_for(device)
-        network = BatchedNetwork(self.dense, ops, mean, std)
-        self._observer = Observer(self.program, ops, device, gate if isinstance(gate, LearnedGate) else None)
+        pool = GraphPool(device)
+        network = BatchedNetwork(self.dense, ops, mean, std, pool)
+        self._observer = Observer(
+            self.program, ops, device, gate if isinstance(gate, LearnedGate) else None, pool
+        )
+        self._pixels = PixelBuffers()
         self._decider = Decider(self.program, gate)
         self._computer = FrameComputer(self.program, self.dense, network, ops, fusion)
         self._results = Results(self.program, ops)
@@ -88,6 +97,17 @@ class ResidentEngine:
             self.dense.dtype,
         )
 
+    def warm_up(self) -> None:
+        """Compile what is compiled at first use, before a camera waits for it."""
+        height, width = _COMMON_SIZE
+        spec = SessionSpec("warm-up", "", retain=True)
+        self.open(spec)
+        for index in range(_WARM_UP_FRAMES):
+            pixels = np.full((height, width, 3), 16 * index, dtype=np.uint8)
+            picture = Picture(width, height, (width, height), pixels)
+            self.step([(Frame(spec.session_id, index, picture), Grant(budget=0.5))])
+        self.release(spec.session_id)
+
     # Sessions
 
     def open(self, spec: SessionSpec) -> None:
@@ -105,6 +125,10 @@ class ResidentEngine:
     def by_last_use(self) -> list[str]:
         """The sessions of which anything is remembered, the longest unused first."""
         return list(self._sessions)
+
+    def usage(self) -> MemoryUsage:
+        """What of the memory for slots is in use; a page is a slot."""
+        return self.slots.usage()
 
     def evict(self, session_id: str) -> None:
         """Free what could be reused of a session; its next frame will be a whole one. Idempotent."""
@@ -131,7 +155,7 @@ class ResidentEngine:
         outcomes: list[Outcome | None] = [None] * len(work)
         frames = self._enter(work, keep or {}, outcomes)
         entered = [frame for frame in frames if frame is not None]
-        batches = batched(entered, self.slots)
+        batches = self._pixels.batches(entered, self.slots)
         self._observe(batches)
         self._answer(batches)
         for index, frame in enumerate(frames):
@@ -189,9 +213,6 @@ class ResidentEngine:
         seen: list[tuple[Batch, Observation]] = []
         for batch in batches:
             with self._stages.booked(batch.frames, "motion"):
-                compared = [frame.slot for frame in batch.frames[: batch.compared]]
-                if compared:
-                    [batch.slots] = upload_all([np.array(compared, dtype=np.int64)], batch.pixels.device)
                 observation = self._observer.observe(batch)
             if observation is not None:
                 seen.append((batch, observation))

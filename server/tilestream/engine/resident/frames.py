@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from tilestream.engine.resident.slots import Size, Slots, SlotTable
 from tilestream.label_runs import LabelRuns
 from tilestream.messages import Float32Array, Frame, Grant, SessionSpec, UInt8Array
 from tilestream.scheduling.credit import Credit
+
+_SIZES = 4  # of frames, whose buffers are kept
 
 
 @dataclass(slots=True)
@@ -78,8 +81,8 @@ class ResidentFrame:
 class Batch:
     """Frames of one size: first those that are ``compared`` with the ones before them, M of N.
 
-    ``pixels``: uint8 [N, 3, H, W]. ``slots``: int64 [M], of the compared ones. ``luma``: uint8 [N, h, w], their
-    thumbnails.
+    ``pixels``: uint8 [N or more, 3, H, W], what lies behind those of the frames is anything. ``luma``: uint8
+    [N, h, w], their thumbnails.
     """
 
     size: Size
@@ -88,21 +91,36 @@ class Batch:
     pixels: Tensor
     compared: int
     luma: Tensor | None = None
-    slots: Tensor | None = None
 
 
-def batched(frames: Sequence[ResidentFrame], slots: Slots) -> list[Batch]:
-    """The frames in batches, those that are compared first."""
-    by_size: dict[Size, list[ResidentFrame]] = {}
-    for frame in sorted(frames, key=lambda each: not each.compared):
-        by_size.setdefault(frame.session.size, []).append(frame)
-    return [
-        Batch(
-            size,
-            slots.table(size),
-            same,
-            torch.stack([frame.pixels for frame in same]),
-            sum(frame.compared for frame in same),
-        )
-        for size, same in by_size.items()
-    ]
+class PixelBuffers:
+    """Where the frames of a step lie together: the same memory in every step, so that graphs can read it."""
+
+    def __init__(self) -> None:
+        self._buffers: OrderedDict[Size, Tensor] = OrderedDict()
+
+    def batches(self, frames: Sequence[ResidentFrame], slots: Slots) -> list[Batch]:
+        """The frames in batches of one size, those that are compared first."""
+        by_size: dict[Size, list[ResidentFrame]] = {}
+        for frame in sorted(frames, key=lambda each: not each.compared):
+            by_size.setdefault(frame.session.size, []).append(frame)
+        return [
+            Batch(size, slots.table(size), same, self._filled(size, same), sum(f.compared for f in same))
+            for size, same in by_size.items()
+        ]
+
+    def _filled(self, size: Size, frames: list[ResidentFrame]) -> Tensor:
+        buffer, rows = self._buffers.pop(size, None), padded(len(frames))
+        if buffer is None or len(buffer) < rows:
+            buffer = torch.zeros((rows, 3, *size), dtype=torch.uint8, device=frames[0].pixels.device)
+        self._buffers[size] = buffer
+        if len(self._buffers) > _SIZES:
+            self._buffers.popitem(last=False)
+        torch.stack([frame.pixels for frame in frames], out=buffer[: len(frames)])
+        return buffer
+
+
+def padded(count: int) -> int:
+    """The size of batch that so many frames are looked at in: few sizes, so that they can be captured."""
+    step = 1 << max(0, count.bit_length() - 2)
+    return -(-count // step) * step

@@ -1,46 +1,39 @@
-"""Whole frames through the network in batches of few sizes, as CUDA graphs where the host would be the slower one."""
+"""Whole frames through the network in batches of few sizes, captured as CUDA graphs."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tilestream.engine.dense.executor import DenseExecutor
+from tilestream.engine.resident.captured import Captured, GraphPool
 from tilestream.engine.resident.operations import Operations
 
 BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Batches that are captured: of more frames the device takes longer than the host needs to launch them."""
 
-_GRAPHS = 40  # at most; each holds its input, and all share the memory of what lies between
-_CAPTURE_AFTER = 2  # runs of one shape
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """A batch of one shape: ``x`` [b, 3, H, W], its input, and if it was captured the graph and its ``scores``."""
-
-    x: Tensor
-    runs: int = 0
-    graph: torch.cuda.CUDAGraph | None = None
-    scores: Tensor | None = None
+_PREPARED = 40  # batches at most: each holds its input
 
 
 class BatchedNetwork:
     """``mean``, ``std``: of RGB in 0..1."""
 
     def __init__(
-        self, dense: DenseExecutor, ops: Operations, mean: Sequence[float], std: Sequence[float]
+        self,
+        dense: DenseExecutor,
+        ops: Operations,
+        mean: Sequence[float],
+        std: Sequence[float],
+        pool: GraphPool,
     ) -> None:
-        self._dense, self._ops = dense, ops
+        self._dense, self._ops, self._pool = dense, ops, pool
         deviation = torch.tensor(std, dtype=torch.float32)
         self._scale = (1.0 / (255.0 * deviation)).to(dense.device)
         self._shift = (-torch.tensor(mean, dtype=torch.float32) / deviation).to(dense.device)
-        self._prepared: OrderedDict[tuple[int, ...], _Prepared] = OrderedDict()
-        self._pool: tuple[int, int] | None = None
+        self._prepared: OrderedDict[tuple[int, ...], tuple[Tensor, Captured[Tensor]]] = OrderedDict()
 
     def scores(self, pixels: Tensor, rows: Tensor) -> Tensor:
         """Class scores [K, C, h, w] of the frames ``rows`` int64 [K] of pixels uint8 [N, 3, H, W]."""
@@ -53,34 +46,20 @@ class BatchedNetwork:
     def _run(self, pixels: Tensor, rows: Tensor, bucket: int) -> Tensor:
         stride = self._dense.stride
         height, width = (-(-side // stride) * stride for side in pixels.shape[2:])
-        prepared = self._prepare((bucket, 3, height, width))
-        self._ops.normalized(pixels, rows, self._scale, self._shift, prepared.x)
-        if prepared.graph is not None and prepared.scores is not None:
-            prepared.graph.replay()
-            return prepared.scores[: len(rows)].clone()  # the next graph writes over it
-        prepared.runs += 1
-        scores: Tensor = self._dense.network(prepared.x)[-1][: len(rows)]
-        if prepared.runs >= _CAPTURE_AFTER and self._dense.device.type == "cuda":
-            self._capture(prepared)
-        return scores
+        x, network = self._prepare((bucket, 3, height, width))
+        self._ops.normalized(pixels, rows, self._scale, self._shift, x)
+        return network()[: len(rows)].clone()
 
-    def _prepare(self, shape: tuple[int, ...]) -> _Prepared:
+    def _prepare(self, shape: tuple[int, ...]) -> tuple[Tensor, Captured[Tensor]]:
+        """The input of a batch, [b, 3, H, W], and what makes its scores."""
         if shape not in self._prepared:
-            if len(self._prepared) >= _GRAPHS:
+            if len(self._prepared) >= _PREPARED:
                 self._prepared.popitem(last=False)
             x = torch.zeros(shape, device=self._dense.device, dtype=self._dense.dtype)
-            self._prepared[shape] = _Prepared(x.contiguous(memory_format=torch.channels_last))
+            x = x.contiguous(memory_format=torch.channels_last)
+            self._prepared[shape] = x, Captured(lambda: self._dense.network(x)[-1], self._pool)
         self._prepared.move_to_end(shape)
         return self._prepared[shape]
-
-    def _capture(self, prepared: _Prepared) -> None:
-        """The network's launches for this batch as one. Other threads may use the device meanwhile."""
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            prepared.scores = self._dense.network(prepared.x)[-1]
-        prepared.graph = graph
 
 
 def batches(count: int) -> list[tuple[int, int]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,12 +14,15 @@ from tilestream.engine.gates.learned import LearnedGate
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.motion.distortion import BinSignals
 from tilestream.engine.motion.luma import thumbnail_scale
+from tilestream.engine.resident.captured import Captured, GraphPool
 from tilestream.engine.resident.cells import LABEL_STEP, cell_features
 from tilestream.engine.resident.distortion import BatchTracker
-from tilestream.engine.resident.frames import Batch
+from tilestream.engine.resident.frames import Batch, padded
 from tilestream.engine.resident.motion import estimate, show_the_same
 from tilestream.engine.resident.operations import Operations
 from tilestream.engine.resident.sampling import sample
+from tilestream.engine.resident.slots import SlotTable
+from tilestream.engine.resident.transfer import upload_all
 
 _SIZES = 64  # of frames that are prepared for at a time
 
@@ -48,15 +53,21 @@ class Observation:
 
 
 class Observer:
-    """Compares frames with those before them. ``gate``: one whose risk is reckoned beside it, if there is one."""
+    """Compares frames with those before them. ``gate``: one whose risk is reckoned with it, if there is one."""
 
     def __init__(
-        self, program: TileProgram, ops: Operations, device: torch.device, gate: LearnedGate | None
+        self,
+        program: TileProgram,
+        ops: Operations,
+        device: torch.device,
+        gate: LearnedGate | None,
+        pool: GraphPool,
     ) -> None:
-        self._program, self._ops, self._device = program, ops, device
+        self._program, self._ops, self._device, self._pool = program, ops, device, pool
         self._expected = None if gate is None else gate.on(device)
         self._classes = program.nodes[program.output].channels
         self.tracker = lru_cache(maxsize=_SIZES)(self._make_tracker)
+        self._prepared: OrderedDict[tuple[int, ...], _Prepared] = OrderedDict()
 
     def _make_tracker(self, size: tuple[int, int]) -> BatchTracker:
         scale = thumbnail_scale(*size)
@@ -65,14 +76,46 @@ class Observer:
 
     def observe(self, batch: Batch) -> Observation | None:
         """Look at a batch; the slots of its compared frames follow the motion. None: nothing is compared."""
+        table, compared, count = batch.table, batch.compared, len(batch.frames)
         scale = thumbnail_scale(*batch.size)
-        batch.luma = self._ops.luma(batch.pixels, scale)
-        table, slots = batch.table, batch.slots
-        if table is None or slots is None or not batch.compared:
+        if table is None or not compared:
+            batch.luma = self._ops.luma(batch.pixels[:count], scale)
             return None
-        current, previous = batch.luma[: batch.compared], table.luma[slots]
+        prepared = self._prepare(batch, table)
+        slots = np.zeros(len(prepared.slots), dtype=np.int64)
+        slots[:compared] = [frame.slot or 0 for frame in batch.frames[:compared]]
+        prepared.slots.copy_(upload_all([slots], self._device)[0])
+        luma, observation = prepared.look()
+        batch.luma = luma[:compared].clone()
+        if count > compared:
+            others = self._ops.luma(batch.pixels[compared:count], scale)
+            batch.luma = torch.cat((batch.luma, others))
+        return Observation.of([part[:compared].clone() for part in observation.parts()])
+
+    def _prepare(self, batch: Batch, table: SlotTable) -> _Prepared:
+        """For a batch of this size; anew where the memory is another one."""
+        rows = padded(batch.compared)
+        key = (*batch.size, rows)
+        memory = (batch.pixels.data_ptr(), table.labels.data_ptr())
+        prepared = self._prepared.pop(key, None)
+        if prepared is None or prepared.memory != memory:
+            slots = torch.zeros(rows, dtype=torch.int64, device=self._device)
+            pixels = batch.pixels[:rows]
+            look = Captured(lambda: self._look(pixels, table, slots), self._pool)
+            prepared = _Prepared(slots, look, memory)
+        self._prepared[key] = prepared
+        if len(self._prepared) > _SIZES:
+            self._prepared.popitem(last=False)
+        return prepared
+
+    def _look(self, pixels: Tensor, table: SlotTable, slots: Tensor) -> tuple[Tensor, Observation]:
+        """Thumbnails uint8 [M, h, w] of the frames ``pixels``, uint8 [M, 3, H, W], and what is seen there."""
+        size = table.layout.size
+        scale, tracker = thumbnail_scale(*size), self.tracker(size)
+        table.flow[:1].zero_()  # of nobody: or what fills up batches would add up, step by step
+        table.displacement[:1].zero_()
+        current, previous = self._ops.luma(pixels, scale), table.luma[slots]
         motion = estimate(self._ops, previous, current, table.flow[slots])
-        tracker = self.tracker(batch.size)
         found = tracker.advance(table.distortion[slots], current, motion)
         displacement = table.displacement[slots]
         reference = torch.where(motion.still[:, None, None], previous, current)
@@ -80,10 +123,22 @@ class Observer:
         if self._expected is not None:
             few = self._ops.moved_labels(table.labels, slots, displacement, scale, LABEL_STEP)
             cells = cell_features(few, self._classes, found.fine, tracker.cell, motion, scale, reference)
-            risk = self._expected(cells, self._program.bins(*batch.size))
+            risk = self._expected(cells, self._program.bins(*size))
         resembles = show_the_same(table.score_luma[slots], current)
         table.displacement[slots] = motion.flow + sample(displacement, motion.flow)
         table.distortion[slots] = found.state
         table.luma[slots] = reference
         table.flow[slots] = torch.where(found.signals.scene_cut[:, None, None, None], 0.0, motion.flow)
-        return Observation(found.signals, motion.still, resembles, risk)
+        return current, Observation(found.signals, motion.still, resembles, risk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A batch of one size: ``slots`` int64 [M], to be filled in, and what looks at it.
+
+    ``memory``: addresses of what it reads and writes otherwise.
+    """
+
+    slots: Tensor
+    look: Captured[tuple[Tensor, Observation]]
+    memory: tuple[int, int]

@@ -14,6 +14,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from tilestream.engine.memory.usage import MemoryUsage
+
 Size = tuple[int, int]
 _FIRST_ROWS = 8
 
@@ -51,7 +53,9 @@ class SlotLayout:
 
 
 class SlotTable:
-    """State of the sessions whose frames have one size; tensors [rows, ...], of every session one row.
+    """State of the sessions whose frames have one size; tensors [1 + rows, ...], of every session one row.
+
+    Row 0 is nobody's: batches that are filled up to a size write there.
 
     ``labels``: uint8 [H, W], the answer to its latest whole frame, and ``confidence`` likewise, made when the
     first session asks for it. ``displacement``: float32 [2, h, w] (x, y), from the latest frame to that one, in
@@ -74,7 +78,7 @@ class SlotTable:
         self._free: list[int] = []
         self.confidence: Tensor | None = None
         for name, (shape, dtype) in layout.columns().items():
-            setattr(self, name, torch.zeros((0, *shape), dtype=dtype, device=device))
+            setattr(self, name, torch.zeros((1, *shape), dtype=dtype, device=device))
 
     @property
     def in_use(self) -> int:
@@ -94,15 +98,13 @@ class SlotTable:
         for name, tensor in grown.items():
             setattr(self, name, tensor)
         self.confidence = confidence
-        self._free += range(self.rows + rows - 1, self.rows - 1, -1)
+        self._free += range(self.rows + rows, self.rows, -1)
         self.rows += rows
 
     def keep_confidence(self) -> Tensor:
-        """The confidence of all rows, uint8 [rows, H, W]."""
+        """The confidence of all rows, uint8 [1 + rows, H, W]."""
         if self.confidence is None:
-            self.confidence = torch.zeros(
-                (self.rows, *self.layout.size), dtype=torch.uint8, device=self._device
-            )
+            self.confidence = torch.zeros_like(self.labels)
         return self.confidence
 
     def take(self) -> int | None:
@@ -134,20 +136,19 @@ class Slots:
         self.evictions = 0  # to make room for others
 
     @property
-    def bytes_in_use(self) -> int:
-        """Of sessions."""
-        return sum(table.in_use * table.layout.row_bytes for table in self._tables.values())
-
-    @property
-    def bytes_taken(self) -> int:
-        """Of all rows, whether a session has them or not."""
+    def _bytes_taken(self) -> int:
         return sum(table.rows * table.layout.row_bytes for table in self._tables.values())
 
-    @property
-    def rows(self) -> tuple[int, int]:
-        """How many are some session's, and how many there are."""
+    def usage(self) -> MemoryUsage:
+        """Of the slots that sessions have, and those that there are."""
         tables = self._tables.values()
-        return sum(table.in_use for table in tables), sum(table.rows for table in tables)
+        return MemoryUsage(
+            bytes=sum(table.in_use * table.layout.row_bytes for table in tables),
+            limit_bytes=self.max_bytes,
+            pages=sum(table.in_use for table in tables),
+            limit_pages=sum(table.rows for table in tables),
+            evictions=self.evictions,
+        )
 
     def table(self, size: Size) -> SlotTable | None:
         """The table of that frame size, if any session has a slot in it."""
@@ -184,7 +185,7 @@ class Slots:
             self._tables.pop(table.layout.size, None)
 
     def _grow(self, table: SlotTable) -> bool:
-        room = (self.max_bytes - self.bytes_taken) // table.layout.row_bytes
+        room = (self.max_bytes - self._bytes_taken) // table.layout.row_bytes
         rows = min(max(_FIRST_ROWS, table.rows), room)
         if rows > 0:
             table.grow(rows)

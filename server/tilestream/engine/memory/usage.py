@@ -1,0 +1,16 @@
+"""How much of the memory for sessions is in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUsage:
+    """``pages``: of features, or slots. ``evictions``: of sessions, to make room for others."""
+
+    bytes: int = 0
+    limit_bytes: int = 0
+    pages: int = 0
+    limit_pages: int = 0
+    evictions: int = 0
