@@ -155,6 +155,17 @@ def refused_reason(error: grpc.aio.AioRpcError) -> str:
     return info.reason
 
 
+async def test_the_load_of_a_server_that_has_become_idle_goes_down_without_a_step():
+    settings = {"service_level": 0.05, "min_block_budget": 1.0}
+    async with loaded(0.08, 3, {"frames_in_flight": 4}, **settings) as (r, clock, load):
+        await until(lambda: r.metric("tilestream_overload_level") >= 2)
+        await load.stop()
+        steps = len(r.engine.plans)
+        clock.advance(60.0)
+        assert r.metric("tilestream_overload_level") == r.metric("tilestream_demand_ratio") == 0
+        assert len(r.engine.plans) == steps
+
+
 async def refusal(r) -> grpc.aio.AioRpcError | None:
     """Try to open sessions until one is refused. None as soon as one is let in without any load."""
     for _ in range(600):
