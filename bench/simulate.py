@@ -1,6 +1,7 @@
 """One GPU and a thousand cameras on a virtual clock: the real scheduler, an engine that only costs time.
 
-The engine's speed is assumed (see the flags), and everything that follows from it is a simulation. What is
+``--pinned``: instead, overload control against pinned budgets, for engines that charge for unlike things. The
+engine's speed is assumed (see the flags), and everything that follows from it is a simulation. What is
 real is the scheduler's own CPU time.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bench.engine_prices import ENGINES, PINNED, settled, stream
 from bench.simulation import Record, Simulation, VirtualCamera, VirtualEngine
 from bench.turns import write_result
 from tilestream.scheduling.scheduler import Limits
@@ -109,8 +111,21 @@ def plot(found: dict[str, list[float]], path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def against_pinned(cameras: list[int], seconds: float) -> list[dict[str, Any]]:
+    """Rows of a table: engine by engine, cameras at 15 frames/s and the server that they stream to."""
+    rows = []
+    servers = (("pinned at 1", 1.0, PINNED), ("asks for 1", 1.0, Limits()), ("asks for 0.5", 0.5, Limits()))
+    for name, prices in ENGINES.items():
+        for count in cameras:
+            for server, budget, limits in servers:
+                record = stream(prices, count, 15.0, budget, limits, seconds)
+                rows.append({"engine": name, "cameras": count, "server": server, **settled(record, seconds)})
+                print("|", " | ".join(map(str, rows[-1].values())), "|", flush=True)
+    return rows
+
+
 def main() -> None:
-    """Run every load shape and write results and plots."""
+    """Run every load shape, or every engine, and write results and plots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cameras", type=int, default=1000)
     parser.add_argument("--fps", type=float, default=1.0, help="mean frames per second of a camera")
@@ -120,7 +135,12 @@ def main() -> None:
     parser.add_argument("--frame-ms", type=float, default=0.2, help="assumed: of a frame by itself, 480x360")
     parser.add_argument("--whole-ms", type=float, default=1.0, help="assumed: of a whole frame, 480x360")
     parser.add_argument("--output", type=Path, default=Path("bench/results"))
+    parser.add_argument("--pinned", type=int, nargs="+", metavar="CAMERAS", help="against pinned budgets")
     arguments = parser.parse_args()
+    if arguments.pinned:
+        body = {"runs": against_pinned(arguments.pinned, arguments.seconds)}
+        write_result("simulate_pinned", "python -m bench.simulate " + " ".join(sys.argv[1:]), body)
+        return
     pixels = 0.1728
     engine = VirtualEngine(
         fixed=arguments.fixed_ms / 1e3,

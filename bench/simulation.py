@@ -37,9 +37,21 @@ class VirtualCamera:
 
 
 @dataclass(frozen=True, slots=True)
+class VirtualWork:
+    """What is computed of a frame: the share of it, and whether it is compared with the one before."""
+
+    megapixels: float
+    share: float
+    compared: bool
+
+
+@dataclass(frozen=True, slots=True)
 class VirtualEngine:
     """What a step costs, seconds: by itself, per megapixel of a frame, of a whole one, of all of it in tiles.
 
+    ``compared``: per megapixel, what being compared with the one before adds to a frame, unless its budget
+    is 1.
+    ``batch``: what the first whole frame of a step costs more than the others, which share its launches.
     ``spread``: every frame computes its budget's share; otherwise whole frames, as often as budgets allow.
     ``noise``: relative, of every step. Every ``outlier_every`` steps one takes three times as long.
     """
@@ -48,16 +60,18 @@ class VirtualEngine:
     frame: float = 0.03
     whole: float = 0.27
     part: float = 0.3
+    compared: float = 0.0
+    batch: float = 0.0
     spread: bool = False
     noise: float = 0.05
     outlier_every: int = 100
 
-    def seconds(self, works: Sequence[tuple[float, float]], chance: random.Random) -> float:
-        """``works``: megapixels and share of every frame."""
-        total = self.fixed
-        for megapixels, share in works:
-            units = self.whole if share >= 1.0 else self.part * share
-            total += megapixels * (self.frame + units)
+    def seconds(self, works: Sequence[VirtualWork], chance: random.Random) -> float:
+        """Of a step."""
+        total = self.fixed + self.batch * any(work.share >= 1.0 for work in works)
+        for work in works:
+            units = self.whole if work.share >= 1.0 else self.part * work.share
+            total += work.megapixels * (self.frame + self.compared * work.compared + units)
         total *= chance.lognormvariate(0.0, self.noise)
         return total * (3.0 if chance.randrange(self.outlier_every) == 0 else 1.0)
 
@@ -96,6 +110,7 @@ class _Session:
 
     camera: VirtualCamera
     credit: Credit
+    kept: bool = False  # the engine has something of its latest frame
     next_id: int = 0
     sent: dict[int, float] = field(default_factory=dict)
     blocked: bool = False  # a frame waits for room
@@ -204,8 +219,8 @@ class Simulation:
             return
         works, outcomes = [], []
         for frame, grant in self._plan.frames:
-            share = self._share(self._sessions.get(int(frame.session_id)), grant)
-            works.append((frame.picture.megapixels, share))
+            share, compared = self._compute(self._sessions.get(int(frame.session_id)), grant)
+            works.append(VirtualWork(frame.picture.megapixels, share, compared))
             stats = FrameStats(share >= 1.0, round(share * UNITS), UNITS, budget=grant.budget)
             outcomes.append(Outcome(frame.session_id, frame.frame_id, stats=stats))
         self._outcomes, self._seconds = tuple(outcomes), self._engine.seconds(works, self._chance)
@@ -214,19 +229,20 @@ class Simulation:
         self.record.busy_seconds += self._seconds
         self._at(now + self._seconds, "done", -1)
 
-    def _share(self, session: _Session | None, grant: Grant) -> float:
-        """What the engine's gate would compute."""
+    def _compute(self, session: _Session | None, grant: Grant) -> tuple[float, bool]:
+        """What share of a frame the engine's gate would compute, and whether it looks at the one before."""
         if session is None:
-            return 1.0
-        credit = session.credit
-        if credit.fresh or grant.budget >= 1.0:
+            return 1.0, False
+        credit, kept = session.credit, session.kept
+        session.kept = grant.budget < 1.0
+        if not (kept and session.kept):
             share = 1.0
         elif self._engine.spread:
             share = min(grant.budget, grant.limit)
         else:
             share = float(pays_for_whole(min(credit.with_budget(grant.budget), grant.limit)))
         credit.charge(grant.budget, share)
-        return share
+        return share, kept and session.kept
 
     def _done(self, now: float, _: int) -> None:
         begin = time.process_time()

@@ -82,6 +82,7 @@ class Server:
             self._on_engine_death,
             self.clock.now,
         )
+        self.metrics.ask_loads(self._engines.loads)
         self._media_pool = ThreadPoolExecutor(settings.media_threads, thread_name_prefix="media")
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(

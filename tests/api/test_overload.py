@@ -5,6 +5,7 @@ import contextlib
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from support.clock import ManualClock
 from support.fake_engine import FakeEngine
@@ -132,6 +133,7 @@ async def test_late_frames_are_shed_for_later_ones_and_new_sessions_refused_for_
         refused = await refusal(r)
         assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "cannot keep up" in refused.details()
+        assert refused_reason(refused) == "OVERLOADED"
         assert r.metric("tilestream_overload_level") >= 2
         await load.stop()
         for camera in load.cameras:
@@ -140,6 +142,28 @@ async def test_late_frames_are_shed_for_later_ones_and_new_sessions_refused_for_
             camera.stream.call.cancel()
         while await refusal(r) is not None:
             clock.advance(0.1)
+
+
+def refused_reason(error: grpc.aio.AioRpcError) -> str:
+    """The word for programs in a status."""
+    trailing = dict(error.trailing_metadata())
+    status, info = (
+        status_pb2.Status.FromString(trailing["grpc-status-details-bin"]),
+        error_details_pb2.ErrorInfo(),
+    )
+    assert any(detail.Unpack(info) for detail in status.details)
+    return info.reason
+
+
+async def test_the_load_of_a_server_that_has_become_idle_goes_down_without_a_step():
+    settings = {"service_level": 0.05, "min_block_budget": 1.0}
+    async with loaded(0.08, 3, {"frames_in_flight": 4}, **settings) as (r, clock, load):
+        await until(lambda: r.metric("tilestream_overload_level") >= 2)
+        await load.stop()
+        steps = len(r.engine.plans)
+        clock.advance(60.0)
+        assert r.metric("tilestream_overload_level") == r.metric("tilestream_demand_ratio") == 0
+        assert len(r.engine.plans) == steps
 
 
 async def refusal(r) -> grpc.aio.AioRpcError | None:

@@ -38,6 +38,7 @@ class Status:
     message: str = "because"
     retry_after: float | None = None
     fields: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
 
     def trailers(self) -> tuple[tuple[str, bytes], ...]:
         details = []
@@ -50,6 +51,8 @@ class Status:
             for name, problem in self.fields.items():
                 bad.field_violations.add(field=name, description=problem)
             details.append(bad)
+        if self.reason:
+            details.append(error_details_pb2.ErrorInfo(reason=self.reason, domain="tilestream"))
         packed = []
         for detail in details:
             packed.append(any_pb2.Any())

@@ -95,3 +95,19 @@ def test_a_fraction_of_a_second():
 def test_details_that_cannot_be_read_leave_code_and_message(trailers):
     error = from_rpc_error(FakeError(Status(CODE.INVALID_ARGUMENT, "no"), trailers), "x", started=False)
     assert isinstance(error, InvalidConfig) and str(error) == "no" and error.fields == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "wording"),
+    [
+        ("FULL", "is full"),
+        ("OVERLOADED", "is overloaded"),
+        ("ENGINE", "takes no more"),
+        ("", "takes no more"),
+    ],
+)
+def test_a_server_that_takes_no_more_sessions_says_why(reason, wording):
+    status = Status(CODE.RESOURCE_EXHAUSTED, "because", retry_after=2, reason=reason)
+    found = from_rpc_error(FakeError(status), "host:1", started=False)
+    assert isinstance(found, ServerBusy) and found.retry_after == 2
+    assert f"host:1 {wording}" in str(found) and "(try again in 2 s): because" in str(found)

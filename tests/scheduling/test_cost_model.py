@@ -1,6 +1,7 @@
 """What steps cost is learned from steps, whatever the machine does in between."""
 
 import random
+from dataclasses import astuple
 
 import pytest
 from hypothesis import example, given, settings
@@ -38,7 +39,7 @@ def test_coefficients_are_found_in_noise_and_interruptions(seed, fixed, coeffici
         works = [work(chance) for _ in range(chance.randint(1, 6))]
         seconds = truth(works, fixed, {"m": coefficients}) * chance.lognormvariate(0.0, 0.03)
         model.learn(works, seconds * (8.0 if chance.random() < 0.02 else 1.0))
-        assert model.fixed >= 0 and min(model.coefficients("m")) >= 0
+        assert model.fixed >= 0 and min(astuple(model.prices("m"))) >= 0
     steps = [[work(chance) for _ in range(chance.randint(1, 6))] for _ in range(50)]
     true = [truth(works, fixed, {"m": coefficients}) for works in steps]
     off = [abs(model.seconds(works) - seconds) for works, seconds in zip(steps, true, strict=True)]
@@ -54,7 +55,7 @@ def test_groups_are_told_apart():
         works = [work(chance, chance.choice(("small", "large"))) for _ in range(3)]
         model.learn(works, truth(works, 0.002, coefficients))
     for group, expected in coefficients.items():
-        assert model.coefficients(group)[1] == pytest.approx(expected[1], rel=0.1)
+        assert model.prices(group).whole == pytest.approx(expected[1], rel=0.1)
 
 
 def test_a_machine_that_gets_slower_is_followed():
@@ -66,6 +67,40 @@ def test_a_machine_that_gets_slower_is_followed():
         works = [Work("m", 0.17, True, 1.0)]
         expected = factor * truth(works, 0.002, {"m": (0.03, 0.27, 0.3)})
         assert model.seconds(works) == pytest.approx(expected, rel=0.15)
+
+
+def resident(works):
+    """Milliseconds of a step on a GPU that keeps all state there."""
+    return 2.0 + sum(0.1 + 0.1 * w.compared + 0.65 * w.whole for w in works)
+
+
+def test_prices_of_a_step_a_frame_and_what_is_computed_of_it_are_told_apart():
+    """Far from the proportions that are assumed at first; frames whose budget is 1 are not compared."""
+    chance, model = random.Random(4), CostModel()
+    kinds = [(True, True), (False, True), (True, False)]
+    for _ in range(600):
+        chosen = chance.choices(kinds, k=chance.randint(1, 64))
+        works = [Work("m", 1.0, whole, float(whole), compared) for whole, compared in chosen]
+        model.learn(works, 1e-3 * resident(works) * chance.lognormvariate(0.0, 0.03))
+    prices = model.prices("m")
+    assert 1e3 * model.fixed == pytest.approx(2.0, rel=0.15)
+    assert 1e3 * (prices.frame + prices.compared) == pytest.approx(0.2, abs=0.03)
+    assert 1e3 * (prices.frame + prices.whole) == pytest.approx(0.75, rel=0.05)
+
+
+def test_what_was_learned_once_is_not_forgotten_while_nothing_tells_it_anew():
+    """Comparing frames is what costs; then none is compared any more, for long."""
+    model = CostModel()
+    compared, bare = [Work("m", 1.0, False, 0.0)] * 3, [Work("m", 1.0, True, 1.0, compared=False)] * 3
+    for _ in range(100):
+        model.learn(compared, 3 * 0.016)
+        model.learn(bare, 3 * 0.0042)
+    for _ in range(3000):
+        model.learn(bare, 3 * 0.0042)
+    assert model.seconds(compared) == pytest.approx(3 * 0.016, rel=0.1)
+    for _ in range(1000):  # the machine is half as fast from now on
+        model.learn(bare, 3 * 0.0084)
+    assert model.seconds(compared) == pytest.approx(3 * 0.032, rel=0.5), "about as much slower as all else"
 
 
 def test_the_first_step_sets_the_scale():
@@ -80,8 +115,8 @@ def test_what_was_never_seen_keeps_the_proportions():
     for _ in range(500):  # whole frames only, on a machine three times as slow as the prior
         model.learn([Work("m", chance.choice(SIZES), True, 1.0)], 1.0)
         model.learn([Work("m", 0.17, True, 1.0)], 0.16)
-    frame, whole, part = model.coefficients("m")
-    assert part > 0.2 * whole and frame >= 0.0
+    prices = model.prices("m")
+    assert prices.part > 0.2 * prices.whole and prices.frame >= 0.0
 
 
 def test_nothing_is_learned_from_nothing():

@@ -275,14 +275,14 @@ def test_a_session_may_go_while_its_frame_is_computed():
 
 def test_frames_of_which_nothing_will_be_computed_share_a_step_with_a_whole_one():
     """A whole frame takes 50 ms here, one of which nothing is computed 5."""
-    scheduler = Scheduler(Limits(max_step_seconds=0.1))
+    scheduler = Scheduler(Limits(max_step_seconds=0.09))
     for _ in range(50):
         scheduler.costs.learn([Work("model", 0.1728, True, 1.0)], 0.051)
         scheduler.costs.learn([Work("model", 0.1728, False, 0.0)], 0.006)
     names = [f"s{index}" for index in range(9)]
     for name in names:
         scheduler.add(SessionSpec(name, "model", phase=0.5 if name in ("s0", "s1") else 0.0))
-        scheduler.offer(frame(name, 0))
+        scheduler.offer(replace(frame(name, 0), budget=0.25))
     while scheduler.waiting():  # first frames, all of them whole
         plan = scheduler.schedule(0.0)
         assert len(plan.frames) == 1
@@ -307,7 +307,7 @@ def due_sessions(*names: str) -> Scheduler:
         scheduler.costs.learn([Work("model", 0.1728, False, 0.0)], 0.006)
     for name in names:
         scheduler.add(SessionSpec(name, "model", phase=0.75))
-        scheduler.offer(frame(name, 0))
+        scheduler.offer(replace(frame(name, 0), budget=0.25))
         computed(scheduler, scheduler.schedule(0.0), 0.051, 0.0)
     return scheduler
 
@@ -333,7 +333,7 @@ def test_a_whole_frame_that_would_be_late_is_deferred_to_a_later_one():
 def test_a_whole_frame_is_deferred_where_it_would_make_others_late():
     scheduler = due_sessions("a")
     scheduler.add(SessionSpec("b", "model"))
-    scheduler.offer(frame("b", 0))
+    scheduler.offer(replace(frame("b", 0), budget=0.25))
     computed(scheduler, scheduler.schedule(0.0), 0.051, 0.0)
     offer(scheduler, "b", 1, 0.95)
     offer(scheduler, "a", 1, 0.99)
@@ -409,3 +409,27 @@ def test_sessions_do_not_pay_for_a_restart_of_the_engine():
         served[name] += 1
     assert served["hit"] == served["spared"] == 20
     assert scheduler.costs.seconds([Work("model", 0.1728, True, 1.0)]) == pytest.approx(0.05, rel=0.1)
+
+
+def steps_of_dear_steps(limits: Limits, level: Level) -> list[int]:
+    """Frames of each step of an engine whose steps take 30 ms, whatever is in them."""
+    scheduler = Scheduler(limits)
+    scheduler.control.level = level
+    scheduler.control.update = lambda now: None
+    for index in range(64):
+        scheduler.add(SessionSpec(f"s{index}", "model"))
+    sizes = []
+    for number in range(40):
+        for index in range(64):
+            scheduler.offer(replace(frame(f"s{index}", number), submitted=0.03 * number))
+        plan = scheduler.schedule(0.03 * number)
+        sizes.append(len(plan.frames))
+        computed(scheduler, plan, 0.03 + 1e-5 * len(plan.frames), 0.03 * number + 0.03)
+    return sizes
+
+
+def test_two_frames_are_tried_while_frames_are_dropped_and_steps_had_one_each():
+    sizes = steps_of_dear_steps(Limits(min_budget=1.0), Level.SHEDDING)
+    assert set(sizes[:16]) == {1} and sizes.index(2) < 20 and sizes[-1] > 20
+    assert set(steps_of_dear_steps(Limits(min_budget=1.0), Level.NORMAL)) == {1}
+    assert set(steps_of_dear_steps(Limits(max_step_seconds=0.05), Level.SHEDDING)) == {1}, "as it was told"

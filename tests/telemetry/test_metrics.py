@@ -14,6 +14,7 @@ from support.frames import jpeg
 from support.server import config, refused, running
 from support.waiting import until
 from tilestream.messages import STAGES, DropReason, EngineReport, FrameStats, InvalidReason
+from tilestream.scheduling.overload import Level, LoadReport, Remedy
 from tilestream.sessions.registry import NotAdmitted
 from tilestream.sessions.session import CloseCause
 from tilestream.telemetry.metrics import Metrics
@@ -152,11 +153,13 @@ def test_several_engines_are_added_up_and_the_busiest_one_is_told_of():
     assert value("tilestream_evictions_total") == 6 and value("tilestream_engine_restarts_total") == 1
     assert value("tilestream_feature_store_bytes") == 8 and value("tilestream_feature_store_pages") == 1
     assert value("tilestream_step_seconds_count") == 3  # a report without a step is not one
-    metrics.load(1, 0.5, 1.2, engine=0)
-    metrics.load(0, 1.0, 0.4, engine=1)
+    loads = [LoadReport(Level.REDUCED, 0.5, 1.2), LoadReport(Level.NORMAL, 1.0, 0.4)]
+    metrics.ask_loads(lambda: loads)
     assert value("tilestream_overload_level") == 1 and value("tilestream_budget_scale_ratio") == 0.5
-    metrics.load(0, 0.9, 0.3, engine=0)
+    assert value("tilestream_budgets_help") == 1
+    loads[0] = LoadReport(Level.NORMAL, 0.9, 0.3, remedy=Remedy.NONE)
     assert value("tilestream_overload_level") == 0 and value("tilestream_demand_ratio") == 0.4
+    assert value("tilestream_budgets_help") == 0
 
 
 def test_a_device_that_does_not_tell_has_no_series():

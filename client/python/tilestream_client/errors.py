@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _DETAILS_KEY = "grpc-status-details-bin"
+_BUSY = {"FULL": "is full", "OVERLOADED": "is overloaded"}  # by the reason of google.rpc.ErrorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class _Status:
     message: str
     retry_after: float | None
     fields: tuple[FieldError, ...]
+    reason: str
 
     @property
     def name(self) -> str:
@@ -134,7 +136,8 @@ def _common_error(status: _Status, target: str) -> TilestreamError | None:
     if status.code is kinds.RESOURCE_EXHAUSTED:
         if _is_about_size(status):
             return MessageTooLarge(f"a message is above the limit: {said}", code=name)
-        text = f"{target} is full{_when(status.retry_after)}: {said}"
+        state = _BUSY.get(status.reason, "takes no more sessions")
+        text = f"{target} {state}{_when(status.retry_after)}: {said}"
         return ServerBusy(text, code=name, retry_after=status.retry_after)
     return None
 
@@ -162,13 +165,17 @@ def _call_error(status: _Status, target: str) -> TilestreamError:
 
 def _read_status(error: grpc.RpcError) -> _Status:
     call: Any = error  # sync and aio errors are Calls too
-    retry_after = None
+    retry_after, reason = None, ""
     fields: list[FieldError] = []
     for packed in _details(call.trailing_metadata()):
         if packed.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry = error_details_pb2.RetryInfo()
             packed.Unpack(retry)
             retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        elif packed.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo()
+            packed.Unpack(info)
+            reason = info.reason
         elif packed.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             bad = error_details_pb2.BadRequest()
             packed.Unpack(bad)
@@ -177,7 +184,7 @@ def _read_status(error: grpc.RpcError) -> _Status:
                 for item in bad.field_violations
             ]
     message = " ".join((call.details() or "no reason given").split())
-    return _Status(call.code(), message, retry_after, tuple(fields))
+    return _Status(call.code(), message, retry_after, tuple(fields), reason)
 
 
 def _details(metadata: Iterable[tuple[str, str | bytes]] | None) -> list[Any]:

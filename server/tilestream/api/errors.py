@@ -1,8 +1,8 @@
 """What clients are told when a call fails: the one place that maps errors to gRPC statuses.
 
-Details follow google.rpc: BadRequest names the field, RetryInfo says when to come again. No stack
-trace and no text of an unexpected exception crosses the wire; those go to the log, under an id
-that the client gets.
+Details follow google.rpc: BadRequest names the field, RetryInfo says when to come again, ErrorInfo why a
+session is refused (FULL, OVERLOADED, ENGINE). No stack trace and no text of an unexpected exception crosses
+the wire; those go to the log, under an id that the client gets.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from tilestream.sessions.registry import ServerDraining, ServerOverloaded, TooMa
 from tilestream.sessions.session import FrameOrderError
 
 log = logging.getLogger(__name__)
+
+_DOMAIN = "tilestream"  # of the reasons
 
 
 class ApiError(Exception):
@@ -55,9 +57,10 @@ def unavailable(message: str, retry_seconds: float) -> ApiError:
     return ApiError(grpc.StatusCode.UNAVAILABLE, message, [_retry_info(retry_seconds)])
 
 
-def resource_exhausted(message: str, retry_seconds: float) -> ApiError:
-    """Something is used up; again after ``retry_seconds``."""
-    return ApiError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, [_retry_info(retry_seconds)])
+def resource_exhausted(message: str, retry_seconds: float, reason: str) -> ApiError:
+    """Something is used up; again after ``retry_seconds``. ``reason``: what, a fixed word for programs."""
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=_DOMAIN)
+    return ApiError(grpc.StatusCode.RESOURCE_EXHAUSTED, message, [_retry_info(retry_seconds), info])
 
 
 def aborted(message: str) -> ApiError:
@@ -77,13 +80,13 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, ServerDraining):
         return unavailable(str(error), error.retry_seconds)
     if isinstance(error, TooManySessions | ServerOverloaded):
-        return resource_exhausted(str(error), error.retry_seconds)
+        return resource_exhausted(str(error), error.retry_seconds, error.reason.upper())
     if isinstance(error, FrameOrderError):
         return failed_precondition("FRAME_ORDER", str(error))
     if isinstance(error, EngineLost):
         return unavailable("the server's engine is gone; it is going to be started again", 1.0)
     if isinstance(error, EngineError):
-        return resource_exhausted(f"the engine cannot open a session: {error}", 1.0)
+        return resource_exhausted(f"the engine cannot open a session: {error}", 1.0, "ENGINE")
     if isinstance(error, DecodeError):
         return invalid_argument("request", "not a message of this call", "see the .proto of tilestream.v1")
     incident = secrets.token_hex(4)

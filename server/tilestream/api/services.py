@@ -85,7 +85,6 @@ class OutcomeRouter:
             )
         elif report.engine is not None:
             self._metrics.engine_reported(report.engine, report.loop)
-        self._metrics.load(report.load.level, report.load.scale, report.load.demand, report.loop)
         for outcome in report.others:
             self._hand_over(None, outcome)
         for outcome in report.outcomes:

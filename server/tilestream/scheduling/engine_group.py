@@ -81,4 +81,8 @@ class EngineGroup:
 
     def load(self) -> LoadReport:
         """Of the engine with the least to do about its load."""
-        return min((loop.load() for loop in self._loops), key=lambda load: (load.level, load.demand))
+        return min(self.loads(), key=lambda load: (load.level, load.demand))
+
+    def loads(self) -> list[LoadReport]:
+        """Of every engine."""
+        return [loop.load() for loop in self._loops]

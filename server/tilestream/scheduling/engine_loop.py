@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, repeat
 
 from tilestream.messages import (
@@ -47,8 +47,7 @@ class StepReport:
 
     ``begin``: monotonic seconds. ``engine``: None where the step failed as a whole. ``others``: outcomes of
     frames that are not of this step: dropped instead, or of an earlier one. ``deferred``: frames that would
-    have been whole, had there been time. ``load``: what is being done about the load. ``loop``: whose step it
-    was, where there are several engines.
+    have been whole, had there been time. ``loop``: whose step it was, where there are several engines.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -57,7 +56,6 @@ class StepReport:
     engine: EngineReport | None = None
     others: tuple[Outcome, ...] = ()
     deferred: int = 0
-    load: LoadReport = field(default_factory=LoadReport)
     loop: int = 0
 
     @property
@@ -219,9 +217,7 @@ class EngineLoop:
 
     def _state(self, engine: Engine) -> StepReport:
         """How the engine is doing, without a step."""
-        with self._wake:
-            load = self._scheduler.load(self._clock())
-        return StepReport((), 0.0, engine=engine.report(), load=load, loop=self._number)
+        return StepReport((), 0.0, engine=engine.report(), loop=self._number)
 
     def _idle(self) -> bool:
         return not (self._stopping or self._commands or self._scheduler.waiting())
@@ -270,9 +266,8 @@ class EngineLoop:
         end = self._clock()
         with self._wake:
             self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
-            load = self._scheduler.load(end)
         deferred = sum(grant.limit < 1.0 for _, grant in plan.frames)
-        return StepReport(outcomes, end - begin, begin, report, tuple(others), deferred, load, self._number)
+        return StepReport(outcomes, end - begin, begin, report, tuple(others), deferred, self._number)
 
 
 def _in_order(plan: StepPlan, found: Sequence[Outcome]) -> tuple[Outcome, ...]:

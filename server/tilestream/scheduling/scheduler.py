@@ -14,15 +14,19 @@ most, so that a hundred new cameras do not stop the ones that are there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 
 from tilestream.messages import FailureKind, Frame, Grant, Outcome, SessionSpec, StepPlan
 from tilestream.scheduling.cost_model import CostModel, Work
-from tilestream.scheduling.overload import FrameLoad, Level, LoadReport, OverloadControl
+from tilestream.scheduling.load_window import FrameLoad
+from tilestream.scheduling.overload import Level, LoadReport, OverloadControl
 from tilestream.scheduling.session_queue import SessionQueue
 
 _AHEAD = 1.0  # service levels that a session may be ahead of the others' service
+_SINGLE = 16  # steps of one frame, a power of two, after which two are tried
+_MUCH = 0.2  # of a step's time: what it costs beside its frames
 _ON_TIME = 0.7  # service levels after which a frame has to leave the engine: it is encoded and sent after
 
 
@@ -54,6 +58,16 @@ class _Running:
     predicted: float  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class _Computed:
+    """A frame that the engine has computed. ``anew``: compared with none. ``used``: see ``FrameLoad``."""
+
+    running: _Running
+    work: Work
+    anew: bool
+    used: float | None
+
+
 class Scheduler:
     """Decides what runs in a step. Not thread-safe: the engine loop holds a lock around it."""
 
@@ -66,6 +80,8 @@ class Scheduler:
         self._queues: dict[str, SessionQueue] = {}
         self._ready: dict[str, SessionQueue] = {}  # those with frames
         self._running: list[_Running] = []
+        self._full = False  # frames wait for want of the step's time
+        self._single = 0  # steps of one frame though others waited, since one had more
         self._begun = 0.0
         self._virtual_now = 0.0
         self._first_frames = 0.0  # seconds; below 0 those of new sessions have had more than their half
@@ -92,7 +108,7 @@ class Scheduler:
             queue.service = max(queue.service, self._virtual_now)
             self._ready[frame.session_id] = queue
         queue.frames.append(frame)
-        self.control.offered(frame.budget)
+        self.control.window.offered(frame.budget)
         return True
 
     def withdraw(self, session_id: str, frame_id: int) -> bool:
@@ -102,7 +118,7 @@ class Scheduler:
             return False
         found = queue.withdraw(frame_id)
         if found:
-            self.control.dropped()
+            self.control.window.dropped()
         if not queue.frames:
             del self._ready[session_id]
         return found
@@ -128,6 +144,7 @@ class Scheduler:
         """
         self.control.update(now)
         self._running.clear()
+        self._full = False
         self._begun = now
         if not self._ready:
             return StepPlan(())
@@ -139,15 +156,20 @@ class Scheduler:
             return queue.service > latest, queue.frames[0].submitted, queue.service, queue.number
 
         chosen = nsmallest(2 * self.limits.max_batch, self._ready.values(), key=urgency)
-        self._fill(chosen, now)
+        two = self._tries_two()
+        self._fill(chosen, now, *((math.inf, 2) if two else (self._allowed(), self.limits.max_batch)))
+        if two or (self._full and len(self._running) == 1):
+            self._single += 1
+        elif len(self._running) > 1:
+            self._single = 0
         return StepPlan(tuple((running.frame, running.grant) for running in self._running), shed)
 
-    def _fill(self, candidates: list[SessionQueue], now: float) -> None:
-        """Choose, in this order, what fits into a step."""
+    def _fill(self, candidates: list[SessionQueue], now: float, allowed: float, most: int) -> None:
+        """Choose, in this order, what fits into a step of ``allowed`` seconds and at most so many frames."""
         took, oldest = self.costs.fixed, now
         others = any(not queue.credit.fresh for queue in candidates)
         for queue in candidates:
-            if len(self._running) >= self.limits.max_batch:
+            if len(self._running) >= most:
                 break
             if queue.credit.fresh and others and self._first_frames < 0.0:
                 continue
@@ -159,12 +181,34 @@ class Scheduler:
             late = now + took + predicted > due
             if work.whole and late and self.control.lowers(frame.budget) and queue.may_defer(frame, budget):
                 predicted, limit = self.costs.frame_seconds(replace(work, whole=False, share=0.0)), 0.0
-            if self._running and took + predicted > self.limits.step_seconds:
+            if self._running and took + predicted > allowed:
+                self._full = True
                 continue
             took, oldest = took + predicted, min(oldest, frame.submitted)
             self._first_frames += -predicted if queue.credit.fresh else predicted
             self._first_frames = min(0.0, self._first_frames)
             self._start(queue, Grant(budget, limit), predicted)
+
+    def _sheds(self) -> bool:
+        """Whether frames are dropped for want of time, so that steps may be longer than they should."""
+        return self.limits.max_step_seconds is None and self.control.level >= Level.SHEDDING
+
+    def _allowed(self) -> float:
+        """Seconds that the next step may take.
+
+        While frames are dropped anyway, more of them share what a step costs by itself, where that is much.
+        """
+        limit = self.limits.step_seconds
+        if self._sheds() and self.costs.fixed > _MUCH * limit:
+            return max(limit, _ON_TIME * self.limits.service_level)
+        return limit
+
+    def _tries_two(self) -> bool:
+        """Whether the next step has two frames, whatever they are thought to take.
+
+        Steps of one frame each do not tell what is the step's and what the frame's. Ever more seldom.
+        """
+        return self._sheds() and self._single >= _SINGLE and self._single.bit_count() == 1
 
     def _start(self, queue: SessionQueue, grant: Grant, predicted: float) -> None:
         frame = queue.frames.popleft()
@@ -180,7 +224,7 @@ class Scheduler:
             while len(queue.frames) > 1 and queue.frames[0].droppable:
                 if now - queue.frames[0].submitted <= self.limits.service_level:
                     break
-                self.control.dropped()
+                self.control.window.dropped()
                 dropped.append(queue.frames.popleft())
         return tuple(dropped)
 
@@ -193,32 +237,49 @@ class Scheduler:
         ``restarted``: the engine had to be started again meanwhile, so that the time tells nothing of the
         frames and is not their sessions' to pay.
         """
-        whole_step, loads = [], []
+        computed: list[_Computed] = []
         for running, outcome in zip(self._running, outcomes, strict=True):
             if outcome.failure is not None and outcome.failure.kind is FailureKind.INVALID:
                 continue  # it was not computed, and its session has what it had before
-            work = running.queue.account(running.frame, running.grant, outcome.stats)
+            queue, frame = running.queue, running.frame
+            anew, fresh, saved = queue.starts_anew(frame), queue.credit.fresh, queue.credit.balance
+            work = queue.account(frame, running.grant, outcome.stats)
             if work is not None:
-                whole_step.append(work)
-                loads.append((running, work))
+                used = (work.share + queue.credit.balance - saved) / running.grant.budget
+                computed.append(_Computed(running, work, anew, None if fresh else used))
         self._running.clear()
-        if whole_step and not restarted:
-            if len(whole_step) == len(outcomes):
-                self.costs.learn(whole_step, seconds)
-            factor = seconds / max(self.costs.seconds(whole_step), 1e-9)
-            self.control.computed([self._load(running, work, factor) for running, work in loads], seconds)
-        for running, _ in loads:
-            running.queue.last_done = now
+        works = [each.work for each in computed]
+        if works and not restarted:
+            if len(works) == len(outcomes):
+                self.costs.learn(works, seconds)
+            factor = seconds / max(self.costs.seconds(works), 1e-9)
+            loads = [self._load(each, factor) for each in computed]
+            self.control.window.computed(loads, seconds, self._full)
+        for each in computed:
+            each.running.queue.last_done = now
 
-    def _load(self, running: _Running, work: Work, factor: float) -> FrameLoad:
+    def _load(self, computed: _Computed, factor: float) -> FrameLoad:
         """What a frame took of the engine's time; what that is more than expected adds to its service.
 
         Without what a step costs by itself: when there is more to do, more frames share that.
         """
-        queue, submitted = running.queue, running.frame.submitted
-        frame_seconds, unit_seconds = self.costs.split(work)
-        actual = (frame_seconds + unit_seconds) * factor
-        queue.service += (actual - running.predicted) / queue.spec.weight
-        wait = max(0.0, self._begun - max(submitted, queue.last_done))
-        backlogged = submitted < queue.last_done
-        return FrameLoad(wait, frame_seconds * factor, unit_seconds * factor, backlogged)
+        running, work = computed.running, computed.work
+        queue, frame = running.queue, running.frame
+        prices = self.costs.prices(work.group, work.megapixels * factor)
+        spent, units = prices.total(work), prices.units(work)
+        queue.service += (spent - running.predicted) / queue.spec.weight
+        asked, bare = frame.budget, frame.budget >= 1.0 and not queue.spec.retain
+        return FrameLoad(
+            wait=max(0.0, self._begun - max(frame.submitted, queue.last_done)),
+            spent=spent,
+            frame=prices.frame,
+            compared=prices.compared,
+            units=prices.whole * asked if computed.anew else units * asked / running.grant.budget,
+            asked=prices.whole * asked,
+            least=prices.whole * self.control.least(asked),
+            used=computed.used,
+            whole=prices.whole,
+            bound=frame.whole or (computed.used is None and not bare),
+            bare=bare,
+            backlogged=frame.submitted < queue.last_done,
+        )

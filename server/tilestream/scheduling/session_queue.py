@@ -26,6 +26,7 @@ class SessionQueue:
     last_done: float = float("-inf")
     frames: deque[Frame] = field(default_factory=deque)
     credit: Credit = field(init=False)  # as the engine counts it
+    _kept: bool = False  # something is left of its latest frame that the next can be compared with
     _whole: bool = True  # its frames are computed as a whole or not at all
     _quiet: bool = False  # its gate let a whole frame that was due pass, as there was nothing to see
     _deferred: int = 0  # frames in a row whose whole one was deferred
@@ -39,14 +40,25 @@ class SessionQueue:
         if not self._bound_to_be_whole(frame, budget):
             whole = self._whole and not self._quiet and self.credit.pays_for_whole(budget)
             share = float(whole) if self._whole else budget
-        return Work(self.spec.model, frame.picture.megapixels, whole, share)
+        return self._work(frame, budget, whole, share)
+
+    def _work(self, frame: Frame, budget: float, whole: bool, share: float) -> Work:
+        compared = self._keeps(budget) and not self.starts_anew(frame)
+        return Work(self.spec.model, frame.picture.megapixels, whole, share, compared)
 
     def may_defer(self, frame: Frame, budget: float) -> bool:
         """Whether a later frame may be computed as a whole instead of this one."""
         return not self._bound_to_be_whole(frame, budget) and self._deferred < _PATIENCE
 
+    def starts_anew(self, frame: Frame) -> bool:
+        """Whether its next frame is compared with none before it, whatever the budget."""
+        return self.credit.fresh or frame.whole or not self._kept
+
     def _bound_to_be_whole(self, frame: Frame, budget: float) -> bool:
-        return self.credit.fresh or frame.whole or budget >= 1.0
+        return budget >= 1.0 or self.starts_anew(frame)
+
+    def _keeps(self, budget: float) -> bool:
+        return budget < 1.0 or self.spec.retain
 
     def withdraw(self, frame_id: int) -> bool:
         """Take a frame back. False if it does not wait here (any more)."""
@@ -59,11 +71,14 @@ class SessionQueue:
         self._deferred = self._deferred + 1 if grant.limit < 1.0 else 0
         if stats is None or not stats.units_total:
             self.credit.restart()
+            self._kept = False
             return None
         share = stats.units_computed / stats.units_total
         whole = stats.whole or share >= _WHOLE
         self._whole = whole or share == 0.0
         if share > 0.0 or (grant.limit >= 1.0 and self.credit.pays_for_whole(grant.budget)):
             self._quiet = share == 0.0
+        work = self._work(frame, grant.budget, whole, share)
         self.credit.charge(grant.budget, share)
-        return Work(self.spec.model, frame.picture.megapixels, whole, share)
+        self._kept = self._keeps(grant.budget)
+        return work

@@ -3,7 +3,8 @@
 Base units, no label per session or camera; docs/metrics.md explains them.
 
 All methods but :meth:`Metrics.serve` are called on the event loop, in the frontend: what the engine
-knows arrives as plain data, so it is the same whether the engine is in this process or not.
+knows arrives as plain data, so it is the same whether the engine is in this process or not. What is done
+about the load is asked for when the metrics are read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from prometheus_client import (
 )
 
 from tilestream.messages import STAGES, EngineReport, FrameStats
+from tilestream.scheduling.overload import LoadReport, Remedy
 from tilestream.telemetry.calls import CallCounters
 from tilestream.telemetry.engine_totals import EngineTotals
 from tilestream.telemetry.recent_frames import RecentFrames
@@ -68,7 +70,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._recent = RecentFrames(clock)
         self._engines = EngineTotals()
-        self._loads: dict[int, tuple[int, float, float]] = {}
         ProcessCollector(registry=self.registry)
         self._define_frames()
         self._define_reuse()
@@ -150,6 +151,12 @@ class Metrics:
         )
         self._budget_scale = self._gauge("budget_scale_ratio", "What budgets are multiplied with, 0..1.")
         self._demand = self._gauge("demand_ratio", "Engine time that the offered frames would take, 1 = all.")
+        self._budgets_help = self._gauge(
+            "budgets_help",
+            "1: budgets are lowered under load; 0: that would not help, frames are shed.",
+        )
+        self._budget_scale.set(1.0)
+        self._budgets_help.set(1.0)
         self._deferred = self._counter("whole_frames_put_off", "Frames not computed in full to be on time.")
         self._evictions = self._counter("evictions", "Sessions whose features were evicted.")
         self._restarts = self._counter("engine_restarts", "Engine processes that died and were replaced.")
@@ -243,13 +250,15 @@ class Metrics:
             if value is not None:
                 gauge.labels(report.device).set(value)
 
-    def load(self, level: int, scale: float, demand: float, engine: int = 0) -> None:
-        """What a scheduler does about its engine's load; the metrics tell of the busiest engine."""
-        self._loads[engine] = (level, scale, demand)
-        levels, scales, demands = zip(*self._loads.values(), strict=True)
-        self._load_level.set(max(levels))
-        self._budget_scale.set(min(scales))
-        self._demand.set(max(demands))
+    def ask_loads(self, loads: Callable[[], Sequence[LoadReport]]) -> None:
+        """Ask for what is done about the engines' load whenever it is read, from any thread.
+
+        The metrics tell of the busiest engine. A server that has nothing to do makes no steps to tell it by.
+        """
+        self._load_level.set_function(lambda: max(load.level for load in loads()))
+        self._budget_scale.set_function(lambda: min(load.scale for load in loads()))
+        self._demand.set_function(lambda: max(load.demand for load in loads()))
+        self._budgets_help.set_function(lambda: min(load.remedy is Remedy.LOWER for load in loads()))
 
     def frame_scheduled(self, lag: float) -> None:
         """A frame was computed whose step began ``lag`` seconds after it was handed over."""
