@@ -29,7 +29,11 @@ def step_sums(port: int) -> dict[str, float]:
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in ("tilestream_step_sessions_sum", "tilestream_step_seconds_sum", "tilestream_step_seconds_count"):
+            if sample.name in (
+                "tilestream_step_sessions_sum",
+                "tilestream_step_seconds_sum",
+                "tilestream_step_seconds_count",
+            ):
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
             elif sample.name == "tilestream_step_stage_seconds_sum":
                 sums[sample.labels["stage"]] = sums.get(sample.labels["stage"], 0.0) + sample.value
