@@ -37,7 +37,7 @@ class Decider:
     def _question(self, batch: FrameBatch) -> GateInput:
         states = [frame.state for frame in batch.frames]
         grants = [frame.grant for frame in batch.frames]
-        figures = torch.tensor(
+        figures = np.array(
             (
                 [grant.budget for grant in grants],
                 [s.credit.with_budget(g.budget) for s, g in zip(states, grants, strict=True)],
@@ -46,9 +46,9 @@ class Decider:
                 [state.averaged for state in states],
                 [state.calibration.scale for state in states],
             ),
-            dtype=torch.float64,
+            dtype=np.float64,
         )
-        budget, credit, limit, since_whole, averaged, risk_scale = figures.unbind()
+        budget, credit, limit, since_whole, averaged, risk_scale = torch.from_numpy(figures).unbind()
         return GateInput(
             batch.distortion.signals,
             len(self._program.units),

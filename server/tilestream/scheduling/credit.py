@@ -8,7 +8,8 @@ from __future__ import annotations
 MOST_SAVED = 1.0
 """Whole frames: what a quiet scene saves up, and what a busy one may borrow, at most."""
 
-_ROUNDING = 1e-6  # a third three times is a little less than 1
+WHOLE = 1.0 - 1e-6
+"""Whole frames' worth of budget that pay for one: a third three times is a little less than 1."""
 
 
 class Credit:
@@ -46,4 +47,4 @@ class Credit:
 
 def pays_for_whole(credit: float) -> bool:
     """Whether so many whole frames' worth of budget are enough for one."""
-    return credit >= 1.0 - _ROUNDING
+    return credit >= WHOLE

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tilestream.engine.motion.distortion import BinSignals
 from tilestream.engine.motion.flow import Motion
-from tilestream.scheduling.credit import pays_for_whole
+from tilestream.scheduling.credit import WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,7 @@ class GateInput:
 
     def pays_for_whole(self) -> Tensor:
         """Bool [N]: whose session has saved up for a whole frame, and now is the time for one."""
-        paid = torch.tensor([pays_for_whole(credit) for credit in self.credit.tolist()], dtype=torch.bool)
-        return paid & (self.budget > 0) & (self.limit >= 1.0)
+        return (self.credit >= WHOLE) & (self.budget > 0) & (self.limit >= 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ class DistortionTracker:
             age=means[..., 2],
             motion=means[..., 3],
             occluded=means[..., 4],
-            scene_cut=torch.tensor(cuts),
+            scene_cut=torch.from_numpy(np.array(cuts)),
         )
 
     def computed(self, state: Tensor, keep: Mask) -> None:

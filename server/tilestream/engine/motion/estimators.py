@@ -113,7 +113,7 @@ class DisMotion:
             self._search(before, now, field)
             cv2.absdiff(now, displace(before, field), dst=left)
             hidden[...] = self._occluded(left, field)
-        return Motion(flow, occluded, scale, residual, torch.tensor(still))
+        return Motion(flow, occluded, scale, residual, torch.from_numpy(np.array(still)))
 
     def _search(self, before: UInt8Array, now: UInt8Array, flow: Float32Array) -> None:
         """Improve ``flow`` [h, w, 2] in place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from tilestream.engine.gates.gate import Gate, GateInput
@@ -38,7 +39,7 @@ class Decider:
                 frame.risk = risk[index]
 
     def _question(self, frames: list[ResidentFrame], seen: Observation) -> GateInput:
-        figures = torch.tensor(
+        figures = np.array(
             [
                 (
                     frame.grant.budget,
@@ -50,9 +51,9 @@ class Decider:
                 )
                 for frame in frames
             ],
-            dtype=torch.float64,
+            dtype=np.float64,
         )
-        budget, credit, limit, since_whole, averaged, risk_scale = figures.unbind(dim=1)
+        budget, credit, limit, since_whole, averaged, risk_scale = torch.from_numpy(figures).unbind(dim=1)
         return GateInput(
             seen.signals,
             len(self._program.units),
