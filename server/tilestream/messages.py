@@ -75,7 +75,7 @@ class Picture:
     compute: tuple[int, int]
     pixels: UInt8Array | None = None
     codec: Codec = Codec.JPEG
-    data: bytes = b""
+    data: bytes | memoryview = b""
 
     @property
     def megapixels(self) -> float:

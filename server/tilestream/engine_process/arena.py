@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 
@@ -32,7 +33,7 @@ class Arena:
 
     def array(self, offset: int, shape: tuple[int, ...]) -> UInt8Array:
         """The uint8 array of ``shape`` that begins at byte ``offset``; a view."""
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if self._map is None or len(self._map) < offset + count:
             # The old map lives on for as long as arrays refer to it.
             self._map = mmap.mmap(self.file, os.fstat(self.file).st_size)

@@ -91,4 +91,4 @@ def _picture(
     codec: Codec,
     data: bytes | memoryview,
 ) -> Picture:
-    return Picture(width, height, compute, pixels, codec, bytes(data))
+    return Picture(width, height, compute, pixels, codec, memoryview(data))

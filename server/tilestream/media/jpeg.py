@@ -81,7 +81,7 @@ def read_picture(
 def decode_picture(picture: Picture) -> Picture:
     """The picture with pixels in place of its data. Raises :class:`BadFrame` if it is damaged."""
     size = picture.width, picture.height
-    image = decode_jpeg(picture.data, *size, _coarsest_scale(size, picture.compute))
+    image = decode_jpeg(bytes(picture.data), *size, _coarsest_scale(size, picture.compute))
     return replace(picture, pixels=_resize(image, picture.compute), data=b"")
 
 

@@ -69,7 +69,7 @@ class Ingest:
             done |= dict(zip(indices, resized, strict=True))
         return done
 
-    def _decode(self, batch: list[bytes]) -> list[Tensor | None]:
+    def _decode(self, batch: list[bytes | memoryview]) -> list[Tensor | None]:
         """In one call; where something is refused in halves, until what it is stands alone: None."""
         if not batch or self._decoder is None:
             return [None] * len(batch)

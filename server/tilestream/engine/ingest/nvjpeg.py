@@ -21,7 +21,7 @@ class Refused(Exception):  # noqa: N818 (the name says it)
 class JpegDecoder(Protocol):
     """Decodes JPEGs on a device."""
 
-    def __call__(self, batch: Sequence[bytes]) -> list[Tensor]:
+    def __call__(self, batch: Sequence[bytes | memoryview]) -> list[Tensor]:
         """Of each its pixels, uint8 [3, H, W] RGB at its own size, on the device. Raises :class:`Refused`."""
 
 
@@ -34,11 +34,11 @@ class NvJpeg:
 
         self._device, self._mode, self._decode = device, ImageReadMode.RGB, decode_jpeg
 
-    def __call__(self, batch: Sequence[bytes]) -> list[Tensor]:
+    def __call__(self, batch: Sequence[bytes | memoryview]) -> list[Tensor]:
         # The hardware decoder writes at once, whatever is queued on its stream, and the memory it gets may be
         # some that the host has let go of but that kernels still read: they have to be through.
         torch.cuda.current_stream(self._device).synchronize()
-        data = [torch.frombuffer(bytearray(each), dtype=torch.uint8) for each in batch]
+        data = [torch.frombuffer(_writable(each), dtype=torch.uint8) for each in batch]
         try:
             return self._decode(data, mode=self._mode, device=self._device)
         except RuntimeError as error:
@@ -46,6 +46,11 @@ class NvJpeg:
             if "out of memory" in str(error):
                 raise torch.OutOfMemoryError(str(error)) from error
             raise Refused(str(error)) from error
+
+
+def _writable(data: bytes | memoryview) -> bytearray | memoryview:
+    """The same where it can be written to, as PyTorch wants it; else a copy."""
+    return data if isinstance(data, memoryview) and not data.readonly else bytearray(data)
 
 
 def find_decoder(device: torch.device) -> JpegDecoder | None:

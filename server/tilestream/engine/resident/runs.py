@@ -39,13 +39,13 @@ class RunWriter:
 
 
 def read_runs(buffer: Tensor, count: int, size: tuple[int, int]) -> list[LabelRuns]:
-    """The runs of ``count`` frames of ``size`` (H, W) from a buffer on the host; arrays of their own."""
+    """The runs of ``count`` frames of ``size`` (H, W) from a buffer on the host: views of arrays that they share."""
     numbers = buffer.numpy()
     ends, runs = numbers[:count], numbers[count:]
     values, starts = (runs >> 24).astype(np.uint8), runs & (MOST_PIXELS - 1)
     height, width = size
     begins = np.concatenate(([0], ends[:-1]))
     return [
-        LabelRuns(width, height, starts[begin:end].copy(), values[begin:end].copy())
+        LabelRuns(width, height, starts[begin:end], values[begin:end])
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
     ]
