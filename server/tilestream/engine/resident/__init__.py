@@ -1,0 +1,1 @@
+"""The engine whose sessions live on the device: state in slots, one batch of all sessions."""

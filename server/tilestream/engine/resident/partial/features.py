@@ -1,0 +1,299 @@
+"""Kept features of sessions that live in slots, and the partial pass over all of them at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tilestream.engine.arrays import Mask
+from tilestream.engine.device import upload
+from tilestream.engine.lowering.program import TileProgram
+from tilestream.engine.resident.partial.executor import ResidentExecutor
+from tilestream.engine.resident.partial.kernels import RowKernels, Target, choose_kernels
+from tilestream.engine.resident.partial.pages import FeaturePages, PageNumbers
+from tilestream.engine.resident.partial.references import References, on_grid
+from tilestream.engine.resident.partial.tables import Patterns, ResidentTables
+from tilestream.engine.resident.partial.tile_sets import DeviceTiles, StepTiles, step_tiles
+from tilestream.engine.resident.partial.workspace import Frames, ResidentStep
+
+Slots = npt.NDArray[np.int64]
+PAGES_PER_TILE = 2.0
+"""When a slot has more pages than this per tile, its features are copied together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedTiles:
+    """What a partial pass computed. ``tiles``: of which frame (position in the step), slot, row, column.
+
+    ``labels`` and, if asked for, ``confidence``: uint8 [n, bin, bin], on the device.
+    """
+
+    tiles: DeviceTiles
+    labels: Tensor
+    confidence: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Frames that a partial pass will compute, and the pages that they have for it.
+
+    ``refused``: positions, in what was asked for, of frames for which there is no room: they have to be
+    computed in full. Nothing is computed of them in this plan.
+    """
+
+    slots: Slots
+    keep: Mask
+    pages: PageNumbers
+    refused: list[int]
+
+
+class ResidentProgram:
+    """What features of all frame sizes share: a program's weights, memory and constants on the device.
+
+    ``mean``, ``std``: of RGB in 0..1. ``max_bytes``: for the features of all sessions.
+    """
+
+    def __init__(
+        self,
+        program: TileProgram,
+        mean: Sequence[float],
+        std: Sequence[float],
+        max_bytes: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        kernels: RowKernels | None = None,
+    ) -> None:
+        self.program, self.device, self.dtype = program, device, dtype
+        self.kernels = kernels or choose_kernels(device)
+        self.pages = FeaturePages(program, max_bytes, device, dtype)
+        self.executor = ResidentExecutor(program, device, dtype)
+        self.patterns = Patterns(device)
+        deviation = torch.tensor(std, dtype=torch.float32)
+        self.scale = (1.0 / (255.0 * deviation)).to(device)
+        self.shift = (-torch.tensor(mean, dtype=torch.float32) / deviation).to(device)
+        self.by_last_use: OrderedDict[Hashable, None] = OrderedDict()  # owners of pages, the oldest first
+        self.evictions = 0  # to make room for others
+
+    def touch(self, owner: Hashable) -> None:
+        """Its features are in use now."""
+        self.by_last_use[owner] = None
+        self.by_last_use.move_to_end(owner)
+
+    def release(self, owner: Hashable) -> None:
+        """Free all pages of an owner. Idempotent."""
+        self.by_last_use.pop(owner, None)
+        self.pages.ledger.release(owner)
+
+    def take(self, owner: Hashable, count: int, busy: set[Hashable]) -> PageNumbers | None:
+        """Pages for an owner, evicting the longest unused that are not ``busy``; None: there is no room."""
+        ledger = self.pages.ledger
+        while (pages := ledger.take(owner, count)) is None:
+            victim = next((each for each in self.by_last_use if each not in busy), None)
+            if victim is None:
+                return None
+            self.release(victim)
+            self.evictions += 1
+        return pages
+
+
+class ResidentFeatures:
+    """Features of ``slots`` sessions whose frames are ``size`` (height, width).
+
+    A slot has features from ``start`` on until it is released or has to give way to others, which ``has``
+    tells. A frame then goes through ``move``, ``plan`` and ``run``; a plan is run before anything else asks
+    for room. No method waits for the device.
+    """
+
+    def __init__(
+        self,
+        shared: ResidentProgram,
+        size: tuple[int, int],
+        slots: int,
+        pages_per_tile: float = PAGES_PER_TILE,
+    ) -> None:
+        self.shared, self.size, self.slots = shared, size, slots
+        self._program, self._pages_per_tile = shared.program, pages_per_tile
+        self.bins = self._program.bins(*size)
+        self._padded = self._program.padded(*size)
+        self._references: dict[int, References] = {}
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of every map of a slot."""
+        return self.bins[0] * self.bins[1]
+
+    def has(self, slot: int) -> bool:
+        """Whether a slot has features that a partial frame could reuse."""
+        return (id(self), slot) in self.shared.by_last_use
+
+    def release(self, slot: int) -> None:
+        """Forget a slot's features. Idempotent."""
+        self.shared.release((id(self), slot))
+
+    @torch.inference_mode()
+    def start(self, slots: Sequence[int], kept: dict[str, Tensor]) -> list[int]:
+        """The kept maps [K, C, h, w] of whole frames become the features of K slots.
+
+        Returns the slots for which there is no room; they have no features now.
+        """
+        self.shared.pages.take_memory()
+        self._make_references()
+        busy, refused = self._owners(slots), []
+        pages = np.zeros((len(slots), *self.bins), dtype=np.int32)
+        for slot in slots:
+            self.release(slot)
+        for index, slot in enumerate(slots):
+            own = self.shared.take((id(self), slot), self.tiles, busy)
+            if own is None:
+                refused.append(slot)
+            else:
+                self.shared.touch((id(self), slot))
+                pages[index] = own.reshape(self.bins)
+        chosen = np.array([slot not in refused for slot in slots], dtype=np.bool_)
+        if chosen.any():
+            self._write_whole(slots, chosen, pages, kept)
+        return refused
+
+    @torch.inference_mode()
+    def move(self, slots: Sequence[int], flow: Tensor, scale: int) -> None:
+        """References of N slots follow a motion: float32 [N, h, w, 2], (x, y) in thumbnail pixels, as in
+        ``Motion.flow``. ``scale``: image pixels per thumbnail pixel.
+        """
+        if not self._references:
+            return
+        index = self._uploaded(slots)
+        for stride, references in self._references.items():
+            displacement = on_grid(flow, scale, stride, references.height, references.width)
+            references.move(index, displacement)
+
+    def plan(self, slots: Sequence[int], keep: Mask) -> Plan:
+        """Take pages for what will be computed of the slots' next frames.
+
+        ``keep``: bool [N, units, bins_h, bins_w], what the gate decided. The slots have to have features.
+        """
+        lost = [slot for slot in slots if not self.has(slot)]
+        if lost:
+            raise ValueError(f"slots {lost} have no features: their frames have to be computed in full")
+        keep, busy, refused = keep.copy(), self._owners(slots), []
+        pages = np.zeros((len(slots), *self.bins), dtype=np.int32)
+        for index, slot in enumerate(slots):
+            self.shared.touch((id(self), slot))
+            touched = keep[index].any(axis=0)
+            own = self.shared.take((id(self), slot), int(np.count_nonzero(touched)), busy)
+            if own is None:
+                keep[index] = False
+                refused.append(index)
+            else:
+                pages[index][touched] = own
+        return Plan(np.array(slots, dtype=np.int64), keep, pages, refused)
+
+    @torch.inference_mode()
+    def run(self, plan: Plan, pixels: Tensor, want_confidence: bool = False) -> ComputedTiles:
+        """Compute what is kept. ``pixels``: uint8 [N, 3, H, W] on the device, of all frames of the plan."""
+        shared, program = self.shared, self._program
+        tiles = self._listed(plan.keep, plan.slots, plan.pages)
+        tables = ResidentTables(self._references, shared.patterns, shared.kernels)
+        moved = self._moved_rows(tiles)
+        for references in self._references.values():
+            references.place(tiles.touched)
+        frames = Frames(pixels, tiles.slots, self._padded, shared.scale, shared.shift)
+        step = ResidentStep(program, frames, tables, shared.pages.maps, tiles.touched, shared.dtype)
+        for index, source in moved.items():
+            rest, stage = tiles.rest[index], program.stages[index]
+            assert rest is not None
+            step.begin(rest)
+            rows = shared.pages.maps[stage.output]
+            shared.kernels.copy(rows, source, step.target(program.nodes[stage.output]))
+        planes = shared.executor.run(step, tiles, want_confidence)
+        self._copy_together(plan.slots)
+        return ComputedTiles(tiles.computed[-1], planes[0], planes[1] if want_confidence else None)
+
+    def _moved_rows(self, tiles: StepTiles) -> dict[int, Tensor]:
+        """In bins where only some stages run: by stage, the rows of the moved values that the others keep.
+
+        Looked up before the tiles refer to their new pages, to which these values go along.
+        """
+        before = ResidentTables(self._references, self.shared.patterns, self.shared.kernels)
+        found = {}
+        for index, (stage, rest) in enumerate(zip(self._program.stages[:-1], tiles.rest[:-1], strict=True)):
+            if rest is not None:
+                region = (0, stage.tile, 0, stage.tile)
+                found[index] = before.around(stage.stride, rest, region, "zeros").view(-1)
+        return found
+
+    def _copy_together(self, slots: Slots) -> None:
+        """Copy the features of slots whose references are spread thin into as few pages as they need."""
+        ledger, several = self.shared.pages.ledger, []
+        pages = []
+        for slot in slots.tolist():
+            owner = (id(self), slot)
+            if ledger.held(owner) > self._pages_per_tile * self.tiles:
+                own = ledger.exchange(owner, self.tiles)
+                if own is not None:
+                    several.append(slot)
+                    pages.append(own.reshape(self.bins))
+        if not several:
+            return
+        index = self._uploaded(several)
+        old = {stride: each.inner(index) for stride, each in self._references.items()}
+        left = {stride: each.remainder.index_select(0, index) for stride, each in self._references.items()}
+        self._place_whole(np.array(several), np.stack(pages))
+        for stride, references in self._references.items():
+            references.remainder.index_copy_(0, index, left[stride])
+            new = references.inner(index).view(-1)
+            for node in self._program.kept:
+                if node.stride == stride:
+                    rows = self.shared.pages.maps[node.name]
+                    self.shared.kernels.copy(rows, old[stride].view(-1), Target(rows, new))
+
+    def _write_whole(
+        self, slots: Sequence[int], chosen: Mask, pages: PageNumbers, kept: dict[str, Tensor]
+    ) -> None:
+        own = np.array(slots, dtype=np.int64)[chosen]
+        self._place_whole(own, pages[chosen])
+        index = self._uploaded(own.tolist())
+        rows = {stride: each.inner(index).view(-1) for stride, each in self._references.items()}
+        picked = None if chosen.all() else self._uploaded(np.flatnonzero(chosen).tolist())
+        for node in self._program.kept:
+            maps = kept[node.name] if picked is None else kept[node.name].index_select(0, picked)
+            source = maps.permute(0, 2, 3, 1).reshape(-1, node.channels).to(self.shared.dtype)
+            target = Target(self.shared.pages.maps[node.name], rows[node.stride])
+            self.shared.kernels.copy(source, None, target)
+
+    def _place_whole(self, slots: Slots, pages: PageNumbers) -> None:
+        """All tiles of slots refer to these pages, int32 [N, bins_h, bins_w]."""
+        keep = np.ones((len(slots), len(self._program.units), *self.bins), dtype=np.bool_)
+        tiles = self._listed(keep, slots, pages)
+        for references in self._references.values():
+            references.place(tiles.touched)
+
+    def _listed(self, keep: Mask, slots: Slots, pages: PageNumbers) -> StepTiles:
+        nobody = (self.slots, self.shared.pages.spare)
+        return step_tiles(self._program, keep, slots, pages, nobody, self.shared.device)
+
+    def _make_references(self) -> None:
+        """Only when the first features come: what stands by takes no memory."""
+        if self._references:
+            return
+        height, width = self._padded
+        for stride in self._program.strides:
+            self._references[stride] = References(
+                self.slots,
+                (height // stride, width // stride),
+                self._program.tile(stride),
+                self.shared.pages.zero_row(stride),
+                self.shared.device,
+                self.shared.kernels,
+            )
+
+    def _owners(self, slots: Sequence[int]) -> set[Hashable]:
+        return {(id(self), slot) for slot in slots}
+
+    def _uploaded(self, numbers: Sequence[int]) -> Tensor:
+        return upload(np.array(numbers, dtype=np.int64), self.shared.device)

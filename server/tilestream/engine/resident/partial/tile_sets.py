@@ -1,0 +1,132 @@
+"""Which tiles a step computes: from the host's masks to lists on the device, in one upload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tilestream.engine.arrays import Mask
+from tilestream.engine.device import upload
+from tilestream.engine.lowering.program import TileProgram
+from tilestream.engine.tiles.masks import stage_masks
+from tilestream.engine.tiles.tables import TileSet, bucket
+
+Ints = npt.NDArray[np.int32]
+_COLUMNS = 5
+
+
+@dataclass(eq=False, slots=True)
+class DeviceTiles:
+    """Tiles that are computed together. ``host``: frame (position in the step), row, column.
+
+    On the device, int32 [padded] each: ``frame``, ``slot``, ``y``, ``x`` and ``page``, where the tile's
+    features lie. Behind ``count`` tiles stand such as fill up the batch; they are of nobody's slot and page.
+    """
+
+    host: TileSet
+    frame: Tensor
+    slot: Tensor
+    y: Tensor
+    x: Tensor
+    page: Tensor
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return self.host.count
+
+    @property
+    def padded(self) -> int:
+        """Number of tiles that kernels are run on."""
+        return self.host.padded
+
+
+@dataclass(slots=True)
+class StepTiles:
+    """``touched``: where anything is computed. By stage: ``computed``, and ``rest``, the touched tiles in
+    which the stage is not run; None where there are none. ``slots``: int64 [N] of the frames.
+    """
+
+    slots: Tensor
+    touched: DeviceTiles
+    computed: list[DeviceTiles]
+    rest: list[DeviceTiles | None]
+
+
+def step_tiles(
+    program: TileProgram,
+    keep: Mask,
+    slots: npt.NDArray[np.int64],
+    pages: Ints,
+    nobody: tuple[int, int],
+    device: torch.device,
+) -> StepTiles:
+    """Lists of tiles for every stage. ``keep``: bool [N, units, bins_h, bins_w].
+
+    ``slots``: int64 [N]. ``pages``: int32 [N, bins_h, bins_w], of the touched tiles. ``nobody``: slot and
+    page of what fills up a batch.
+    """
+    frames, units, rows, columns = keep.shape
+    shape = (frames, rows, columns)
+    flat = keep.transpose(1, 0, 2, 3).reshape(units, frames * rows, columns)
+    packer = _Packer(slots, pages, nobody)
+    touched = packer.add(np.asarray(keep.any(axis=1)))
+    computed, rest = [], []
+    for mask in stage_masks(program, flat):
+        mask = mask.reshape(shape)
+        computed.append(packer.add(mask))
+        rest.append(None if computed[-1] == touched else packer.add(packer.masks[touched] & ~mask))
+    packed = packer.upload(device)
+    sets = packed.sets
+    return StepTiles(
+        packed.slots,
+        sets[touched],
+        [sets[index] for index in computed],
+        [None if index is None or not sets[index].count else sets[index] for index in rest],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    slots: Tensor
+    sets: list[DeviceTiles]
+
+
+class _Packer:
+    """Collects sets of tiles, each different one once, and brings them to the device together."""
+
+    def __init__(self, slots: npt.NDArray[np.int64], pages: Ints, nobody: tuple[int, int]) -> None:
+        self._slots, self._pages, self._nobody = slots, pages, nobody
+        self.masks: list[Mask] = []
+        self._known: dict[bytes, int] = {}
+
+    def add(self, mask: Mask) -> int:
+        """The number of the set of tiles in which a mask, bool [N, bins_h, bins_w], is True."""
+        key = mask.tobytes()
+        if key not in self._known:
+            self._known[key] = len(self.masks)
+            self.masks.append(mask)
+        return self._known[key]
+
+    def upload(self, device: torch.device) -> _Packed:
+        """All sets, and the frames' slots, in one copy."""
+        host = [TileSet(*np.nonzero(mask)) for mask in self.masks]
+        parts = [self._columns(tiles) for tiles in host]
+        sizes = [part.size for part in parts]
+        packed = np.concatenate([self._slots.astype(np.int32), *(part.ravel() for part in parts)])
+        slots, *lists = upload(packed, device).split([len(self._slots), *sizes])
+        sets = [DeviceTiles(t, *values.view(_COLUMNS, -1)) for t, values in zip(host, lists, strict=True)]
+        return _Packed(slots.long(), sets)
+
+    def _columns(self, tiles: TileSet) -> Ints:
+        slot, page = self._nobody
+        columns = np.zeros((_COLUMNS, bucket(tiles.count)), dtype=np.int32)
+        columns[1], columns[4] = slot, page
+        place = (tiles.session, tiles.y, tiles.x)
+        known = (tiles.session, self._slots[tiles.session], tiles.y, tiles.x, self._pages[place])
+        columns[:, : tiles.count] = np.stack(known)
+        return columns
