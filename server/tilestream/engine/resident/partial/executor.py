@@ -32,6 +32,7 @@ class ResidentExecutor:
         )
         self._labels = self._fast_labels()
 
+    @torch.inference_mode()
     def run(self, step: ResidentStep, tiles: StepTiles, want_confidence: bool) -> list[Tensor]:
         """Run every stage on its tiles; kept maps are written to the tiles' own pages.
 

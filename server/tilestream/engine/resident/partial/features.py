@@ -196,13 +196,21 @@ class ResidentFeatures:
     @torch.inference_mode()
     def run(self, plan: Plan, pixels: Tensor, want_confidence: bool = False) -> ComputedTiles:
         """Compute what is kept. ``pixels``: uint8 [N, 3, H, W] on the device, of all frames of the plan."""
+        step, tiles = self.begin(plan, pixels)
+        planes = self.shared.executor.run(step, tiles, want_confidence)
+        self.finish(plan)
+        return ComputedTiles(tiles.computed[-1], planes[0], planes[1] if want_confidence else None)
+
+    @torch.inference_mode()
+    def begin(self, plan: Plan, pixels: Tensor) -> tuple[ResidentStep, StepTiles]:
+        """The first part of ``run``: what is computed refers to its new pages; next, stages are run."""
         shared, program = self.shared, self._program
         tiles = self._listed(plan.keep, plan.slots, plan.pages)
-        tables = ResidentTables(self._references, shared.patterns, shared.kernels)
         moved = self._moved_rows(tiles)
         for references in self._references.values():
             references.place(tiles.touched)
         frames = Frames(pixels, tiles.slots, self._padded, shared.scale, shared.shift)
+        tables = ResidentTables(self._references, shared.patterns, shared.kernels)
         step = ResidentStep(program, frames, tables, shared.pages.maps, tiles.touched, shared.dtype)
         for index, source in moved.items():
             rest, stage = tiles.rest[index], program.stages[index]
@@ -210,9 +218,15 @@ class ResidentFeatures:
             step.begin(rest)
             rows = shared.pages.maps[stage.output]
             shared.kernels.copy(rows, source, step.target(program.nodes[stage.output]))
-        planes = shared.executor.run(step, tiles, want_confidence)
+        return step, tiles
+
+    @torch.inference_mode()
+    def finish(self, plan: Plan) -> None:
+        """The last part of ``run``: pages that nothing refers to any more are free, as far as is known."""
+        for slot, keep in zip(plan.slots.tolist(), plan.keep, strict=True):
+            if keep.any(axis=0).all():
+                self.shared.pages.ledger.keep_latest((id(self), slot))
         self._copy_together(plan.slots)
-        return ComputedTiles(tiles.computed[-1], planes[0], planes[1] if want_confidence else None)
 
     def _moved_rows(self, tiles: StepTiles) -> dict[int, Tensor]:
         """In bins where only some stages run: by stage, the rows of the moved values that the others keep.

@@ -52,6 +52,12 @@ class PageLedger:
         self._put_back(old)
         return pages
 
+    def keep_latest(self, owner: Hashable) -> None:
+        """Free all pages of an owner but those that it took last."""
+        held = self._held.get(owner, [])
+        self._put_back(held[:-1])
+        del held[:-1]
+
     def release(self, owner: Hashable) -> None:
         """Free all pages of an owner. Idempotent."""
         self._put_back(self._held.pop(owner, []))

@@ -42,7 +42,7 @@ class DeviceTiles:
     @property
     def padded(self) -> int:
         """Number of tiles that kernels are run on."""
-        return self.host.padded
+        return len(self.slot)
 
 
 @dataclass(slots=True)
