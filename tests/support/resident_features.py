@@ -69,6 +69,11 @@ def random_keep(
     return keep
 
 
+def random_flow(random: np.random.Generator, shape: tuple[int, ...], speed: float) -> Tensor:
+    """In quarters of a pixel: the means of such numbers are exact, whoever reckons them."""
+    return torch.from_numpy((random.normal(0, 4 * speed, shape).round() / 4).astype(np.float32))
+
+
 class SideBySide:
     """The same frames through an engine of the host and through slots."""
 
@@ -97,7 +102,7 @@ class SideBySide:
         """One frame of each; the same of them is computed, and what is kept is the same afterwards."""
         images, units = self._images(), len(self.engine.program.units)
         shape = (len(self.slots), *self.size, 2)
-        self._motion.flows = torch.from_numpy(self.random.normal(0, speed, shape).astype(np.float32))
+        self._motion.flows = random_flow(self.random, shape, speed)
         keep = random_keep(self.random, len(self.slots), units, self.features.bins, share, by_unit)
         asked = [
             Ask(str(slot), image, keep=mask)

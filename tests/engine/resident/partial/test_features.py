@@ -13,6 +13,7 @@ from support.frames import photo
 from support.resident_features import (
     SideBySide,
     check_labels,
+    random_flow,
     random_keep,
     resident,
     slot_maps,
@@ -138,7 +139,7 @@ def test_a_session_does_not_see_the_others(by_unit):
     for seed in range(4):
         keep = random_keep(random, 4, len(engine.program.units), large.bins, 0.4, by_unit)
         images = [photo(70, 40, 10 * seed + slot) for slot in range(4)]
-        flow = torch.from_numpy(random.normal(0, 2, (4, 40, 70, 2)).astype(np.float32))
+        flow = random_flow(random, (4, 40, 70, 2), 2.0)
         company = [0, *(int(slot) for slot in random.permutation(3)[:seed] + 1)]
         mine = []
         for features, slots in ((large, company), (alone, [0])):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.reuse_engines import CPU, make_engine
 from tilestream.engine.resident.partial.pages import FeaturePages, PageLedger
 
-ACTIONS = st.sampled_from(["take", "exchange", "keep_latest", "release"])
+ACTIONS = st.sampled_from(["take", "keep_latest", "release"])
 
 
 @given(steps=st.lists(st.tuples(ACTIONS, st.integers(0, 3), st.integers(0, 7)), max_size=40))
@@ -21,13 +21,6 @@ def test_pages_are_of_one_owner(steps):
             assert (pages is None) == (count > before)
             if pages is not None:
                 held.setdefault(owner, []).append(pages)
-        elif action == "exchange":
-            pages = ledger.exchange(owner, count)
-            assert (pages is None) == (count > before)
-            if pages is not None:
-                # the new ones are none of the old, which may still be read
-                assert not np.isin(pages, np.concatenate([*held.get(owner, []), [-1]])).any()
-                held[owner] = [pages]
         elif action == "keep_latest":
             ledger.keep_latest(owner)
             held[owner] = held.get(owner, [])[-1:]

@@ -182,15 +182,16 @@ class ResidentFeatures:
             raise ValueError(f"slots {lost} have no features: their frames have to be computed in full")
         keep, busy, refused = keep.copy(), self._owners(slots), []
         pages = np.zeros((len(slots), *self.bins), dtype=np.int32)
-        for index, slot in enumerate(slots):
+        touched = _touched(keep)
+        counts = np.count_nonzero(touched, axis=(1, 2)).tolist()
+        for index, (slot, count) in enumerate(zip(slots, counts, strict=True)):
             self.shared.touch((id(self), slot))
-            touched = keep[index].any(axis=0)
-            own = self.shared.take((id(self), slot), int(np.count_nonzero(touched)), busy)
+            own = self.shared.take((id(self), slot), count, busy)
             if own is None:
                 keep[index] = False
                 refused.append(index)
             else:
-                pages[index][touched] = own
+                pages[index][touched[index]] = own
         return Plan(np.array(slots, dtype=np.int64), keep, pages, refused)
 
     @torch.inference_mode()
@@ -223,9 +224,8 @@ class ResidentFeatures:
     @torch.inference_mode()
     def finish(self, plan: Plan) -> None:
         """The last part of ``run``: pages that nothing refers to any more are free, as far as is known."""
-        for slot, keep in zip(plan.slots.tolist(), plan.keep, strict=True):
-            if keep.any(axis=0).all():
-                self.shared.pages.ledger.keep_latest((id(self), slot))
+        for slot in plan.slots[np.all(_touched(plan.keep), axis=(1, 2))].tolist():
+            self.shared.pages.ledger.keep_latest((id(self), slot))
         self._copy_together(plan.slots)
 
     def _moved_rows(self, tiles: StepTiles) -> dict[int, Tensor]:
@@ -242,22 +242,30 @@ class ResidentFeatures:
         return found
 
     def _copy_together(self, slots: Slots) -> None:
-        """Copy the features of slots whose references are spread thin into as few pages as they need."""
-        ledger, several = self.shared.pages.ledger, []
-        pages = []
+        """Copy the features of slots whose references are spread thin into as few pages as they need.
+
+        Not now those for which there are no such pages. Old ones are free when all is copied, and not before:
+        another slot's would be written while they are read.
+        """
+        ledger = self.shared.pages.ledger
+        pages: dict[int, PageNumbers] = {}
         for slot in slots.tolist():
             owner = (id(self), slot)
             if ledger.held(owner) > self._pages_per_tile * self.tiles:
-                own = ledger.exchange(owner, self.tiles)
+                own = ledger.take(owner, self.tiles)
                 if own is not None:
-                    several.append(slot)
-                    pages.append(own.reshape(self.bins))
-        if not several:
-            return
+                    pages[slot] = own.reshape(self.bins)
+        if pages:
+            self._copy_into(pages)
+        for slot in pages:
+            ledger.keep_latest((id(self), slot))
+
+    def _copy_into(self, pages: dict[int, PageNumbers]) -> None:
+        several = list(pages)
         index = self._uploaded(several)
         old = {stride: each.inner(index) for stride, each in self._references.items()}
         left = {stride: each.remainder.index_select(0, index) for stride, each in self._references.items()}
-        self._place_whole(np.array(several), np.stack(pages))
+        self._place_whole(np.array(several, dtype=np.int64), np.stack(list(pages.values())))
         for stride, references in self._references.items():
             references.remainder.index_copy_(0, index, left[stride])
             new = references.inner(index).view(-1)
@@ -311,3 +319,8 @@ class ResidentFeatures:
 
     def _uploaded(self, numbers: Sequence[int]) -> Tensor:
         return upload(np.array(numbers, dtype=np.int64), self.shared.device)
+
+
+def _touched(keep: Mask) -> Mask:
+    """The bins [N, bins_h, bins_w] in which any unit is kept."""
+    return np.asarray(keep.any(axis=1))

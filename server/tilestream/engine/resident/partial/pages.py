@@ -42,16 +42,6 @@ class PageLedger:
         self._held.setdefault(owner, []).append(pages)
         return pages
 
-    def exchange(self, owner: Hashable, count: int) -> PageNumbers | None:
-        """New pages for ``owner`` in place of all that it has; None, and nothing changes, without room."""
-        old = self._held.pop(owner, [])
-        pages = self.take(owner, count)
-        if pages is None:
-            self._held[owner] = old
-            return None
-        self._put_back(old)
-        return pages
-
     def keep_latest(self, owner: Hashable) -> None:
         """Free all pages of an owner but those that it took last."""
         held = self._held.get(owner, [])

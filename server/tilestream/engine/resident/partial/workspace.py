@@ -40,6 +40,7 @@ class ResidentStep:
     dtype: torch.dtype
     values: dict[tuple[str, Region], Tensor] = field(default_factory=dict)
     _wholes: dict[str, Tensor] = field(default_factory=dict)
+    _places: dict[tuple[int, DeviceTiles], Tensor] = field(default_factory=dict)
 
     @property
     def kernels(self) -> RowKernels:
@@ -109,13 +110,15 @@ class ResidentStep:
 
     def cut(self, maps: Tensor, stride: int) -> Tensor:
         """The tiles of whole maps [N, C, H, W] of all frames: [n, C, tile, tile]."""
-        height, width = maps.shape[2:]
         tile = self.program.tile(stride)
-        (y, _), (x, _) = self._positions(stride, (0, tile, 0, tile))
-        line = self.tiles.frame.long()[:, None] * height + y.clamp(max=height - 1)
-        flat = line[:, :, None] * width + x.clamp(max=width - 1)[:, None, :]
+        if (stride, self.tiles) not in self._places:
+            height, width = maps.shape[2:]
+            (y, _), (x, _) = self._positions(stride, (0, tile, 0, tile))
+            line = self.tiles.frame.long()[:, None] * height + y.clamp(max=height - 1)
+            flat = line[:, :, None] * width + x.clamp(max=width - 1)[:, None, :]
+            self._places[stride, self.tiles] = flat.view(-1)
         rows = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
-        return to_tiles(rows.index_select(0, flat.view(-1)), tile, tile)
+        return to_tiles(rows.index_select(0, self._places[stride, self.tiles]), tile, tile)
 
     def _size(self, stride: int) -> tuple[int, int]:
         height, width = self.frames.padded
