@@ -31,7 +31,8 @@ from tilestream.engine.device import choose_device, choose_precision
 from tilestream.engine.lowering.lower import lower
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.motion.luma import thumbnail_scale
-from tilestream.engine.resident.partial.features import PAGES_PER_TILE, ResidentFeatures, ResidentProgram
+from tilestream.engine.resident.partial.features import PAGES_PER_TILE, ResidentFeatures
+from tilestream.engine.resident.partial.shared import ResidentProgram
 from tilestream.models import load_model
 
 STARTED_TOGETHER = 8  # whole frames whose features are stored at a time
@@ -71,7 +72,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT")
     parser.add_argument("--shares", default="1,0.5,0.25,0.1")
-    parser.add_argument("--batch", type=int, default=16, help="frames that the dense network takes at a time")
+    parser.add_argument("--batch", type=int, default=32, help="frames that the dense network takes at a time")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=4.0, help="of every measurement, at most")
     parser.add_argument("--json", default="")

@@ -12,8 +12,9 @@ from support.frames import photo
 from support.reuse_engines import CPU, Ask, kept_maps, make_engine, network, run, worst_difference
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.motion.flow import Motion
-from tilestream.engine.resident.partial.features import ComputedTiles, ResidentFeatures, ResidentProgram
+from tilestream.engine.resident.partial.features import ComputedTiles, ResidentFeatures
 from tilestream.engine.resident.partial.kernels import RowKernels
+from tilestream.engine.resident.partial.shared import ResidentProgram
 
 ROOM = 256 << 20
 

@@ -181,6 +181,20 @@ def test_sessions_give_way_softly():
     assert ledger.available == ledger.capacity
 
 
+@pytest.mark.parametrize("name", ["pooled", "excited"])
+def test_warming_leaves_the_sessions_alone(name):
+    warmed, plain = (started(name, (40, 70))[1] for _ in range(2))
+    before, available = slot_maps(warmed, 1), warmed.shared.pages.ledger.available
+    warmed.warm(3)
+    assert worst_difference(slot_maps(warmed, 1), before) == 0
+    assert warmed.shared.pages.ledger.available == available
+    keep = random_keep(np.random.default_rng(0), 2, len(warmed.shared.program.units), warmed.bins, 0.5, True)
+    for features in (warmed, plain):
+        step(features, [0, 1], [photo(70, 40, seed) for seed in range(2)], keep)
+    for slot in range(2):
+        assert worst_difference(slot_maps(warmed, slot), slot_maps(plain, slot)) == 0
+
+
 def test_confidence_comes_with_the_labels():
     _, features = started("pooled", (40, 70))
     image, keep = photo(70, 40, 1), everything(features, 1)

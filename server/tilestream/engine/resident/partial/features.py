@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +12,11 @@ from torch import Tensor
 
 from tilestream.engine.arrays import Mask
 from tilestream.engine.device import upload
-from tilestream.engine.lowering.program import TileProgram
-from tilestream.engine.resident.partial.executor import ResidentExecutor
-from tilestream.engine.resident.partial.kernels import RowKernels, Target, choose_kernels
-from tilestream.engine.resident.partial.pages import FeaturePages, PageNumbers
+from tilestream.engine.resident.partial.kernels import Target
+from tilestream.engine.resident.partial.pages import PageNumbers
 from tilestream.engine.resident.partial.references import References, on_grid
-from tilestream.engine.resident.partial.tables import Patterns, ResidentTables
+from tilestream.engine.resident.partial.shared import ResidentProgram
+from tilestream.engine.resident.partial.tables import ResidentTables
 from tilestream.engine.resident.partial.tile_sets import DeviceTiles, StepTiles, step_tiles
 from tilestream.engine.resident.partial.workspace import Frames, ResidentStep
 
@@ -53,55 +51,6 @@ class Plan:
     refused: list[int]
 
 
-class ResidentProgram:
-    """What features of all frame sizes share: a program's weights, memory and constants on the device.
-
-    ``mean``, ``std``: of RGB in 0..1. ``max_bytes``: for the features of all sessions.
-    """
-
-    def __init__(
-        self,
-        program: TileProgram,
-        mean: Sequence[float],
-        std: Sequence[float],
-        max_bytes: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        kernels: RowKernels | None = None,
-    ) -> None:
-        self.program, self.device, self.dtype = program, device, dtype
-        self.kernels = kernels or choose_kernels(device)
-        self.pages = FeaturePages(program, max_bytes, device, dtype)
-        self.executor = ResidentExecutor(program, device, dtype)
-        self.patterns = Patterns(device)
-        deviation = torch.tensor(std, dtype=torch.float32)
-        self.scale = (1.0 / (255.0 * deviation)).to(device)
-        self.shift = (-torch.tensor(mean, dtype=torch.float32) / deviation).to(device)
-        self.by_last_use: OrderedDict[Hashable, None] = OrderedDict()  # owners of pages, the oldest first
-        self.evictions = 0  # to make room for others
-
-    def touch(self, owner: Hashable) -> None:
-        """Its features are in use now."""
-        self.by_last_use[owner] = None
-        self.by_last_use.move_to_end(owner)
-
-    def release(self, owner: Hashable) -> None:
-        """Free all pages of an owner. Idempotent."""
-        self.by_last_use.pop(owner, None)
-        self.pages.ledger.release(owner)
-
-    def take(self, owner: Hashable, count: int, busy: set[Hashable]) -> PageNumbers | None:
-        """Pages for an owner, evicting the longest unused that are not ``busy``; None: there is no room."""
-        ledger = self.pages.ledger
-        while (pages := ledger.take(owner, count)) is None:
-            victim = next((each for each in self.by_last_use if each not in busy), None)
-            if victim is None:
-                return None
-            self.release(victim)
-            self.evictions += 1
-        return pages
-
-
 class ResidentFeatures:
     """Features of ``slots`` sessions whose frames are ``size`` (height, width).
 
@@ -119,6 +68,7 @@ class ResidentFeatures:
     ) -> None:
         self.shared, self.size, self.slots = shared, size, slots
         self._program, self._pages_per_tile = shared.program, pages_per_tile
+        self._number = shared.number()
         self.bins = self._program.bins(*size)
         self._padded = self._program.padded(*size)
         self._references: dict[int, References] = {}
@@ -130,11 +80,11 @@ class ResidentFeatures:
 
     def has(self, slot: int) -> bool:
         """Whether a slot has features that a partial frame could reuse."""
-        return (id(self), slot) in self.shared.by_last_use
+        return (self._number, slot) in self.shared.by_last_use
 
     def release(self, slot: int) -> None:
         """Forget a slot's features. Idempotent."""
-        self.shared.release((id(self), slot))
+        self.shared.release((self._number, slot))
 
     @torch.inference_mode()
     def start(self, slots: Sequence[int], kept: dict[str, Tensor]) -> list[int]:
@@ -149,11 +99,11 @@ class ResidentFeatures:
         for slot in slots:
             self.release(slot)
         for index, slot in enumerate(slots):
-            own = self.shared.take((id(self), slot), self.tiles, busy)
+            own = self.shared.take((self._number, slot), self.tiles, busy)
             if own is None:
                 refused.append(slot)
             else:
-                self.shared.touch((id(self), slot))
+                self.shared.touch((self._number, slot))
                 pages[index] = own.reshape(self.bins)
         chosen = np.array([slot not in refused for slot in slots], dtype=np.bool_)
         if chosen.any():
@@ -185,8 +135,8 @@ class ResidentFeatures:
         touched = _touched(keep)
         counts = np.count_nonzero(touched, axis=(1, 2)).tolist()
         for index, (slot, count) in enumerate(zip(slots, counts, strict=True)):
-            self.shared.touch((id(self), slot))
-            own = self.shared.take((id(self), slot), count, busy)
+            self.shared.touch((self._number, slot))
+            own = self.shared.take((self._number, slot), count, busy)
             if own is None:
                 keep[index] = False
                 refused.append(index)
@@ -225,8 +175,29 @@ class ResidentFeatures:
     def finish(self, plan: Plan) -> None:
         """The last part of ``run``: pages that nothing refers to any more are free, as far as is known."""
         for slot in plan.slots[np.all(_touched(plan.keep), axis=(1, 2))].tolist():
-            self.shared.pages.ledger.keep_latest((id(self), slot))
+            self.shared.pages.ledger.keep_latest((self._number, slot))
         self._copy_together(plan.slots)
+
+    @torch.inference_mode()
+    def warm(self, frames: int) -> None:
+        """Have everything compiled that moving and computing so many frames at once takes.
+
+        It is done to the slot and the page that are nobody's. Kernels are compiled when they are first run,
+        which takes seconds; those for few tiles and for many may differ.
+        """
+        shared, (height, width) = self.shared, self.size
+        shared.pages.take_memory()
+        self._make_references()
+        nobody = np.full(frames, self.slots, dtype=np.int64)
+        self.move(nobody.tolist(), torch.zeros(frames, height, width, 2, device=shared.device), 1)
+        shape = (frames, len(self._program.units), *self.bins)
+        pages = np.full((frames, *self.bins), shared.pages.spare, dtype=np.int32)
+        pixels = torch.zeros(frames, 3, height, width, dtype=torch.uint8, device=shared.device)
+        step, tiles = self.begin(Plan(nobody, np.ones(shape, dtype=np.bool_), pages, []), pixels)
+        shared.executor.run(step, tiles, False)
+        for node in self._program.kept:
+            own = step.target(node)
+            shared.kernels.copy(own.rows, own.index, own)
 
     def _moved_rows(self, tiles: StepTiles) -> dict[int, Tensor]:
         """In bins where only some stages run: by stage, the rows of the moved values that the others keep.
@@ -250,7 +221,7 @@ class ResidentFeatures:
         ledger = self.shared.pages.ledger
         pages: dict[int, PageNumbers] = {}
         for slot in slots.tolist():
-            owner = (id(self), slot)
+            owner = (self._number, slot)
             if ledger.held(owner) > self._pages_per_tile * self.tiles:
                 own = ledger.take(owner, self.tiles)
                 if own is not None:
@@ -258,7 +229,7 @@ class ResidentFeatures:
         if pages:
             self._copy_into(pages)
         for slot in pages:
-            ledger.keep_latest((id(self), slot))
+            ledger.keep_latest((self._number, slot))
 
     def _copy_into(self, pages: dict[int, PageNumbers]) -> None:
         several = list(pages)
@@ -315,7 +286,7 @@ class ResidentFeatures:
             )
 
     def _owners(self, slots: Sequence[int]) -> set[Hashable]:
-        return {(id(self), slot) for slot in slots}
+        return {(self._number, slot) for slot in slots}
 
     def _uploaded(self, numbers: Sequence[int]) -> Tensor:
         return upload(np.array(numbers, dtype=np.int64), self.shared.device)
