@@ -6,8 +6,9 @@ Dense is the whole network with labels on the same frames, which already lie on 
 channels-last, as many at a time as ``--batch``. Of the partial pass: ``all`` is a step as an engine runs it,
 with the references' motion, the host's lists, tables, network and labels; ``network`` is the stages alone,
 with tables that are made; ``tables`` is everything else. ``host`` is what of it the host is busy, so that a
-step that waits for launches can be told from one that waits for the device. Bins are chosen at random,
-which is the worst that they can lie.
+step that waits for launches can be told from one that waits for the device; ``waits``, how often it waited
+for the device within. Bins are chosen at random, which is the worst that they can lie. ``--profile`` ends
+with the kernels that take longest at the last share.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -57,11 +59,14 @@ def main() -> None:
         result["shares"][str(share)] = row
         print(
             f"{share:6.2f}{row['all_ms']:9.3f}{row['tables_ms']:9.3f}{row['network_ms']:9.3f}"
-            f"{row['host_ms']:9.3f}{row['of_dense']:10.3f}   first step {row['first_seconds']:.1f} s",
+            f"{row['host_ms']:9.3f}{row['of_dense']:10.3f}   {row['waits']:.0f} waits, "
+            f"first step {row['first_seconds']:.1f} s",
             flush=True,
         )
         if arguments.json:
             Path(arguments.json).write_text(json.dumps(result, indent=2) + "\n")
+    if arguments.profile:
+        print(bench.profile(share))
 
 
 def _parse() -> argparse.Namespace:
@@ -76,6 +81,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=4.0, help="of every measurement, at most")
     parser.add_argument("--json", default="")
+    parser.add_argument("--profile", action="store_true")
     return parser.parse_args()
 
 
@@ -140,7 +146,27 @@ class Bench:
             "tables_ms": everything - network,
             "host_ms": host,
             "first_seconds": first,
+            "waits": self._waits(share),
         }
+
+    def profile(self, share: float) -> str:
+        """A table of the kernels of a step."""
+        with torch.profiler.profile() as profiler:
+            self._step(share)
+            self._wait()
+        order = "self_cuda_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
+        return profiler.key_averages().table(sort_by=order, row_limit=30, max_name_column_width=60)
+
+    def _waits(self, share: float) -> int:
+        """How often a step waits for the device."""
+        if self.device.type != "cuda":
+            return 0
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            self._step(share)
+        torch.cuda.set_sync_debug_mode("default")
+        return sum("synchroniz" in str(each.message) for each in found)
 
     def timed(self, run: Callable[[], object]) -> tuple[float, float]:
         """Milliseconds a frame, the median: until the device is done, and until the host is free."""

@@ -180,7 +180,7 @@ class ResidentFeatures:
 
     @torch.inference_mode()
     def warm(self, frames: int) -> None:
-        """Have everything compiled that moving and computing so many frames at once takes.
+        """Have everything compiled that moving and computing so many frames takes, or a single tile.
 
         It is done to the slot and the page that are nobody's. Kernels are compiled when they are first run,
         which takes seconds; those for few tiles and for many may differ.
@@ -190,12 +190,15 @@ class ResidentFeatures:
         self._make_references()
         nobody = np.full(frames, self.slots, dtype=np.int64)
         self.move(nobody.tolist(), torch.zeros(frames, height, width, 2, device=shared.device), 1)
-        shape = (frames, len(self._program.units), *self.bins)
+        keep = np.ones((frames, len(self._program.units), *self.bins), dtype=np.bool_)
         pages = np.full((frames, *self.bins), shared.pages.spare, dtype=np.int32)
         pixels = torch.zeros(frames, 3, height, width, dtype=torch.uint8, device=shared.device)
-        step, tiles = self.begin(Plan(nobody, np.ones(shape, dtype=np.bool_), pages, []), pixels)
-        shared.executor.run(step, tiles, False)
+        for several in (frames * self.tiles, 1):
+            keep &= (np.arange(frames * self.tiles) < several).reshape(frames, 1, *self.bins)
+            step, tiles = self.begin(Plan(nobody, keep, pages, []), pixels)
+            shared.executor.run(step, tiles, False)
         for node in self._program.kept:
+            step.begin(tiles.touched)
             own = step.target(node)
             shared.kernels.copy(own.rows, own.index, own)
 

@@ -14,8 +14,8 @@ import triton
 from tilestream.engine.resident.partial import triton_kernels
 from tilestream.engine.resident.partial.kernels import Target, Weights
 
-_FEW_BLOCKS = 264
-"""Two for each multiprocessor of a Hopper GPU: with less, smaller blocks fill it better."""
+_MULTIPROCESSORS = 132  # of a Hopper GPU
+_LARGE = 300_000  # outputs from which large blocks are the faster ones for few channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,12 @@ class Block:
 
 def block_for(count: int, channels: int, results: int) -> Block:
     """What was fastest on an H200, for the layers of a ResNet-18 on tiles of frames of 1280x720."""
-    if -(-count // 128) * -(-results // 64) < _FEW_BLOCKS:
+    if -(-count // 64) * -(-results // 128) < _MULTIPROCESSORS:
         chosen = Block(64, 64, 64, 4, 3)
-    elif results <= 64:
+    elif results <= 64 and count >= _LARGE:
         chosen = Block(128, 64, 64, 4, 4)
+    elif channels <= 64:
+        chosen = Block(64, 64, 64, 4, 3)
     elif channels < 512:
         chosen = Block(64, 128, 32, 4, 4)
     else:
