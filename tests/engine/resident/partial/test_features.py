@@ -31,6 +31,7 @@ from support.reuse_engines import (
     worst_difference,
 )
 from support.toy_networks import TOYS
+from tilestream.engine.resident.partial import executor, fused
 from tilestream.engine.resident.partial.features import ResidentFeatures
 
 FP32 = 1e-5  # relative
@@ -179,6 +180,21 @@ def test_sessions_give_way_softly():
         features.release(1)
     ledger = features.shared.pages.ledger
     assert ledger.available == ledger.capacity
+
+
+@pytest.mark.parametrize("name", ["pooled", "ladder"])
+def test_it_does_not_matter_how_many_tiles_are_gathered_at_a_time(name, monkeypatch):
+    (_, all_at_once), (_, few) = (started(name, (40, 70)) for _ in range(2))
+    keep = random_keep(np.random.default_rng(0), 2, len(few.shared.program.units), few.bins, 0.8, True)
+    images = [photo(70, 40, seed) for seed in range(2)]
+    expected = all_at_once.run(all_at_once.plan([0, 1], keep), stacked_pixels(images), want_confidence=True)
+    for module in (fused, executor):
+        monkeypatch.setattr(module, "MOST_TILES", 3)
+    computed = few.run(few.plan([0, 1], keep), stacked_pixels(images), want_confidence=True)
+    assert torch.equal(computed.labels, expected.labels)
+    assert torch.equal(computed.confidence, expected.confidence)
+    for slot in range(2):
+        assert worst_difference(slot_maps(few, slot), slot_maps(all_at_once, slot)) < FP32
 
 
 @pytest.mark.parametrize("name", ["pooled", "excited"])

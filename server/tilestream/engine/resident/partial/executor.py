@@ -10,9 +10,9 @@ from torch import Tensor
 
 from tilestream.engine.dense.labels import is_plain_upsampling, margin
 from tilestream.engine.lowering.program import Node, Stage, TileProgram, WholeMap
-from tilestream.engine.resident.partial.fused import StageFuser, Writer
+from tilestream.engine.resident.partial.fused import MOST_TILES, StageFuser, Writer
 from tilestream.engine.resident.partial.kernels import Target
-from tilestream.engine.resident.partial.tile_sets import StepTiles
+from tilestream.engine.resident.partial.tile_sets import DeviceTiles, StepTiles
 from tilestream.engine.resident.partial.workspace import ResidentStep
 from tilestream.engine.tiles.kernels import to_rows
 from tilestream.engine.tiles.stage_compiler import StageCompiler
@@ -50,7 +50,12 @@ class ResidentExecutor:
             return [none] * (1 + want_confidence)
         if self._labels is not None and not want_confidence:
             return [self._labels(step)[: last.count]]
-        logits = self._logits(step)[: last.count]
+        planes = [self._by_logits(step, tiles, want_confidence) for tiles in last.parts(MOST_TILES)]
+        return [torch.cat(parts)[: last.count] for parts in zip(*planes, strict=True)]
+
+    def _by_logits(self, step: ResidentStep, tiles: DeviceTiles, want_confidence: bool) -> list[Tensor]:
+        step.begin(tiles)
+        logits = self._logits(step)
         labels = logits.max(dim=1).indices.to(torch.uint8)
         return [labels, margin(logits)] if want_confidence else [labels]
 

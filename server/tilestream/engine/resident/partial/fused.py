@@ -17,6 +17,9 @@ from tilestream.engine.resident.partial.workspace import ResidentStep
 from tilestream.engine.tiles.kernels import to_rows
 from tilestream.engine.tiles.stage_compiler import StageCompiler, is_relu
 
+MOST_TILES = 4096
+"""Tiles that are gathered with their surroundings at a time, so that they do not fill the memory."""
+
 Writer = Callable[[ResidentStep, Target], None]
 """Puts a node's values, of the step's tiles, into a target."""
 
@@ -142,7 +145,13 @@ class StageFuser:
         kernel = self._compiler.kernel(node.name, (0, self._tile, 0, self._tile))
 
         def write(step: ResidentStep, target: Target) -> None:
-            step.kernels.copy(to_rows(kernel(step)), None, target)
+            everything, first = step.tiles, 0
+            for tiles in everything.parts(MOST_TILES):
+                step.begin(tiles)
+                rows = to_rows(kernel(step))
+                step.kernels.copy(rows, None, target.part(first, len(rows)))
+                first += len(rows)
+            step.begin(everything)
 
         return write
 

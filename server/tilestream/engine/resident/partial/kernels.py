@@ -41,6 +41,12 @@ class Target:
     rows: Tensor
     index: Tensor | None
 
+    def part(self, first: int, count: int) -> Target:
+        """Where ``count`` of the results go, from ``first`` on."""
+        if self.index is None:
+            return Target(self.rows[first : first + count], None)
+        return Target(self.rows, self.index[first : first + count])
+
 
 class RowKernels:
     """The operations, for tensors on any device."""

@@ -17,6 +17,7 @@ from tilestream.engine.tiles.tables import TileSet, bucket
 
 Ints = npt.NDArray[np.int32]
 _COLUMNS = 5
+_ALIGNED = 4  # lists begin at multiples of so many numbers: kernels are compiled anew for others
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +44,18 @@ class DeviceTiles:
     def padded(self) -> int:
         """Number of tiles that kernels are run on."""
         return len(self.slot)
+
+    def parts(self, most: int) -> list[DeviceTiles]:
+        """These tiles in order, in lists of at most so many."""
+        if self.padded <= most:
+            return [self]
+        columns = (self.frame, self.slot, self.y, self.x, self.page)
+        found = []
+        for first in range(0, self.padded, most):
+            part = slice(first, first + most)
+            host = TileSet(self.host.session[part], self.host.y[part], self.host.x[part])
+            found.append(DeviceTiles(host, *(column[part] for column in columns)))
+        return found
 
 
 @dataclass(slots=True)
@@ -116,17 +129,22 @@ class _Packer:
         """All sets, and the frames' slots, in one copy."""
         host = [TileSet(*np.nonzero(mask)) for mask in self.masks]
         parts = [self._columns(tiles) for tiles in host]
-        sizes = [part.size for part in parts]
-        packed = np.concatenate([self._slots.astype(np.int32), *(part.ravel() for part in parts)])
-        slots, *lists = upload(packed, device).split([len(self._slots), *sizes])
+        slots = np.zeros(_aligned(len(self._slots)), dtype=np.int32)
+        slots[: len(self._slots)] = self._slots
+        packed = np.concatenate([slots, *(part.ravel() for part in parts)])
+        first, *lists = upload(packed, device).split([len(slots), *(part.size for part in parts)])
         sets = [DeviceTiles(t, *values.view(_COLUMNS, -1)) for t, values in zip(host, lists, strict=True)]
-        return _Packed(slots.long(), sets)
+        return _Packed(first[: len(self._slots)].long(), sets)
 
     def _columns(self, tiles: TileSet) -> Ints:
         slot, page = self._nobody
-        columns = np.zeros((_COLUMNS, bucket(tiles.count)), dtype=np.int32)
+        columns = np.zeros((_COLUMNS, _aligned(bucket(tiles.count))), dtype=np.int32)
         columns[1], columns[4] = slot, page
         place = (tiles.session, tiles.y, tiles.x)
         known = (tiles.session, self._slots[tiles.session], tiles.y, tiles.x, self._pages[place])
         columns[:, : tiles.count] = np.stack(known)
         return columns
+
+
+def _aligned(count: int) -> int:
+    return -(-count // _ALIGNED) * _ALIGNED

@@ -57,7 +57,7 @@ class ResidentStep:
         return Target(self.maps[node.name], self.tables.own(node.stride, self.tiles))
 
     def gather(self, name: str, stride: int, region: Region, border: str) -> Tensor:
-        """See ``Workspace``, as the next five."""
+        """See ``Workspace``, as the next six."""
         table = self.tables.around(stride, self.tiles, region, border)
         return to_tiles(self.maps[name].index_select(0, table.view(-1)), region[1], region[3])
 
