@@ -81,6 +81,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=4.0, help="of every measurement, at most")
     parser.add_argument("--json", default="")
+    parser.add_argument("--graphs", type=int, default=0, help="layouts of steps that become CUDA graphs")
     parser.add_argument("--profile", action="store_true")
     return parser.parse_args()
 
@@ -106,7 +107,9 @@ class Bench:
         room = (PAGES_PER_TILE + 2) * self.sessions * self.program.bytes_per_session(height, width, itemsize)
         mean, std = tuple(network.mean), tuple(network.std)  # type: ignore[arg-type]
         self._shared = ResidentProgram(self.program, mean, std, int(room), self.device, self.dtype)
-        self._features = ResidentFeatures(self._shared, (height, width), self.sessions)
+        self._features = ResidentFeatures(
+            self._shared, (height, width), self.sessions, graphs=arguments.graphs
+        )
         self._slots = list(range(self.sessions))
         self._scale = thumbnail_scale(height, width)
         self._size = height, width
@@ -170,7 +173,7 @@ class Bench:
 
     def timed(self, run: Callable[[], object]) -> tuple[float, float]:
         """Milliseconds a frame, the median: until the device is done, and until the host is free."""
-        for _ in range(2):
+        for _ in range(3):
             run()
         self._wait()
         whole: list[float] = []

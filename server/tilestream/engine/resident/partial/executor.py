@@ -36,7 +36,8 @@ class ResidentExecutor:
     def run(self, step: ResidentStep, tiles: StepTiles, want_confidence: bool) -> list[Tensor]:
         """Run every stage on its tiles; kept maps are written to the tiles' own pages.
 
-        Returns labels and, if wanted, confidence of the last stage's tiles: uint8 [n, bin, bin].
+        Returns labels and, if wanted, confidence of the last stage's tiles: uint8 [n, bin, bin], with those
+        that fill up the batch.
         """
         for (stage, write), chosen in zip(self._stages, tiles.computed[:-1], strict=True):
             if chosen.count:
@@ -49,9 +50,9 @@ class ResidentExecutor:
             none = torch.empty(0, side, side, dtype=torch.uint8, device=self.device)
             return [none] * (1 + want_confidence)
         if self._labels is not None and not want_confidence:
-            return [self._labels(step)[: last.count]]
+            return [self._labels(step)]
         planes = [self._by_logits(step, tiles, want_confidence) for tiles in last.parts(MOST_TILES)]
-        return [torch.cat(parts)[: last.count] for parts in zip(*planes, strict=True)]
+        return [torch.cat(parts) for parts in zip(*planes, strict=True)]
 
     def _by_logits(self, step: ResidentStep, tiles: DeviceTiles, want_confidence: bool) -> list[Tensor]:
         step.begin(tiles)

@@ -16,9 +16,10 @@ from tilestream.engine.resident.partial.kernels import Target
 from tilestream.engine.resident.partial.pages import PageNumbers
 from tilestream.engine.resident.partial.references import References, on_grid
 from tilestream.engine.resident.partial.shared import ResidentProgram
-from tilestream.engine.resident.partial.tables import ResidentTables
-from tilestream.engine.resident.partial.tile_sets import DeviceTiles, StepTiles, step_tiles
-from tilestream.engine.resident.partial.workspace import Frames, ResidentStep
+from tilestream.engine.resident.partial.step import begin_step
+from tilestream.engine.resident.partial.step_graphs import StepGraphs
+from tilestream.engine.resident.partial.tile_sets import DeviceTiles, PackedTiles, StepTiles, pack_tiles
+from tilestream.engine.resident.partial.workspace import ResidentStep
 
 Slots = npt.NDArray[np.int64]
 PAGES_PER_TILE = 2.0
@@ -56,7 +57,8 @@ class ResidentFeatures:
 
     A slot has features from ``start`` on until it is released or has to give way to others, which ``has``
     tells. A frame then goes through ``move``, ``plan`` and ``run``; a plan is run before anything else asks
-    for room. No method waits for the device.
+    for room. No method waits for the device. ``graphs``: layouts of steps that are captured as CUDA graphs,
+    which takes a wait each; 0: none.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ResidentFeatures:
         size: tuple[int, int],
         slots: int,
         pages_per_tile: float = PAGES_PER_TILE,
+        graphs: int = 0,
     ) -> None:
         self.shared, self.size, self.slots = shared, size, slots
         self._program, self._pages_per_tile = shared.program, pages_per_tile
@@ -72,6 +75,7 @@ class ResidentFeatures:
         self.bins = self._program.bins(*size)
         self._padded = self._program.padded(*size)
         self._references: dict[int, References] = {}
+        self._graphs = StepGraphs(self._compute, shared.device, graphs) if graphs else None
 
     @property
     def tiles(self) -> int:
@@ -147,29 +151,22 @@ class ResidentFeatures:
     @torch.inference_mode()
     def run(self, plan: Plan, pixels: Tensor, want_confidence: bool = False) -> ComputedTiles:
         """Compute what is kept. ``pixels``: uint8 [N, 3, H, W] on the device, of all frames of the plan."""
-        step, tiles = self.begin(plan, pixels)
-        planes = self.shared.executor.run(step, tiles, want_confidence)
+        packed = self._packed(plan)
+        if self._graphs is not None and not want_confidence:
+            tiles, planes = self._graphs.run(packed, pixels)
+        else:
+            tiles = self._unpacked(packed)
+            planes = self._compute(tiles, pixels, want_confidence)
         self.finish(plan)
-        return ComputedTiles(tiles.computed[-1], planes[0], planes[1] if want_confidence else None)
+        last = tiles.computed[-1]
+        labels, *confidence = (plane[: last.count] for plane in planes)
+        return ComputedTiles(last, labels, confidence[0] if want_confidence else None)
 
     @torch.inference_mode()
     def begin(self, plan: Plan, pixels: Tensor) -> tuple[ResidentStep, StepTiles]:
         """The first part of ``run``: what is computed refers to its new pages; next, stages are run."""
-        shared, program = self.shared, self._program
-        tiles = self._listed(plan.keep, plan.slots, plan.pages)
-        moved = self._moved_rows(tiles)
-        for references in self._references.values():
-            references.place(tiles.touched)
-        frames = Frames(pixels, tiles.slots, self._padded, shared.scale, shared.shift)
-        tables = ResidentTables(self._references, shared.patterns, shared.kernels)
-        step = ResidentStep(program, frames, tables, shared.pages.maps, tiles.touched, shared.dtype)
-        for index, source in moved.items():
-            rest, stage = tiles.rest[index], program.stages[index]
-            assert rest is not None
-            step.begin(rest)
-            rows = shared.pages.maps[stage.output]
-            shared.kernels.copy(rows, source, step.target(program.nodes[stage.output]))
-        return step, tiles
+        tiles = self._listed(plan)
+        return self._begin(tiles, pixels), tiles
 
     @torch.inference_mode()
     def finish(self, plan: Plan) -> None:
@@ -201,19 +198,6 @@ class ResidentFeatures:
             step.begin(tiles.touched)
             own = step.target(node)
             shared.kernels.copy(own.rows, own.index, own)
-
-    def _moved_rows(self, tiles: StepTiles) -> dict[int, Tensor]:
-        """In bins where only some stages run: by stage, the rows of the moved values that the others keep.
-
-        Looked up before the tiles refer to their new pages, to which these values go along.
-        """
-        before = ResidentTables(self._references, self.shared.patterns, self.shared.kernels)
-        found = {}
-        for index, (stage, rest) in enumerate(zip(self._program.stages[:-1], tiles.rest[:-1], strict=True)):
-            if rest is not None:
-                region = (0, stage.tile, 0, stage.tile)
-                found[index] = before.around(stage.stride, rest, region, "zeros").view(-1)
-        return found
 
     def _copy_together(self, slots: Slots) -> None:
         """Copy the features of slots whose references are spread thin into as few pages as they need.
@@ -265,13 +249,25 @@ class ResidentFeatures:
     def _place_whole(self, slots: Slots, pages: PageNumbers) -> None:
         """All tiles of slots refer to these pages, int32 [N, bins_h, bins_w]."""
         keep = np.ones((len(slots), len(self._program.units), *self.bins), dtype=np.bool_)
-        tiles = self._listed(keep, slots, pages)
+        tiles = self._listed(Plan(slots, keep, pages, []))
         for references in self._references.values():
             references.place(tiles.touched)
 
-    def _listed(self, keep: Mask, slots: Slots, pages: PageNumbers) -> StepTiles:
+    def _packed(self, plan: Plan) -> PackedTiles:
         nobody = (self.slots, self.shared.pages.spare)
-        return step_tiles(self._program, keep, slots, pages, nobody, self.shared.device)
+        return pack_tiles(self._program, plan.keep, plan.slots, plan.pages, nobody)
+
+    def _unpacked(self, packed: PackedTiles) -> StepTiles:
+        return packed.unpacked(upload(packed.numbers, self.shared.device))
+
+    def _listed(self, plan: Plan) -> StepTiles:
+        return self._unpacked(self._packed(plan))
+
+    def _begin(self, tiles: StepTiles, pixels: Tensor) -> ResidentStep:
+        return begin_step(self.shared, self._references, self._padded, tiles, pixels)
+
+    def _compute(self, tiles: StepTiles, pixels: Tensor, want_confidence: bool = False) -> list[Tensor]:
+        return self.shared.executor.run(self._begin(tiles, pixels), tiles, want_confidence)
 
     def _make_references(self) -> None:
         """Only when the first features come: what stands by takes no memory."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from tilestream.engine.arrays import Mask
-from tilestream.engine.device import upload
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.tiles.masks import stage_masks
 from tilestream.engine.tiles.tables import TileSet, bucket
@@ -70,14 +69,50 @@ class StepTiles:
     rest: list[DeviceTiles | None]
 
 
-def step_tiles(
+@dataclass(frozen=True, slots=True)
+class PackedTiles:
+    """The lists of a step on the host, all in one array: int32 ``numbers``.
+
+    ``slots`` are the first of them, ``sets`` follow. ``touched``, ``computed``, ``rest``: as in
+    :class:`StepTiles`, by number of the set.
+    """
+
+    numbers: Ints
+    slots: int
+    sets: list[TileSet]
+    touched: int
+    computed: list[int]
+    rest: list[int | None]
+
+    @property
+    def layout(self) -> Hashable:
+        """Steps of one layout run the same operations on arrays of the same sizes."""
+        padded = tuple(_padded(tiles.count) for tiles in self.sets)
+        return self.slots, padded, tuple(self.computed), tuple(self.rest)
+
+    def unpacked(self, numbers: Tensor) -> StepTiles:
+        """The lists, once their numbers are on the device."""
+        sizes = [_COLUMNS * _padded(tiles.count) for tiles in self.sets]
+        slots, *lists = numbers.split([_aligned(self.slots), *sizes])
+        sets = [
+            DeviceTiles(host, *columns.view(_COLUMNS, -1))
+            for host, columns in zip(self.sets, lists, strict=True)
+        ]
+        return StepTiles(
+            slots[: self.slots].long(),
+            sets[self.touched],
+            [sets[index] for index in self.computed],
+            [None if index is None or not sets[index].count else sets[index] for index in self.rest],
+        )
+
+
+def pack_tiles(
     program: TileProgram,
     keep: Mask,
     slots: npt.NDArray[np.int64],
     pages: Ints,
     nobody: tuple[int, int],
-    device: torch.device,
-) -> StepTiles:
+) -> PackedTiles:
     """Lists of tiles for every stage. ``keep``: bool [N, units, bins_h, bins_w].
 
     ``slots``: int64 [N]. ``pages``: int32 [N, bins_h, bins_w], of the touched tiles. ``nobody``: slot and
@@ -88,29 +123,18 @@ def step_tiles(
     flat = keep.transpose(1, 0, 2, 3).reshape(units, frames * rows, columns)
     packer = _Packer(slots, pages, nobody)
     touched = packer.add(np.asarray(keep.any(axis=1)))
-    computed, rest = [], []
+    computed: list[int] = []
+    rest: list[int | None] = []
     for mask in stage_masks(program, flat):
         mask = mask.reshape(shape)
         computed.append(packer.add(mask))
         rest.append(None if computed[-1] == touched else packer.add(packer.masks[touched] & ~mask))
-    packed = packer.upload(device)
-    sets = packed.sets
-    return StepTiles(
-        packed.slots,
-        sets[touched],
-        [sets[index] for index in computed],
-        [None if index is None or not sets[index].count else sets[index] for index in rest],
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    slots: Tensor
-    sets: list[DeviceTiles]
+    numbers, sets = packer.packed()
+    return PackedTiles(numbers, frames, sets, touched, computed, rest)
 
 
 class _Packer:
-    """Collects sets of tiles, each different one once, and brings them to the device together."""
+    """Collects sets of tiles, each different one once, in one array."""
 
     def __init__(self, slots: npt.NDArray[np.int64], pages: Ints, nobody: tuple[int, int]) -> None:
         self._slots, self._pages, self._nobody = slots, pages, nobody
@@ -125,20 +149,16 @@ class _Packer:
             self.masks.append(mask)
         return self._known[key]
 
-    def upload(self, device: torch.device) -> _Packed:
-        """All sets, and the frames' slots, in one copy."""
-        host = [TileSet(*np.nonzero(mask)) for mask in self.masks]
-        parts = [self._columns(tiles) for tiles in host]
+    def packed(self) -> tuple[Ints, list[TileSet]]:
+        """The frames' slots and the columns of all sets, one after the other, and the sets."""
+        sets = [TileSet(*np.nonzero(mask)) for mask in self.masks]
         slots = np.zeros(_aligned(len(self._slots)), dtype=np.int32)
         slots[: len(self._slots)] = self._slots
-        packed = np.concatenate([slots, *(part.ravel() for part in parts)])
-        first, *lists = upload(packed, device).split([len(slots), *(part.size for part in parts)])
-        sets = [DeviceTiles(t, *values.view(_COLUMNS, -1)) for t, values in zip(host, lists, strict=True)]
-        return _Packed(first[: len(self._slots)].long(), sets)
+        return np.concatenate([slots, *(self._columns(tiles).ravel() for tiles in sets)]), sets
 
     def _columns(self, tiles: TileSet) -> Ints:
         slot, page = self._nobody
-        columns = np.zeros((_COLUMNS, _aligned(bucket(tiles.count))), dtype=np.int32)
+        columns = np.zeros((_COLUMNS, _padded(tiles.count)), dtype=np.int32)
         columns[1], columns[4] = slot, page
         place = (tiles.session, tiles.y, tiles.x)
         known = (tiles.session, self._slots[tiles.session], tiles.y, tiles.x, self._pages[place])
@@ -148,3 +168,8 @@ class _Packer:
 
 def _aligned(count: int) -> int:
     return -(-count // _ALIGNED) * _ALIGNED
+
+
+def _padded(count: int) -> int:
+    """Tiles that kernels are run on for so many."""
+    return _aligned(bucket(count))
