@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,7 +16,7 @@ from tilestream.engine.tiles.kernels import to_rows
 from tilestream.engine.tiles.stage_compiler import StageCompiler
 from tilestream.engine.tiles.tables import TileSet
 from tilestream.engine.tiles.whole_map import WholeMapRunner
-from tilestream.engine.tiles.workspace import Kernel, Step
+from tilestream.engine.tiles.workspace import Step
 
 
 class TileExecutor:
@@ -70,7 +72,7 @@ class TileExecutor:
         labels = logits.max(dim=1).indices.to(torch.uint8)
         return [labels, margin(logits)] if want_confidence else [labels]
 
-    def _fast_labels(self) -> Kernel | None:
+    def _fast_labels(self) -> Callable[[Step], Tensor] | None:
         """Labels without all logits, where the network ends with a bilinear upsampling of a kept map.
 
         On CPUs only: how many positions have to be interpolated is not known to the host beforehand.
@@ -87,7 +89,7 @@ class TileExecutor:
         region = (-1, side + 2, -1, side + 2)
         return lambda step: upsampled_labels(step.gather(source.name, factor, region, "replicate"), factor)
 
-    def _compile(self, stage: Stage) -> Kernel:
+    def _compile(self, stage: Stage) -> Callable[[Step], Tensor]:
         node = self.program.nodes[stage.output]
         if isinstance(node.operation, WholeMap):
             return self._whole_maps.kernel(node, node.operation)

@@ -21,7 +21,7 @@ from tilestream.engine.lowering.program import (
     Upsampling,
 )
 from tilestream.engine.tiles.kernels import RowProduct, TileConvolution, to_rows, to_tiles
-from tilestream.engine.tiles.workspace import Kernel, Region, Step
+from tilestream.engine.tiles.workspace import Kernel, Region, Workspace
 
 # Below this many features a side, tiles are too small for a convolution kernel, and gathering every
 # output's whole patch for one matrix product is faster.
@@ -42,7 +42,7 @@ class StageCompiler:
         compute = self._kernel(self.nodes[name], region)
         key = (name, region)
 
-        def once(step: Step) -> Tensor:
+        def once(step: Workspace) -> Tensor:
             if key not in step.values:
                 step.values[key] = compute(step)
             return step.values[key]
@@ -58,15 +58,13 @@ class StageCompiler:
             if border not in ("zeros", "lowest"):
                 raise LoweringError(f"node {name}: {border} padding of the frame itself is not supported")
             if border == "zeros":
-                return lambda step: step.frames.gather(step.tiles, region)
+                return lambda step: step.image(region)
         compute = self.kernel(name, region)
         fill = 0.0 if border == "zeros" else float("-inf")
-        tile = self.tile(node.stride)
 
-        def filled(step: Step) -> Tensor:
+        def filled(step: Workspace) -> Tensor:
             values = compute(step)
-            for index, rows, columns in step.tables.outside(node.stride, step.tiles, tile, region):
-                values[index, :, rows, columns] = fill
+            step.fill_outside(values, node.stride, region, fill)
             return values
 
         return filled
@@ -83,7 +81,7 @@ class StageCompiler:
             return self.source(node.name, region, "zeros")
         operation = node.operation
         if isinstance(operation, Image):
-            return lambda step: step.frames.gather(step.tiles, region)
+            return lambda step: step.image(region)
         if isinstance(operation, Convolution):
             return self._convolution(node, operation, region, relu=False)
         if isinstance(operation, Pointwise):
@@ -98,7 +96,7 @@ class StageCompiler:
 
     def _pointwise(self, node: Node, operation: Pointwise, region: Region) -> Kernel:
         first = self.nodes[node.inputs[0]]
-        if _is_relu(operation) and not self._is_kept(first.name):
+        if is_relu(operation) and not self._is_kept(first.name):
             if isinstance(first.operation, Convolution):
                 return self._convolution(first, first.operation, region, relu=True)
             if isinstance(first.operation, Pointwise) and first.operation.function is torch.add:
@@ -122,12 +120,10 @@ class StageCompiler:
         small = window.y.kernel == window.x.kernel == 1 or self.tile(node.stride) < _SMALL_TILE
         if conv.groups == 1 and small and whole_tile and self._is_kept(name):
             product = RowProduct(conv, relu, self.device, self.dtype)
-            side, stride, width = self.tile(node.stride), source.stride, conv.weight[0].numel()
+            side, stride = self.tile(node.stride), source.stride
 
-            def run(step: Step) -> Tensor:
-                table = step.tables.patches(stride, step.tiles, side, window)
-                rows = step.store.maps[name].index_select(0, table).view(-1, width)
-                return to_tiles(product(rows), side, side)
+            def run(step: Workspace) -> Tensor:
+                return to_tiles(product(step.patches(name, stride, side, window)), side, side)
 
             return run
         below = (*window.y.sources(*region[:2]), *window.x.sources(*region[2:]))
@@ -154,8 +150,8 @@ class StageCompiler:
             operation.window,
         )
 
-        def run(step: Step) -> Tensor:
-            inside = step.tables.inside_counts(below_stride, step.tiles, tile, window)
+        def run(step: Workspace) -> Tensor:
+            inside = step.inside_counts(below_stride, tile, window)
             total = F.avg_pool2d(bring(step), size, stride, divisor_override=1)
             return (total / inside).to(total.dtype)
 
@@ -180,7 +176,7 @@ class StageCompiler:
         if region[1] * region[3] <= _SMALL_UPSAMPLING:
             return self._upsampling_product(bring, factor, (spans[1], spans[3]), crops)
 
-        def run(step: Step) -> Tensor:
+        def run(step: Workspace) -> Tensor:
             large = F.interpolate(bring(step), scale_factor=factor, mode="bilinear", align_corners=False)
             return large[:, :, crops[0], crops[1]]
 
@@ -197,7 +193,7 @@ class StageCompiler:
         height, width = weights.shape[1:]
         product = weights.flatten(1).T.contiguous().to(self.device, self.dtype)
 
-        def run(step: Step) -> Tensor:
+        def run(step: Workspace) -> Tensor:
             tiles = bring(step)
             rows = tiles.permute(0, 2, 3, 1).reshape(len(tiles), below, -1)
             return to_tiles(torch.matmul(product, rows).flatten(0, 1), height, width)
@@ -212,9 +208,9 @@ class StageCompiler:
                 f"node {node.name}: upsampling with aligned corners cannot be read with a rim"
             )
 
-        def run(step: Step) -> Tensor:
-            rows, weights = step.tables.corners(stride, step.tiles, tile, factor)
-            values = step.store.maps[name]
+        def run(step: Workspace) -> Tensor:
+            rows, weights = step.corners(stride, tile, factor)
+            values = step.rows(name)
             weights = weights.to(values.dtype)
             total = values.index_select(0, rows[0].reshape(-1)) * weights[0].reshape(-1, 1)
             for corner in range(1, 4):
@@ -237,12 +233,13 @@ class StageCompiler:
         weight, bias = module.weight, module.bias
         options = (module.stride, 0, 0, module.groups, module.dilation)
 
-        def run(step: Step) -> Tensor:
+        def run(step: Workspace) -> Tensor:
             large = F.conv_transpose2d(bring(step), weight, bias, *options)  # type: ignore[arg-type]
             return large[:, :, crops[0], crops[1]]
 
         return run
 
 
-def _is_relu(operation: Pointwise) -> bool:
+def is_relu(operation: Pointwise) -> bool:
+    """Whether it is a ReLU and nothing else."""
     return operation.what in ("ReLU", "relu") and operation.function is not None

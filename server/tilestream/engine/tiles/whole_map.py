@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, fx, nn
 from tilestream.engine.dense.packed import PackedConv2d
 from tilestream.engine.lowering.program import Node, TileProgram, WholeMap
 from tilestream.engine.tiles.kernels import to_rows, to_tiles
-from tilestream.engine.tiles.workspace import Kernel, Step
+from tilestream.engine.tiles.workspace import Step
 
 
 class WholeMapRunner:
@@ -26,7 +27,7 @@ class WholeMapRunner:
         if device.type == "cpu" and torch.backends.mkldnn.is_available():
             self._modules = {name: _packed(module) for name, module in self._modules.items()}
 
-    def kernel(self, node: Node, operation: WholeMap) -> Kernel:
+    def kernel(self, node: Node, operation: WholeMap) -> Callable[[Step], Tensor]:
         """What computes the tiles of a whole-map node: [n, C, tile, tile], without padding to a bucket."""
         nodes, tile = self._program.nodes, self._program.tile(node.stride)
 
@@ -37,14 +38,14 @@ class WholeMapRunner:
                 for name in operation.shapes:
                     size = step.tables.size(nodes[name].stride, session)
                     known.setdefault(name, torch.empty(1, nodes[name].channels, *size, device="meta"))
-                result = self._interpret(operation.nodes, known)
+                result = self.interpret(operation.nodes, known)
                 chosen = step.tables.positions(node.stride, step.tiles, session)
                 parts.append(to_rows(result).index_select(0, chosen))
             return to_tiles(torch.cat(parts), tile, tile)
 
         return run
 
-    def _interpret(self, nodes: tuple[fx.Node, ...], known: dict[str, Any]) -> Tensor:
+    def interpret(self, nodes: tuple[fx.Node, ...], known: dict[str, Any]) -> Tensor:
         """Run traced nodes one after the other; ``known``: values by name of what they read."""
         value: Any = None
         for node in nodes:

@@ -1,0 +1,1 @@
+"""Partial frames of all sessions at once, features and index tables on the device."""
