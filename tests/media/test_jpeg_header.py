@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import simplejpeg
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.frames import encode, jpeg, photo
 from tilestream.media.errors import BadFrame
-from tilestream.media.jpeg_header import read_header
+from tilestream.media.jpeg_header import Markers, read_header
 from tilestream.messages import InvalidReason
 
 
@@ -96,3 +98,14 @@ def test_scans_are_counted_in_baseline_files_too():
     scan = data.index(b"\xff\xda")
     length = 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
     assert reason_of(data[:-2] + data[scan : scan + length] * 80 + data[-2:]) is InvalidReason.UNSUPPORTED
+
+
+@given(
+    st.lists(st.sampled_from([0x00, 0xD0, 0xD9, 0xDA, 0xFE, 0xFF]), max_size=60).map(bytes),
+    st.integers(0, 60),
+)
+def test_markers_are_all_that_follow_ff_and_are_not_zero(data, begin):
+    markers = Markers.of(data, min(begin, len(data)))
+    places = [at for at in range(begin, len(data) - 1) if data[at] == 0xFF and data[at + 1]]
+    assert (markers.places + markers.begin).tolist() == places
+    assert markers.codes.tolist() == [data[at + 1] for at in places]

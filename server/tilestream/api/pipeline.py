@@ -17,8 +17,7 @@ from functools import partial
 from tilestream.api.services import Services
 from tilestream.label_runs import LabelRuns, label_map
 from tilestream.media.errors import BadFrame
-from tilestream.media.jpeg import FrameLimits, decode_picture, read_picture
-from tilestream.media.jpeg_plain import is_plain
+from tilestream.media.jpeg import FrameLimits, picture_for
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
 from tilestream.messages import Codec, DropReason, Frame, Outcome, Picture, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
@@ -60,11 +59,11 @@ class FramePipeline:
         self._decoding.append(ticket)
         work = partial(
             _read,
+            self._services.engine.takes,
             data,
             self._limits,
             self._session.options.compute_size,
             self._services.settings.max_compute_pixels,
-            self._services.engine.takes,
         )
         future = asyncio.get_running_loop().run_in_executor(self._services.media_pool, work)
         ticket.on_drop = future.cancel
@@ -176,20 +175,15 @@ class FramePipeline:
 
 
 def _read(
+    takes: tuple[Codec, ...],
     data: bytes,
     limits: FrameLimits,
     compute_size: tuple[int, int] | None,
     max_compute_pixels: int,
-    engine_takes: tuple[Codec, ...],
 ) -> tuple[Picture, float]:
-    """In a media thread: the picture, decoded unless the engine does that, and the seconds it took.
-
-    Unusual pictures are decoded here for every engine: it might refuse them, or see them otherwise.
-    """
+    """In a media thread: the picture as the engine wants it, and the seconds it took."""
     begin = time.monotonic()
-    picture = read_picture(data, limits, compute_size, max_compute_pixels)
-    if picture.codec not in engine_takes or not is_plain(picture.data):
-        picture = decode_picture(picture)
+    picture = picture_for(takes, data, limits, compute_size, max_compute_pixels)
     return picture, time.monotonic() - begin
 
 

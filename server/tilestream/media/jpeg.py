@@ -19,8 +19,9 @@ import numpy.typing as npt
 import simplejpeg
 
 from tilestream.media.errors import BadFrame
-from tilestream.media.jpeg_header import read_header
-from tilestream.messages import InvalidReason, Picture
+from tilestream.media.jpeg_header import JpegHeader, read_header
+from tilestream.media.jpeg_plain import is_plain
+from tilestream.messages import Codec, InvalidReason, Picture
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,26 @@ def read_picture(
 
     Raises :class:`BadFrame` with the reason where its header tells that it cannot be used.
     """
+    return _picture(_checked_header(data, limits), data, compute_size, max_compute_pixels)
+
+
+def picture_for(
+    takes: tuple[Codec, ...],
+    data: bytes,
+    limits: FrameLimits,
+    compute_size: tuple[int, int] | None,
+    max_compute_pixels: int,
+) -> Picture:
+    """The same for an engine that takes these codecs: decoded, unless the engine does that.
+
+    Unusual pictures are decoded for every engine: it might refuse them, or see them otherwise.
+    """
+    header = _checked_header(data, limits)
+    picture = _picture(header, data, compute_size, max_compute_pixels)
+    return picture if picture.codec in takes and is_plain(header) else decode_picture(picture)
+
+
+def _checked_header(data: bytes, limits: FrameLimits) -> JpegHeader:
     if len(data) > limits.max_bytes:
         raise BadFrame(
             InvalidReason.TOO_MANY_BYTES, f"{len(data)} bytes, at most {limits.max_bytes} are taken"
@@ -75,6 +96,13 @@ def read_picture(
             f"{width} x {height} pixels, at most {limits.max_pixels} pixels "
             f"and {limits.max_side} a side are taken",
         )
+    return header
+
+
+def _picture(
+    header: JpegHeader, data: bytes, compute_size: tuple[int, int] | None, max_compute_pixels: int
+) -> Picture:
+    width, height = header.width, header.height
     return Picture(width, height, compute_size or fit_size(width, height, max_compute_pixels), data=data)
 
 

@@ -1,7 +1,7 @@
 """Which JPEGs may be decoded by something else than libjpeg-turbo: plain ones, of which all make the same.
 
 A decoder on a device takes less than libjpeg-turbo does, guesses colours otherwise, and may say nothing about
-damage. All but the content of the compressed data is looked at, in a tenth of a millisecond.
+damage. All but the content of the compressed data is looked at.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from tilestream.media.errors import BadFrame
-from tilestream.media.jpeg_header import SOS, is_frame_header, segments
+from tilestream.media.jpeg_header import EOI, SOS, JpegHeader, Markers, is_frame_header
 
-_BASELINE, _DRI, _APP0, _ADOBE, _EOI, _RST0 = 0xC0, 0xDD, 0xE0, 0xEE, 0xD9, 0xD0
+_BASELINE, _DRI, _APP0, _ADOBE, _RST0 = 0xC0, 0xDD, 0xE0, 0xEE, 0xD0
 _LUMA_SAMPLINGS = {(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)}  # of colour at 1 x 1: 444, 422, 440, 420, 411
 _LEAST_BITS = 2  # of a block: a code that says it is like the one before, and one that ends it
 _WHOLE_SCAN = b"\x00\x3f\x00"  # all 64 coefficients, all of their bits
@@ -22,7 +21,7 @@ _WHOLE_SCAN = b"\x00\x3f\x00"  # all 64 coefficients, all of their bits
 
 @dataclass(slots=True)
 class _Facts:
-    """What of the header decides. ``frame``, ``scan``: those segments; ``data_at``: where data begins."""
+    """What of the header decides. ``frame``, ``scan``: those segments."""
 
     baseline: bool = False
     frame: bytes = b""
@@ -30,7 +29,6 @@ class _Facts:
     restart_interval: int = 0
     jfif: bool = False
     adobe_transform: int | None = None
-    data_at: int = 0
 
     @property
     def components(self) -> list[tuple[int, tuple[int, int]]]:
@@ -39,27 +37,24 @@ class _Facts:
         return [(field[0], (field[1] >> 4, field[1] & 15)) for field in fields if len(field) == 3]
 
 
-def is_plain(data: bytes) -> bool:
-    """Whether a JPEG that ``read_header`` found good is of the most common kind, and whole.
+def is_plain(header: JpegHeader) -> bool:
+    """Whether a JPEG, of which ``read_header`` found this, is of the most common kind, and whole.
 
     That is: baseline, gray or YCbCr with a usual subsampling, and one scan, with no markers behind it but the
     restart markers that there have to be, in order, and an end marker. Damage between them is not seen.
     """
-    try:
-        facts = _look_at(data)
-    except BadFrame:
-        return False
+    facts = _look_at(header)
     if not facts.baseline or not _is_usual(facts):
         return False
-    restarts, end = _restarts(data, facts.data_at)
+    restarts, size = _restarts(header.markers)
     mcus, blocks = _mcus(facts)
     expected = -(-mcus // facts.restart_interval) - 1 if facts.restart_interval else 0
-    return restarts == expected and 8 * (end - facts.data_at) >= _LEAST_BITS * mcus * blocks
+    return restarts == expected and 8 * size >= _LEAST_BITS * mcus * blocks
 
 
-def _look_at(data: bytes) -> _Facts:
+def _look_at(header: JpegHeader) -> _Facts:
     facts = _Facts()
-    for segment in segments(data):
+    for segment in header.segments:
         body = segment.body
         if is_frame_header(segment.marker):
             facts.baseline, facts.frame = segment.marker == _BASELINE, body
@@ -70,7 +65,7 @@ def _look_at(data: bytes) -> _Facts:
         elif segment.marker == _ADOBE and body.startswith(b"Adobe") and len(body) >= 12:
             facts.adobe_transform = body[11]
         elif segment.marker == SOS:
-            facts.scan, facts.data_at = body, segment.end
+            facts.scan = body
     return facts
 
 
@@ -95,18 +90,14 @@ def _is_ycbcr(facts: _Facts) -> bool:
     return all(after == before + 1 for before, after in pairwise(ids)) and ids[0] in (0, 1)
 
 
-def _restarts(data: bytes, at: int) -> tuple[int, int]:
-    """How many restart markers there are in order, and where the data ends; (-1, 0) for any other marker."""
-    scan = np.frombuffer(data, np.uint8, offset=at)
-    places = np.flatnonzero(scan[:-1] == 0xFF)
-    codes = scan[places + 1]
-    places, codes = places[codes != 0], codes[codes != 0]
-    ends = np.flatnonzero(codes == _EOI)
+def _restarts(markers: Markers) -> tuple[int, int]:
+    """How many restart markers there are in order, and the bytes of data; (-1, 0) for any other marker."""
+    ends = np.flatnonzero(markers.codes == EOI)
     if not len(ends):
         return -1, 0
     count = int(ends[0])
-    in_order = np.array_equal(codes[:count], _RST0 + np.arange(count) % 8)
-    return (count, at + int(places[count])) if in_order else (-1, 0)
+    in_order = np.array_equal(markers.codes[:count], _RST0 + np.arange(count) % 8)
+    return (count, int(markers.places[count])) if in_order else (-1, 0)
 
 
 def _mcus(facts: _Facts) -> tuple[int, int]:
