@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 def step_sums(port: int) -> dict[str, float]:
-    """Sums since the server started: steps, their frames, seconds, and seconds by stage. Empty without answer."""
+    """Since the server started: steps, their frames, seconds, seconds by stage. Empty without an answer."""
     try:
         with _NO_PROXY.open(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT) as reply:
             text = reply.read().decode()
@@ -29,7 +29,11 @@ def step_sums(port: int) -> dict[str, float]:
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in ("tilestream_step_sessions_sum", "tilestream_step_seconds_sum", "tilestream_step_seconds_count"):
+            if sample.name in (
+                "tilestream_step_sessions_sum",
+                "tilestream_step_seconds_sum",
+                "tilestream_step_seconds_count",
+            ):
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
             elif sample.name == "tilestream_step_stage_seconds_sum":
                 sums[sample.labels["stage"]] = sums.get(sample.labels["stage"], 0.0) + sample.value
