@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 def step_sums(port: int) -> dict[str, float]:
-    """Sums since the server started: steps, their frames, seconds, and seconds by stage. Empty without answer."""
+    """Since the server started: steps, their frames, seconds, seconds by stage. Empty without an answer."""
     try:
         with _NO_PROXY.open(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT) as reply:
             text = reply.read().decode()

@@ -104,7 +104,11 @@ class LearnedGate(RiskGate):
         return torch.where(still, 0.0, risk)
 
     def on(self, device: torch.device) -> Callable[[Tensor, tuple[int, int]], Tensor]:
-        """What tells ``GateInput.expected`` there, from cells [N, channels, h, w] and the rows and columns of bins."""
+        """A function that makes ``GateInput.expected`` on that device, from a copy of the network.
+
+        It takes cells, float32 [N, channels, h, w] as ``cell_features`` gives them, and the rows and columns
+        of bins; it returns float32 [N, bins_h, bins_w].
+        """
         network = copy.deepcopy(self._network).to(device)
 
         def expected(cells: Tensor, bins: tuple[int, int]) -> Tensor:

@@ -103,9 +103,10 @@ class Distortion:
 
 @dataclass(frozen=True, slots=True)
 class CellLayout:
-    """The cells that distortion is kept in. ``cell``: thumbnail pixels on a side; ``cells``: rows and columns.
+    """The cells that distortion is kept in.
 
-    ``per_bin``: cells on a side of a bin, in which its peak is looked for among ``parts`` x ``parts``.
+    ``cell``: thumbnail pixels on a side of one; ``cells``: their rows and columns; ``per_bin``: cells on a
+    side of a bin, in which its peak is looked for among ``parts`` x ``parts``.
     """
 
     cell: int

@@ -11,7 +11,7 @@ from tilestream.engine.resident.motion import BatchMotion
 from tilestream.engine.resident.sampling import continued, resampled, sample
 
 LABEL_STEP = 4
-"""Every so manieth label in both directions is looked at."""
+"""Pixels between the labels that are looked at, in both directions."""
 
 
 def cell_features(

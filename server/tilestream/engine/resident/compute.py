@@ -1,4 +1,4 @@
-"""The answers to a batch's frames on the device: whole frames through the network, labels moved for the others."""
+"""Answers to a batch on the device: whole frames through the network, labels moved for the other frames."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from tilestream.engine.resident.transfer import upload_all
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Of a batch's frames: ``labels`` and, where any session asks for it, ``confidence``, uint8 [N, H, W].
+    """Of a batch's N frames, in the order of ``frames``, on the device.
 
-    ``frames``: in their order. ``changed``: int32 [K, bins_h, bins_w], of the first K, which are whole: pixels
-    with another label than the one that was moved there.
+    ``labels``: uint8 [N, H, W]; ``confidence`` likewise, where any session asks for it. ``changed``: int32
+    [K, bins_h, bins_w], of the first K frames, which are whole and kept: how many pixels of each bin have
+    another label than the one that was moved there.
     """
 
     frames: list[ResidentFrame]
@@ -39,10 +40,11 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class _Anew:
-    """The slots that begin anew from whole frames, K of them: ``slots`` int64 [K]; float32 [K] each,
+    """The slots of ``table`` that begin anew from K whole frames.
 
-    ``weight`` of their scores before, 1 where they ``resemble`` (go on being the mean of one scene) and where
-    they are ``known`` (compared with a frame before).
+    ``luma``: uint8 [K, h, w], thumbnails of the frames. ``slots``: int64 [K]. Float32 [K] each: ``weight`` of
+    the scores before; ``resemble``, 1 where the scores go on being the mean of one scene; ``known``, 1 where
+    the frame goes on from one before.
     """
 
     table: SlotTable
@@ -54,7 +56,7 @@ class _Anew:
 
 
 class FrameComputer:
-    """``fusion``: see ``ReuseOptions``."""
+    """Computes answers. ``fusion``: see ``ReuseOptions``."""
 
     def __init__(
         self,

@@ -43,9 +43,9 @@ _WARM_UP_FRAMES = 4
 class ResidentEngine:
     """Runs one network for many sessions. Not thread-safe.
 
-    As ``ModelEngine``, with the sessions' state in slots on the device, at most ``store_bytes`` of it, and the
-    work of a step in batched operations. ``gate``: one that reuses no features. ``decode``: makes pixels on the
-    ``device`` of what frames bring. Frames have at most 2^24 pixels.
+    As ``ModelEngine``, with the sessions' state in slots on the device, at most ``store_bytes`` of it, and
+    the work of a step in batched operations. ``gate``: one that reuses no features. ``decode``: makes pixels
+    on the ``device`` of what frames bring. Frames of more than 2^24 pixels are refused.
     """
 
     def __init__(
@@ -149,8 +149,8 @@ class ResidentEngine:
     ) -> list[Outcome]:
         """Compute at most one frame of each session; outcomes in the order of ``work``.
 
-        Their sessions have to be open. ``keep``: by session, forces what is computed: anything but nothing means
-        the whole frame.
+        Their sessions have to be open. ``keep``: by session, forces what is computed: anything but nothing
+        means the whole frame.
         """
         outcomes: list[Outcome | None] = [None] * len(work)
         frames = self._enter(work, keep or {}, outcomes)
@@ -171,7 +171,7 @@ class ResidentEngine:
         keep: Mapping[str, bool | Mask],
         outcomes: list[Outcome | None],
     ) -> list[ResidentFrame | None]:
-        """The frames with pixels and their sessions' state; an outcome instead for those that cannot be used."""
+        """The frames with pixels and their sessions' state; None, and an outcome, for what cannot be used."""
         busy = {frame.session_id for frame, _ in work}
         started = self._stages.now()
         found = self._decode([frame.picture for frame, _ in work])

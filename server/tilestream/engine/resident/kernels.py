@@ -1,10 +1,11 @@
-"""The operations that are many passes over memory in torch, in one launch each for all frames: Triton, CUDA only.
+"""What takes many passes over memory in torch, in one launch for all frames: Triton, CUDA only.
 
-What each computes, see the function of the same name in ``reference``.
+For what each function computes see the one of the same name in ``reference``.
 """
 
 # Triton's language is not typed:
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, import-untyped, import-not-found"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
+# mypy: disable-error-code="import-untyped, import-not-found"
 from __future__ import annotations
 
 import torch
@@ -144,7 +145,7 @@ def flow(previous: Tensor, current: Tensor, expected: Tensor) -> Tensor:
         now.append(F.avg_pool2d(now[-1], 2, ceil_mode=True))
     found = F.interpolate(expected, size=now[-1].shape[2:], mode="area") / 2 ** (LEVELS - 1)
     for level in reversed(range(LEVELS)):
-        count, _, height, width = now[level].shape
+        height, width = now[level].shape[2:]
         if found.shape[2:] != (height, width):
             found = 2 * F.interpolate(found, size=(height, width), mode="bilinear", align_corners=False)
         found = _level(before[level].contiguous(), now[level].contiguous(), found.contiguous())

@@ -29,8 +29,11 @@ _SIZES = 64  # of frames that are prepared for at a time
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Of M compared frames: ``signals`` of their bins, bool [M] ``still`` and ``resembles`` (their session's latest
-    whole frame), and ``risk``, float32 [M, bins_h, bins_w], what a trained gate expects, None without one.
+    """Of M frames that are compared with those before them.
+
+    ``signals``: of their bins. Bool [M]: whether they are ``still``, see ``Motion``, and whether each
+    ``resembles`` its session's latest whole frame. ``risk``: float32 [M, bins_h, bins_w], what a trained gate
+    expects; None without one.
     """
 
     signals: BinSignals
@@ -53,7 +56,7 @@ class Observation:
 
 
 class Observer:
-    """Compares frames with those before them. ``gate``: one whose risk is reckoned with it, if there is one."""
+    """Compares frames with those before them. ``gate``: one whose risk is computed on the way, or None."""
 
     def __init__(
         self,

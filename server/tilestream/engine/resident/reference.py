@@ -1,4 +1,4 @@
-"""The operations of ``kernels`` in plain torch: for devices without Triton, and what the kernels are held to."""
+"""The operations of ``kernels`` in plain torch: for devices without Triton, and to check the kernels."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ def search(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
 
 
 def densified(previous: Tensor, current: Tensor, patches: Tensor) -> Tensor:
-    """Flow float32 [N, 2, h, w] of every pixel: the mean of the patches that cover it, by how well each fits."""
+    """Flow float32 [N, 2, h, w] of every pixel: the mean of the patches that cover it, weighted by their fit.
+
+    ``previous``, ``current``: float32 [N, 1, h, w]; ``patches``: float32 [N, 2, rows, columns].
+    """
     height, width = current.shape[2:]
     rows, columns = patches.shape[2:]
     device = current.device
@@ -120,8 +123,8 @@ def grid(height: int, width: int) -> tuple[int, int]:
 def moved_labels(table: Tensor, slots: Tensor, displacement: Tensor, scale: int, step: int = 1) -> Tensor:
     """Labels uint8 [n, H, W] of the table [S, H, W] at rows ``slots``, moved: the nearest, border continued.
 
-    ``displacement``: float32 [n, 2, h, w], in pixels of ``scale`` image pixels. ``step`` > 1: only every so many
-    pixels in both directions, from ``step // 2`` on.
+    ``displacement``: float32 [n, 2, h, w] (x, y), in pixels of ``scale`` image pixels, to where labels come
+    from. ``step`` > 1: only every ``step``-th pixel in both directions, from ``step // 2`` on.
     """
     height, width = table.shape[1:]
     fine = resampled(displacement, scale, 1, height, width) * scale

@@ -1,4 +1,4 @@
-"""What a step computed, on its way to the host: runs of labels, confidence, agreement, by one copy and one wait."""
+"""What a step computed, on its way to the host: label runs, confidence, agreement; one copy, one wait."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Labels on their way to the host: where they change, found on the device, in one buffer for all frames.
 
-The buffer is int32 [n + capacity]: first where each frame's runs end, counted over all frames, then of each run
-label << 24 | first pixel. Nothing is waited for to make it; if there were more runs than its capacity, it is made
-once more.
+The buffer is int32 [n + capacity]: first where each frame's runs end, counted over all frames, then of each
+run label << 24 | first pixel. Making it waits for nothing; if there were more runs than its capacity, it is
+made once more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Maps [N, C, h, w] looked up at moved positions, and brought from one grid to another: batches, any device."""
+"""Maps [N, C, h, w] looked up at moved positions, and brought from one grid to another, on any device."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ def continued(maps: Tensor, height: int, width: int) -> Tensor:
 
 
 def resampled(maps: Tensor, scale: int, stride: int, height: int, width: int) -> Tensor:
-    """Float maps [N, C, h, w] of ``scale`` image pixels per pixel on a grid of ``stride``, [N, C, height, width].
+    """Float maps [N, C, h, w] on another grid: [N, C, height, width].
 
-    Means where the grid is coarser, interpolated where it is finer; one has to be a multiple of the other.
+    ``scale``: image pixels per pixel of theirs, ``stride``: of the grid's. Means where the grid is coarser,
+    interpolated where it is finer; one has to be a multiple of the other.
     """
     if stride % scale == 0:
         factor = stride // scale
@@ -62,7 +63,10 @@ def blurred(maps: Tensor) -> Tensor:
 
 
 def pooled(maps: Tensor, side: int, rows: int, columns: int) -> Tensor:
-    """Sums over ``side`` x ``side`` pixels of maps [N, ..., h, w], nothing beyond them: [N, ..., rows, columns]."""
+    """Sums over ``side`` x ``side`` pixels of maps [N, ..., h, w]: [N, ..., rows, columns].
+
+    Beyond the maps there is nothing to add.
+    """
     down, right = rows * side - maps.shape[-2], columns * side - maps.shape[-1]
     maps = F.pad(maps, (0, right, 0, down)) if down or right else maps
     return maps.reshape(*maps.shape[:-2], rows, side, columns, side).sum(dim=(-3, -1))

@@ -1,7 +1,7 @@
 """What the engine remembers of its sessions, in tables on the device: a session is a row, its slot.
 
-Memory is bounded: where a table may not grow, the session that was used longest ago gives up its slot, and its
-next frame is a whole one.
+Memory is bounded: where a table may not grow, the session that was used longest ago gives up its slot, and
+its next frame is a whole one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _FIRST_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class SlotLayout:
-    """Shapes of what is kept of a session: ``size`` H, W of its frames; ``thumbnail``; ``cells`` of distortion.
+    """Shapes of what is kept of a session.
 
-    ``scores``: C, h, w of a whole frame's class scores, as ``dtype``.
+    ``size``: H, W of its frames; ``thumbnail``: h, w of their luma; ``cells``: rows and columns of the
+    distortion. ``scores``: C, h, w of a whole frame's class scores, which are ``dtype``.
     """
 
     size: Size
@@ -58,10 +59,11 @@ class SlotTable:
     Row 0 is nobody's: batches that are filled up to a size write there.
 
     ``labels``: uint8 [H, W], the answer to its latest whole frame, and ``confidence`` likewise, made when the
-    first session asks for it. ``displacement``: float32 [2, h, w] (x, y), from the latest frame to that one, in
-    thumbnail pixels. ``luma``: uint8 [h, w], what the next frame is compared with; ``flow``: float32 [2, h, w],
-    where its motion is searched for first. ``distortion``: float32 [2, h', w'], distortion and age.
-    ``scores``: of the latest whole frame, its best class at 0, and ``score_luma`` what it looked like.
+    first session asks for it. ``displacement``: float32 [2, h, w] (x, y), from the latest frame to that one,
+    in thumbnail pixels. ``luma``: uint8 [h, w], what the next frame is compared with; ``flow``: float32
+    [2, h, w], where its motion is searched for first. ``distortion``: float32 [2, h', w'], distortion and
+    age. ``scores``: [C, h'', w''] of the latest whole frame, each pixel's best class at 0, and
+    ``score_luma``: uint8 [h, w], what that frame looked like.
     """
 
     labels: Tensor
