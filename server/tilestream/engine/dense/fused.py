@@ -19,23 +19,31 @@ _ADDITIONS = (operator.add, operator.iadd, torch.add)
 
 
 class FusedConv2d(nn.Module):
-    """relu(conv(x)), or relu(conv(x) + z) if ``z`` is given."""
+    """relu(conv(x)), or relu(conv(x) + z) if ``z`` is given, which may have to be broadcast."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        assert not isinstance(conv.padding, str)
+        if isinstance(conv.padding, str):
+            raise ValueError(f"padding has to be numbers, not {conv.padding!r}")
         self.weight = nn.Parameter(conv.weight.detach(), requires_grad=False)
         bias = torch.zeros(len(conv.weight)) if conv.bias is None else conv.bias.detach()
         self.bias = nn.Parameter(bias.to(conv.weight), requires_grad=False)
         self._geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        if not x.is_cuda:
+        if not x.is_cuda or (z is not None and z.shape != self.output_shape(x)):  # cuDNN does not broadcast
             plain = F.conv2d(x, self.weight, self.bias, *self._geometry)
             return (plain if z is None else plain + z).relu_()
         if z is None:
             return torch.cudnn_convolution_relu(x, self.weight, self.bias, *self._geometry)
         return torch.cudnn_convolution_add_relu(x, self.weight, z, 1.0, self.bias, *self._geometry)
+
+    def output_shape(self, x: Tensor) -> tuple[int, ...]:
+        """Of the result for ``x`` [N, C, H, W]."""
+        stride, padding, dilation, _ = self._geometry
+        axes = zip(x.shape[2:], self.weight.shape[2:], stride, padding, dilation, strict=True)
+        sides = ((side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in axes)
+        return (len(x), len(self.weight), *sides)
 
 
 def fuse_convolutions(network: fx.GraphModule) -> fx.GraphModule:
@@ -96,6 +104,8 @@ def _is_plain(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if not node.args:  # its input is named
+        return False
     if node.op == "call_module":
-        return isinstance(modules[str(node.target)], nn.ReLU)
+        return isinstance(modules.get(str(node.target)), nn.ReLU)
     return node.op == "call_function" and node.target in (F.relu, torch.relu)

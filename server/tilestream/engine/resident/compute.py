@@ -91,7 +91,7 @@ class FrameComputer:
         )
         frames = kept + lost + moved
         labels = batch.pixels.new_empty((len(frames), *batch.size))
-        confident = any(frame.spec.confidence for frame in frames)
+        confident = any(frame.session.confident for frame in frames)
         answers = Answers(
             frames,
             labels,
@@ -142,7 +142,7 @@ class FrameComputer:
         if confidence is not None:
             table.keep_confidence()[slots] = confidence[:count]
         table.luma[slots] = anew.luma
-        table.flow[slots] *= anew.known[:, None, None, None]
+        table.flow[slots] = torch.where(anew.known[:, None, None, None] > 0, table.flow[slots], 0.0)
         # filled, not assigned: a number that is assigned is copied from the host, which waits for the device
         table.displacement.index_fill_(0, slots, 0.0)
         table.distortion.index_fill_(0, slots, 0.0)

@@ -49,7 +49,7 @@ class BatchTracker:
         flow = resampled(motion.flow, self._scale, self.cell, *self.cells) * (self._scale / self.cell)
         added = torch.maximum((raw - host.NOISE_FLOOR).clamp(min=0), host.STRONG_RESIDUAL * occluded)
         added = torch.where(still, 0.0, added)
-        moved = sample(state, flow)
+        moved = torch.where(still[:, None], state, sample(state, flow))
         distortion = moved[:, 0] + added
         age = torch.maximum(moved[:, 1] + 1, host.OCCLUDED_AGE * occluded)
         speed = flow.square().sum(dim=1).sqrt() * self.cell

@@ -27,10 +27,11 @@ from tilestream.engine.resident.network import BatchedNetwork
 from tilestream.engine.resident.observe import Observation, Observer
 from tilestream.engine.resident.operations import operations_for
 from tilestream.engine.resident.results import Results
+from tilestream.engine.resident.runs import MOST_PIXELS
 from tilestream.engine.resident.slots import Size, SlotLayout, Slots
 from tilestream.engine.resident.transfer import fetch_all
 from tilestream.engine.stages import StageClock
-from tilestream.messages import Failure, Frame, Grant, Outcome, Picture, SessionSpec
+from tilestream.messages import Failure, Frame, Grant, InvalidReason, Outcome, Picture, SessionSpec
 from tilestream.scheduling.credit import Credit
 
 Decode = Callable[[Sequence[Picture]], list[Tensor | Failure]]
@@ -174,7 +175,7 @@ class ResidentEngine:
         """The frames with pixels and their sessions' state; None, and an outcome, for what cannot be used."""
         busy = {frame.session_id for frame, _ in work}
         started = self._stages.now()
-        found = self._decode([frame.picture for frame, _ in work])
+        found = [_fit(pixels) for pixels in self._decode([frame.picture for frame, _ in work])]
         frames: list[ResidentFrame | None] = []
         for index, ((frame, grant), pixels) in enumerate(zip(work, found, strict=True)):
             if isinstance(pixels, Failure):
@@ -248,3 +249,11 @@ class ResidentEngine:
     def _bins(self, frame: ResidentFrame) -> int:
         rows, columns = self.program.bins(*frame.session.size)
         return rows * columns
+
+
+def _fit(pixels: Tensor | Failure) -> Tensor | Failure:
+    """A frame, uint8 [3, H, W], or why the engine cannot take it."""
+    if isinstance(pixels, Failure) or pixels.shape[1] * pixels.shape[2] <= MOST_PIXELS:
+        return pixels
+    size = f"{pixels.shape[2]} x {pixels.shape[1]} pixels"
+    return Failure.invalid(InvalidReason.TOO_MANY_PIXELS, f"{size}, at most {MOST_PIXELS} are computed")

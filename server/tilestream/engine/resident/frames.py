@@ -24,7 +24,8 @@ class ResidentSession:
     """What the host remembers of a session; the rest is in its slot.
 
     ``size``: H, W of its frames. ``ready``: its slot has the labels of an earlier frame. ``scored``: and the
-    scores of a whole one. ``since_whole``: frames. ``averaged``: see ``memory.state``.
+    scores of a whole one. ``confident``: and confidence is kept with its labels. ``since_whole``: frames.
+    ``averaged``: see ``memory.state``.
     """
 
     size: Size

@@ -98,11 +98,11 @@ def _search(previous, current, start, out, h, w, rows, columns,
         u -= (d * p - b * q2) / determinant
         v -= (a * q2 - b * p) / determinant
     error = _bilinear(previous, base, py + v, px + u, h, w) - template
-    far = (u - first_u) * (u - first_u) + (v - first_v) * (v - first_v) > P * P
-    keep = far | (tl.sum(error * error) > best)
+    near = (u - first_u) * (u - first_u) + (v - first_v) * (v - first_v) <= P * P
+    better = near & (tl.sum(error * error) <= best)  # false where u or v is not a number
     at = out + frame.to(tl.int64) * 2 * rows * columns + rest
-    tl.store(at, tl.where(keep, first_u, u))
-    tl.store(at + rows * columns, tl.where(keep, first_v, v))
+    tl.store(at, tl.where(better, u, first_u))
+    tl.store(at + rows * columns, tl.where(better, v, first_v))
 
 
 @triton.jit(do_not_specialize=["count"])

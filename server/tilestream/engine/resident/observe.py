@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
+from weakref import ref
 
 import numpy as np
 import torch
@@ -99,36 +100,44 @@ class Observer:
         """For a batch of this size; anew where the memory is another one."""
         rows = padded(batch.compared)
         key = (*batch.size, rows)
-        memory = (batch.pixels.data_ptr(), table.labels.data_ptr())
         prepared = self._prepared.pop(key, None)
-        if prepared is None or prepared.memory != memory:
+        if prepared is None or not prepared.fits(batch.pixels, table):
             slots = torch.zeros(rows, dtype=torch.int64, device=self._device)
-            pixels = batch.pixels[:rows]
-            look = Captured(lambda: self._look(pixels, table, slots), self._pool)
+            memory = _Memory.of(batch.pixels, table)
+            tracker = self.tracker(batch.size)  # kept here: graphs read its tensors
+            look = Captured(lambda: self._look(*memory.get(), slots, tracker), self._pool)
             prepared = _Prepared(slots, look, memory)
         self._prepared[key] = prepared
         if len(self._prepared) > _SIZES:
             self._prepared.popitem(last=False)
         return prepared
 
-    def _look(self, pixels: Tensor, table: SlotTable, slots: Tensor) -> tuple[Tensor, Observation]:
-        """Thumbnails uint8 [M, h, w] of the frames ``pixels``, uint8 [M, 3, H, W], and what is seen there."""
+    def _look(
+        self, pixels: Tensor, table: SlotTable, slots: Tensor, tracker: BatchTracker
+    ) -> tuple[Tensor, Observation]:
+        """Thumbnails uint8 [M, h, w] and what is seen of the first M of ``pixels``, uint8 [N, 3, H, W].
+
+        ``slots``: int64 [M], which follow the motion.
+        """
         size = table.layout.size
-        scale, tracker = thumbnail_scale(*size), self.tracker(size)
+        scale = thumbnail_scale(*size)
         table.flow[:1].zero_()  # of nobody: or what fills up batches would add up, step by step
         table.displacement[:1].zero_()
-        current, previous = self._ops.luma(pixels, scale), table.luma[slots]
+        current, previous = self._ops.luma(pixels[: len(slots)], scale), table.luma[slots]
         motion = estimate(self._ops, previous, current, table.flow[slots])
         found = tracker.advance(table.distortion[slots], current, motion)
         displacement = table.displacement[slots]
-        reference = torch.where(motion.still[:, None, None], previous, current)
+        still = motion.still[:, None, None]
+        reference = torch.where(still, previous, current)
         risk = None
         if self._expected is not None:
             few = self._ops.moved_labels(table.labels, slots, displacement, scale, LABEL_STEP)
             cells = cell_features(few, self._classes, found.fine, tracker.cell, motion, scale, reference)
             risk = self._expected(cells, self._program.bins(*size))
         resembles = show_the_same(table.score_luma[slots], current)
-        table.displacement[slots] = motion.flow + sample(displacement, motion.flow)
+        # Looking up is not exact to the bit even where nothing moves; what is still has to stay as it is.
+        moved = motion.flow + sample(displacement, motion.flow)
+        table.displacement[slots] = torch.where(still[:, None], displacement, moved)
         table.distortion[slots] = found.state
         table.luma[slots] = reference
         table.flow[slots] = torch.where(found.signals.scene_cut[:, None, None, None], 0.0, motion.flow)
@@ -139,9 +148,37 @@ class Observer:
 class _Prepared:
     """A batch of one size: ``slots`` int64 [M], to be filled in, and what looks at it.
 
-    ``memory``: addresses of what it reads and writes otherwise.
+    ``memory``: what it reads and writes otherwise.
     """
 
     slots: Tensor
     look: Captured[tuple[Tensor, Observation]]
-    memory: tuple[int, int]
+    memory: _Memory
+
+    def fits(self, pixels: Tensor, table: SlotTable) -> bool:
+        """Whether it looks at these, and not at what was there in their place before."""
+        mine = self.memory
+        return mine.pixels() is pixels and mine.table() is table and mine.rows == table.rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Pixels and a table that others own, and that nobody keeps for a batch that may not come again.
+
+    ``rows``: of the table, whose tensors are new ones whenever it has grown.
+    """
+
+    pixels: ref[Tensor]
+    table: ref[SlotTable]
+    rows: int
+
+    @classmethod
+    def of(cls, pixels: Tensor, table: SlotTable) -> _Memory:
+        return cls(ref(pixels), ref(table), table.rows)
+
+    def get(self) -> tuple[Tensor, SlotTable]:
+        """Both; raises RuntimeError if they are gone."""
+        pixels, table = self.pixels(), self.table()
+        if pixels is None or table is None:
+            raise RuntimeError("what the batch was prepared for is gone")
+        return pixels, table

@@ -87,9 +87,9 @@ def search(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
         error = left(u, v)
         p, q = (gradient_x * error).sum(3), (gradient_y * error).sum(3)
         u, v = u - (d * p - b * q) / determinant, v - (a * q - b * p) / determinant
-    far = (u - best_u).square() + (v - best_v).square() > PATCH * PATCH
-    keep = far | (left(u, v).square().sum(3) > best)
-    return torch.stack((torch.where(keep, best_u, u), torch.where(keep, best_v, v)), dim=1)
+    near = (u - best_u).square() + (v - best_v).square() <= PATCH * PATCH
+    better = near & (left(u, v).square().sum(3) <= best)  # false where u or v is not a number
+    return torch.stack((torch.where(better, u, best_u), torch.where(better, v, best_v)), dim=1)
 
 
 def densified(previous: Tensor, current: Tensor, patches: Tensor) -> Tensor:

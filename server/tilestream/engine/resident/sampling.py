@@ -59,7 +59,10 @@ def resampled(maps: Tensor, scale: int, stride: int, height: int, width: int) ->
 
 def blurred(maps: Tensor) -> Tensor:
     """Means over 3 x 3 pixels of float maps [N, h, w], mirrored at the border."""
-    return F.avg_pool2d(F.pad(maps[:, None], (1, 1, 1, 1), mode="reflect"), 3, 1)[:, 0]
+    height, width = maps.shape[1:]
+    wide = F.pad(maps[:, None], (1, 1, 0, 0), mode="reflect" if width > 1 else "replicate")
+    wide = F.pad(wide, (0, 0, 1, 1), mode="reflect" if height > 1 else "replicate")
+    return F.avg_pool2d(wide, 3, 1)[:, 0]
 
 
 def pooled(maps: Tensor, side: int, rows: int, columns: int) -> Tensor:

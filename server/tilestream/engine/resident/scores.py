@@ -41,4 +41,6 @@ def smoothed(
     fits = (1.0 - unlike / FUSED_DIFFERENCE).clamp(0, 1)
     inside = lands_inside(shift, 0.5, ((size[0] - 1) / stride, (size[1] - 1) / stride))
     share = weights[:, None, None] * torch.where(inside, fits, 0.0)
-    return torch.lerp(now, moved, share[:, None]).to(scores.dtype)
+    share = share[:, None]
+    fused = torch.where(share > 0, torch.lerp(now, moved, share), now)  # 0 times what is no number is none
+    return fused.to(scores.dtype)

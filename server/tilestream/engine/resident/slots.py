@@ -137,10 +137,6 @@ class Slots:
         self._held: OrderedDict[str, tuple[SlotTable, int]] = OrderedDict()  # by last use, the oldest first
         self.evictions = 0  # to make room for others
 
-    @property
-    def _bytes_taken(self) -> int:
-        return sum(table.rows * table.layout.row_bytes for table in self._tables.values())
-
     def usage(self) -> MemoryUsage:
         """Of the slots that sessions have, and those that there are."""
         tables = self._tables.values()
@@ -164,13 +160,15 @@ class Slots:
         if session_id in self._held:
             self._held.move_to_end(session_id)
             return self._held[session_id][1]
-        table = self._tables.get(size) or SlotTable(self._layout(size), self._device)
-        self._tables[size] = table
+        table = self._tables.get(size)
+        if table is None:
+            layout = self._layout(size)
+            if 2 * layout.row_bytes > self.max_bytes:  # nobody's row and this one: nobody has to give way
+                return None
+            table = SlotTable(layout, self._device)
         row = table.take()
         while row is None:
             if not self._grow(table) and not self._make_room(table, busy):
-                if not table.rows:
-                    del self._tables[size]
                 return None
             row = table.take()
         self._tables[size] = table  # its last session may just have given way
@@ -187,7 +185,9 @@ class Slots:
             self._tables.pop(table.layout.size, None)
 
     def _grow(self, table: SlotTable) -> bool:
-        room = (self.max_bytes - self._bytes_taken) // table.layout.row_bytes
+        tables = {*self._tables.values(), table}
+        taken = sum((1 + each.rows) * each.layout.row_bytes for each in tables)
+        room = (self.max_bytes - taken) // table.layout.row_bytes
         rows = min(max(_FIRST_ROWS, table.rows), room)
         if rows > 0:
             table.grow(rows)
