@@ -30,10 +30,10 @@ from bench.turns import machine
 from tilestream.engine.arrays import Mask
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.device import choose_device
-from tilestream.engine.precision import choose_precision
 from tilestream.engine.lowering.lower import lower
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.motion.luma import thumbnail_scale
+from tilestream.engine.precision import choose_precision
 from tilestream.engine.resident.partial.features import PAGES_PER_TILE, ResidentFeatures
 from tilestream.engine.resident.partial.shared import ResidentProgram
 from tilestream.models import load_model
