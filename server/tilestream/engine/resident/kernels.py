@@ -33,7 +33,7 @@ def _luma(pixels, out, count, H, W, h, w, K: tl.constexpr, B: tl.constexpr):
             red = tl.load(at, mask=ok, other=0).to(tl.int32)
             green = tl.load(at + H * W, mask=ok, other=0).to(tl.int32)
             blue = tl.load(at + 2 * H * W, mask=ok, other=0).to(tl.int32)
-            total += (red * 4899 + green * 9617 + blue * 1868 + 8192) >> 14
+            total += (red * 9798 + green * 19235 + blue * 3735 + 16384) >> 15
     tl.store(out + i, tl.floor(total.to(tl.float32) / (K * K) + 0.5).to(tl.uint8), mask=ok)
 
 
