@@ -77,7 +77,7 @@ def _search(previous, current, start, out, h, w, rows, columns,
     gy = tl.load(current + base + tl.minimum(cy + 1, h - 1) * w + cx)
     gy = (gy - tl.load(current + base + tl.maximum(cy - 1, 0) * w + cx)) * 0.5
     a, d, b = tl.sum(gx * gx) + 1e-2, tl.sum(gy * gy) + 1e-2, tl.sum(gx * gy)
-    determinant = a * d - b * b
+    determinant = tl.maximum(a * d - b * b, 1e-2 * (a + d) - 1e-4)  # it is no less, but for rounding
     first_u, first_v, best = 0.0, 0.0, 1e30
     for q in tl.static_range(GUESSES):
         dy = (q == 1) * S - (q == 3) * S

@@ -64,7 +64,7 @@ def search(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
     a = (gradient_x * gradient_x).sum(3) + 1e-2
     b = (gradient_x * gradient_y).sum(3)
     d = (gradient_y * gradient_y).sum(3) + 1e-2
-    determinant = a * d - b * b
+    determinant = torch.maximum(a * d - b * b, 1e-2 * (a + d) - 1e-4)  # it is no less, but for rounding
     place = (y.flatten(2).float(), x.flatten(2).float())
 
     def left(u: Tensor, v: Tensor) -> Tensor:
