@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tilestream.api import errors
-from tilestream.api.convert import now_us, result_message
+from tilestream.api.convert import now_us, result_response
 from tilestream.api.live_sessions import LiveSession
 from tilestream.api.services import Services
 from tilestream.clock import Timer
@@ -179,7 +179,7 @@ class SessionStream:
         if self._notices:
             await self._write(pb.StreamSegmentResponse(draining=self._notices.popleft()))
         elif self._again:
-            await self._write(pb.StreamSegmentResponse(result=self._again.popleft()))
+            await self._write(self._again.popleft())
         elif ticket is not None:
             await self._write_answer(ticket)
         elif self._finishing and not len(self._pipeline.inbox):
@@ -208,10 +208,10 @@ class SessionStream:
 
     async def _write_answer(self, ticket: Ticket) -> None:
         answer, total = ticket.known_answer, self._clock.now() - ticket.received
-        message = result_message(ticket, answer, total)
-        await self._write(pb.StreamSegmentResponse(result=message))
+        response = result_response(ticket, answer, total)
+        await self._write(response)
         self._pipeline.inbox.pop()
-        self._live.sent.add(ticket.frame_id, message, answer.encoded_bytes)
+        self._live.sent.add(ticket.frame_id, response, answer.encoded_bytes)
         self._room.set()
         self._last_answer = self._clock.now()
         stages = self._live.count(ticket, total)
