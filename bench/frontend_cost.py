@@ -37,7 +37,8 @@ from tools.server_process import server_process
 Counter = Any  # multiprocessing's shared number
 
 METHOD = "/tilestream.v1.SegmentationService/StreamSegment"
-WARMUP = 5.0  # seconds; new sessions come into the steps little by little
+WARMUP = 1.0  # seconds
+FIRST_FRAMES = 6  # of each camera: new sessions come into the steps little by little
 PROFILE_LINES = 45
 
 
@@ -122,7 +123,7 @@ def loaded(server: Server, arguments: argparse.Namespace, jpegs: list[bytes]) ->
     process = spawn.Process(target=_send, args=words, daemon=True)
     process.start()
     try:
-        while not answered.value:
+        while answered.value < FIRST_FRAMES * arguments.cameras:
             if not process.is_alive():
                 raise RuntimeError("the cameras ended")
             time.sleep(0.01)
