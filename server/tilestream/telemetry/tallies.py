@@ -1,4 +1,4 @@
-"""Counters and histograms for what happens with every frame: plain numbers, from which a scrape makes samples.
+"""Counters and histograms for what happens with every frame: plain numbers, of which a scrape makes samples.
 
 ``prometheus_client``'s own take a lock and check themselves at every event, some 25 times a frame. These are
 written by one thread and read by any: what a reader sees may lack the event that is being counted.
