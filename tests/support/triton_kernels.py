@@ -27,13 +27,15 @@ def luma() -> bool:
 
 
 def flow() -> bool:
-    pairs = [moved_pair(2, -1, 20, 26), moved_pair(-3, 2, 20, 26, 1)]
-    y, x = np.mgrid[:20, :26]
+    for ops in (kernels, reference):
+        ops.LEVELS, ops.ITERATIONS = 2, 3  # or the interpreter takes long
+    pairs = [moved_pair(2, -1, 15, 21)]
+    y, x = np.mgrid[:15, :21]
     pairs.append(tuple(((x + y + shift) // 4 % 2 * 255).astype(np.uint8) for shift in (0, 2)))
     before, now = (torch.from_numpy(np.stack(each)).float() for each in zip(*pairs, strict=True))
-    expected = smooth(3, 2, 20, 26, 1.0)
+    expected = smooth(2, 2, 15, 21, 1.0)
     found, right = (ops.flow(before, now, expected) for ops in (kernels, reference))
-    return bool(torch.isfinite(found).all()) and float((found - right)[:2].abs().max()) < 0.05
+    return bool(torch.isfinite(found).all()) and float((found - right)[0].abs().max()) < 0.05
 
 
 def moved_labels() -> bool:
