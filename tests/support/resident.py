@@ -31,8 +31,8 @@ HEIGHT, WIDTH = 96, 160
 
 @cache
 def street() -> list[np.ndarray]:
-    """Nine frames of a drive, uint8 [H, W, 3] each."""
-    clip = SyntheticStreet(4, WIDTH, HEIGHT).frames(9)
+    """Seven frames of a drive, uint8 [H, W, 3] each."""
+    clip = SyntheticStreet(4, WIDTH, HEIGHT).frames(7)
     return [np.ascontiguousarray(frame.image) for frame in clip]
 
 
