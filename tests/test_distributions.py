@@ -18,7 +18,7 @@ PACKAGES = {
     "street": "tilestream_street",
     "training": "tilestream_training",
 }
-BY_CHANCE = {"server": {"tqdm"}, "training": {"openvino"}}  # imported only where they are installed
+BY_CHANCE = {"server": {"tqdm", "triton"}, "training": {"openvino"}}  # imported only where they are installed
 BROUGHT = {"training": "server"}  # whose requirements come along
 
 folders = pytest.mark.parametrize("folder", PACKAGES)

@@ -148,7 +148,6 @@ class FakeServer(rpc.SegmentationServiceServicer):
             while (frame := await self._next(record, waiting, changed)) is not None:
                 async for response in self._answers(frame, record, context):
                     yield response
-                waiting.popleft()
                 record.answers += 1
                 if script.end_after is not None and record.answers >= script.end_after:
                     return
@@ -196,7 +195,7 @@ class FakeServer(rpc.SegmentationServiceServicer):
         while script.gate is not None and not script.gate.is_set():
             await asyncio.sleep(0.005)
         await asyncio.sleep(script.delay)
-        return waiting[0]
+        return waiting.popleft()  # the client may react to the answer before the fake goes on
 
     async def _answers(self, frame: pb.Frame, record: Record, context: Any) -> Any:
         if self.script.noise:
