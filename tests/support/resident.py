@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from unittest import mock
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -39,9 +40,25 @@ def street() -> list[np.ndarray]:
 @cache
 def pan(frames: int = 8, height: int = 64, width: int = 80, seed: int = 0) -> list[np.ndarray]:
     """A camera over a coloured texture, uint8 [H, W, 3] each: 2 pixels down and 3 to the right a frame."""
-    high, wide = height + 2 * frames, width + 3 * frames
+    return pan_of(frames, height, width, seed, (2, 3))
+
+
+def pan_of(frames: int, height: int, width: int, seed: int, step: tuple[int, int]) -> list[np.ndarray]:
+    """The same by other steps (y, x), in pixels."""
+    down, right = step
+    high, wide = height + down * frames, width + right * frames
     scene = np.dstack([texture(high, wide, 3 * seed + channel) for channel in range(3)])
-    return [np.ascontiguousarray(scene[2 * i : 2 * i + height, 3 * i : 3 * i + width]) for i in range(frames)]
+    return [
+        np.ascontiguousarray(scene[down * i : down * i + height, right * i : right * i + width])
+        for i in range(frames)
+    ]
+
+
+@cache
+def drift(frames: int = 8, height: int = 64, width: int = 80, seed: int = 0) -> list[np.ndarray]:
+    """The same by 5/3 and 7/3 pixels, so that no feature comes from halfway between two others."""
+    large = pan_of(frames, 3 * height, 3 * width, seed, (5, 7))
+    return [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in large]
 
 
 def make_resident(

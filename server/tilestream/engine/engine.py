@@ -84,7 +84,7 @@ class TorchEngine:
         kind = gate_kind(options.gate, name)
         gate = kind.make(name, options.bin_size)
         common = (module, self.device, self._dtype, mean, std, gate)
-        if self.device.type == "cuda" and not kind.reuses_features:
+        if self.device.type == "cuda":
             resident = ResidentEngine(
                 *common,
                 self._ingest.decode,
