@@ -23,6 +23,7 @@ from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.flow import Motion
 from tilestream.engine.resident import motion, reference
 from tilestream.engine.resident.engine import Decode, ResidentEngine
+from tilestream.engine.resident.search import Search
 from tilestream.models import load_model
 from tilestream_street import SyntheticStreet
 
@@ -87,7 +88,9 @@ def engine_pair(name: str, gate: str, **options) -> tuple[ResidentEngine, ModelE
     resident = make_resident(name, made, **options)
     means, reuse = (module.mean, module.std), ReuseOptions(bin_size=side, **options)
     with mock.patch("tilestream.engine.model_engine.lower", lowered):
-        host = ModelEngine(module, CPU, torch.float32, *means, made, reuse, ResidentMotion())
+        host = ModelEngine(
+            module, CPU, torch.float32, *means, made, reuse, ResidentMotion(resident._observer._search)
+        )
     return resident, host
 
 
@@ -110,8 +113,12 @@ _lowered_once = cache(lower)
 class ResidentMotion:
     """The resident engine's motion as an estimator of the host."""
 
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
     def estimate(self, previous: Tensor, current: Tensor, expected: Tensor, scale: int) -> Motion:
-        found = motion.estimate(reference, previous, current, expected.permute(0, 3, 1, 2))
+        expected = expected.permute(0, 3, 1, 2)
+        found = motion.estimate(reference, previous, current, expected, self._search)
         return Motion(
             found.flow.permute(0, 2, 3, 1).contiguous(),
             found.occluded,

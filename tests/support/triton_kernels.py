@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from support.motions import smooth
 from support.textures import moved_pair
 from tilestream.engine.resident import kernels, reference
+from tilestream.engine.resident.search import FOR_BINS, FOR_LABELS
 
 RANDOM = np.random.default_rng(0)
 
@@ -32,8 +33,12 @@ def flow() -> bool:
     pairs.append(tuple(((x + y + shift) // 4 % 2 * 255).astype(np.uint8) for shift in (0, 2)))
     before, now = (torch.from_numpy(np.stack(each)).float() for each in zip(*pairs, strict=True))
     expected = smooth(3, 2, 20, 26, 1.0)
-    found, right = (ops.flow(before, now, expected) for ops in (kernels, reference))
-    return bool(torch.isfinite(found).all()) and float((found - right)[:2].abs().max()) < 0.05
+    for how, which in ((FOR_LABELS, [2, 0, 1]), (FOR_BINS, [0])):
+        given = before[which], now[which], expected[which]
+        found, right = (ops.flow(*given, how) for ops in (kernels, reference))
+        if not torch.isfinite(found).all() or (found - right)[-2:].abs().max() >= 0.05:
+            return False
+    return True
 
 
 def moved_labels() -> bool:

@@ -28,19 +28,22 @@ class ComputedUnits:
     @classmethod
     def of(cls, program: TileProgram, keep: Mask, masks: list[Mask]) -> ComputedUnits:
         """``keep``: bool [units, bins_h, bins_w]; ``masks``: what that means for every stage."""
-        counts = {id(mask): int(np.count_nonzero(mask)) for mask in masks}  # most stages share one
-        macs = sum(stage.macs * counts[id(mask)] for stage, mask in zip(program.stages, masks, strict=True))
+        keys = list(map(id, masks))  # most stages share a mask
+        counts = {
+            key: int(np.count_nonzero(mask)) for key, mask in dict(zip(keys, masks, strict=True)).items()
+        }
+        macs = sum([stage.macs * counts[key] for stage, key in zip(program.stages, keys, strict=True)])
         return cls(keep.sum(axis=0).astype(np.uint16), macs, _by_stride(program, keep))
 
     @property
     def units(self) -> int:
         """Block units computed."""
-        return sum(computed for computed, _ in self.by_stride.values())
+        return sum([computed for computed, _ in self.by_stride.values()])
 
     @property
     def total(self) -> int:
         """Block units that there are."""
-        return sum(total for _, total in self.by_stride.values())
+        return sum([total for _, total in self.by_stride.values()])
 
     @property
     def share(self) -> float:

@@ -34,6 +34,7 @@ from tilestream.engine.resident.partial.shared import ResidentProgram
 from tilestream.engine.resident.partial_frames import PartialFrames
 from tilestream.engine.resident.results import Results
 from tilestream.engine.resident.runs import MOST_PIXELS
+from tilestream.engine.resident.search import FOR_BINS, FOR_LABELS
 from tilestream.engine.resident.slots import Size, SlotLayout, Slots
 from tilestream.engine.resident.transfer import fetch_all
 from tilestream.engine.stages import StageClock
@@ -81,9 +82,8 @@ class ResidentEngine:
         ops = operations_for(device)
         pool = GraphPool(device)
         network = BatchedNetwork(self.dense, ops, mean, std, pool)
-        self._observer = Observer(
-            self.program, ops, device, gate if isinstance(gate, LearnedGate) else None, pool
-        )
+        judge, search = gate if isinstance(gate, LearnedGate) else None, FOR_BINS if reuses else FOR_LABELS
+        self._observer = Observer(self.program, ops, device, judge, pool, search)
         self._pixels = PixelBuffers()
         self._decider = Decider(self.program, gate, dense_above)
         self._partial: PartialFrames | None = None
