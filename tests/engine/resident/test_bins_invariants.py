@@ -4,6 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 
 from support.resident import drift, make_resident
 from support.reuse_engines import NEVER, Ask, run
@@ -47,6 +48,25 @@ def test_nothing_computed_and_nothing_moved_is_the_previous_output_to_the_bit():
         assert after.stats.macs == 0
         assert np.array_equal(labels_of(after), labels_of(before))
         assert np.array_equal(after.confidence, before.confidence)
+
+
+def test_references_follow_the_motion_once_something_is_computed():
+    engine, twin = (make_resident("dilated", "budget", dense_above=NEVER) for _ in range(2))
+    images, kept = drift(6), np.arange(20).reshape(4, 5) % 3 == 0
+    run(engine, [Ask("s", images[0], budget=0.3)])
+    table = engine.slots.table((64, 80))
+    [references] = table.features._references.values()
+    before = references.rows.clone()
+    for image in images[1:4]:
+        run(engine, [Ask("s", image, budget=0.3, keep=False)])
+        assert torch.equal(references.rows, before)
+    assert table.displacement.abs().amax() > 4
+    (partial,) = run(engine, [Ask("s", images[4], budget=0.3, keep=kept)])
+    assert not torch.equal(references.rows, before) and not table.displacement.any()
+    for image in images[:5]:
+        (moved,) = run(twin, [Ask("s", image, budget=0.3, keep=False)])
+    same = labels_of(partial) == labels_of(moved)
+    assert same[~kept.repeat(16, axis=0).repeat(16, axis=1)].all() and not same.all()
 
 
 def test_outcomes_do_not_depend_on_who_shares_the_steps():

@@ -137,10 +137,11 @@ def placed(maps: Tensor, tiles: DeviceTiles, values: Tensor) -> Tensor:
     (frames, height, width), side = maps.shape, values.shape[1]
     rows, columns = -(-height // side), -(-width // side)
     wide = F.pad(maps, (0, columns * side - width, 0, rows * side - height))
-    blocks = wide.view(frames, rows, side, columns, side).transpose(2, 3)
-    place = (each[: tiles.count].long() for each in (tiles.frame, tiles.y, tiles.x))
-    blocks.index_put_(tuple(place), values)
-    return wide[:, :height, :width]
+    blocks = wide.view(frames, rows, side, columns, side).transpose(2, 3).flatten(0, 2)
+    place = ((tiles.frame * rows + tiles.y) * columns + tiles.x)[: tiles.count]
+    blocks.index_copy_(0, place.long(), values)
+    blocks = blocks.view(frames, rows, columns, side, side).transpose(2, 3)
+    return blocks.reshape(frames, rows * side, columns * side)[:, :height, :width]
 
 
 def _features_of(table: SlotTable) -> ResidentFeatures:
