@@ -17,8 +17,8 @@ from tilestream import __version__
 from tilestream.api.call_metrics import MetricsInterceptor
 from tilestream.api.interceptors import ErrorInterceptor
 from tilestream.api.live_sessions import LiveSessions
-from tilestream.api.servicer import SegmentationServicer
 from tilestream.api.media_threads import MediaThreads
+from tilestream.api.servicer import SegmentationServicer
 from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.clock import Clock
 from tilestream.config import Settings

@@ -1,4 +1,4 @@
-"""Resident engines on the CPU for tests, and clips for them."""
+"""Resident engines for tests, by default on the CPU, and clips for them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ HEIGHT, WIDTH = 96, 160
 
 @cache
 def street() -> list[np.ndarray]:
-    """Nine frames of a drive, uint8 [H, W, 3] each."""
-    clip = SyntheticStreet(4, WIDTH, HEIGHT).frames(9)
+    """Seven frames of a drive, uint8 [H, W, 3] each."""
+    clip = SyntheticStreet(4, WIDTH, HEIGHT).frames(7)
     return [np.ascontiguousarray(frame.image) for frame in clip]
 
 
@@ -68,6 +68,8 @@ def make_resident(
     *,
     bin_size_: int | None = None,
     decode: Decode | None = None,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
     **options,
 ) -> ResidentEngine:
     """Of a network or the name of one; those with names are lowered once, which takes longer than a step."""
@@ -77,7 +79,7 @@ def make_resident(
     means = (module.mean, module.std)
     with mock.patch("tilestream.engine.resident.engine.lower", lowered):
         return ResidentEngine(
-            module, CPU, torch.float32, *means, gate, decode or Ingest(CPU).decode, bin_size=side, **options
+            module, device, dtype, *means, gate, decode or Ingest(device).decode, bin_size=side, **options
         )
 
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """Work for a media thread. When it is done ``result`` or ``error`` is there, unless it was ``cancelled``."""
+    """Work for a media thread. Then ``result`` or ``error`` is there, unless it was ``cancelled``."""
 
     __slots__ = ("_done", "_work", "cancelled", "error", "result")
 

@@ -64,6 +64,7 @@ class FramePipeline:
             self._limits,
             self._session.options.compute_size,
             self._services.settings.max_compute_pixels,
+            self._services.settings.verify_jpegs,
         )
         ticket.on_drop = self._services.media.submit(work, partial(self._on_decoded, ticket)).cancel
         return True
@@ -174,10 +175,11 @@ def _read(
     limits: FrameLimits,
     compute_size: tuple[int, int] | None,
     max_compute_pixels: int,
+    verify: bool,
 ) -> tuple[Picture, float]:
     """In a media thread: the picture as the engine wants it, and the seconds it took."""
     begin = time.monotonic()
-    picture = picture_for(takes, data, limits, compute_size, max_compute_pixels)
+    picture = picture_for(takes, data, limits, compute_size, max_compute_pixels, verify)
     return picture, time.monotonic() - begin
 
 

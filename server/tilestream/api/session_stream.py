@@ -67,6 +67,7 @@ class SessionStream:
         self._finishing = False
         self._last_read = self._clock.now()
         self._last_write = self._last_read
+        self._last_begun = self._last_read  # the last write that is over: it may have been cut meanwhile
         self._last_answer = self._last_read
         self._write_begin: float | None = None  # while a write is on its way
         self._alarm: Timer | None = None  # wakes the writer when a heartbeat may be due
@@ -183,7 +184,7 @@ class SessionStream:
         elif ticket is not None:
             await self._write_answer(ticket)
         elif self._finishing and not len(self._pipeline.inbox):
-            if self._last_write < self._last_read:
+            if self._last_begun < self._last_read:
                 await self._write_heartbeat()  # a lost stream ends like a finished one: this fails there
             return False
         elif self._clock.now() >= self._heartbeat_at:
@@ -230,10 +231,10 @@ class SessionStream:
         await self._write(pb.StreamSegmentResponse(heartbeat=pb.Heartbeat(time_us=now_us())))
 
     async def _write(self, response: pb.StreamSegmentResponse) -> None:
-        self._write_begin = self._clock.now()
+        self._write_begin = begun = self._clock.now()
         await self._context.write(response)
         self._write_begin = None
-        self._last_write = self._clock.now()
+        self._last_begun, self._last_write = begun, self._clock.now()
 
     # The clock
 

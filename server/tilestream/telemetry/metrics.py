@@ -53,7 +53,7 @@ class _Series(dict[str, _One], Generic[_One]):
 
     def __init__(self, begin: Callable[[str], _One], values: Iterable[str] = ()) -> None:
         super().__init__()
-        self._begin = begin
+        self._begin: Callable[[str], _One] = begin
         for value in values:
             self[value] = begin(value)
 

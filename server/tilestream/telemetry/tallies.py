@@ -1,4 +1,4 @@
-"""Counters and histograms for what happens with every frame: plain numbers, from which a scrape makes samples.
+"""Counters and histograms for what happens with every frame: plain numbers, of which a scrape makes samples.
 
 ``prometheus_client``'s own take a lock and check themselves at every event, some 25 times a frame. These are
 written by one thread and read by any: what a reader sees may lack the event that is being counted.
@@ -75,9 +75,13 @@ class Counts(_Family[Count]):
     def _begin(self) -> Count:
         return Count()
 
+    def describe(self) -> list[CounterMetricFamily]:
+        """Without samples: which names there are, also of series that have not begun."""
+        return [CounterMetricFamily(self._name, self._text, labels=self._labelnames)]
+
     def collect(self) -> Iterable[Metric]:
         """The samples of now."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labelnames)
+        [family] = self.describe()
         for values, series in list(self._series.items()):
             family.add_metric(values, series.total)
         yield family
@@ -101,9 +105,13 @@ class Spreads(_Family[Spread]):
     def _begin(self) -> Spread:
         return Spread(self._bounds)
 
+    def describe(self) -> list[HistogramMetricFamily]:
+        """Without samples: which names there are."""
+        return [HistogramMetricFamily(self._name, self._text, labels=self._labelnames)]
+
     def collect(self) -> Iterable[Metric]:
         """The samples of now."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labelnames)
+        [family] = self.describe()
         for values, series in list(self._series.items()):
             buckets = list(zip(self._names, map(float, accumulate(series.counts)), strict=True))
             family.add_metric(values, buckets, series.total)

@@ -8,6 +8,7 @@ import torch
 
 from support.resident import drift, make_resident
 from support.reuse_engines import NEVER, Ask, run
+from tilestream.engine.resident import engine as resident_engine
 from tilestream.engine.resident.engine import ResidentEngine
 from tilestream.label_runs import label_map
 
@@ -208,8 +209,9 @@ def test_many_sessions_make_tables_grow_and_keep_what_they_have():
     assert engine.slots.table((32, 48)).rows > 8
 
 
-def test_warming_up_leaves_nothing_behind():
-    engine = make_resident("dilated", "budget", store_bytes=256 << 20)
+def test_warming_up_leaves_nothing_behind(monkeypatch):
+    monkeypatch.setattr(resident_engine, "_COMMON_SIZE", (48, 64))
+    engine = make_resident("dilated", "budget")
     engine.warm_up()
     assert engine.usage().bytes == 0 and engine.by_last_use() == []
     assert run(engine, [Ask("s", drift(1)[0], budget=0.3)])[0].stats.whole

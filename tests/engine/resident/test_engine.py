@@ -5,6 +5,7 @@ import pytest
 
 from support.resident import TRAINED, engine_pair, make_resident, pan, street
 from support.reuse_engines import Ask, run
+from tilestream.engine.resident import engine as resident_engine
 from tilestream.engine.resident.runs import MOST_PIXELS
 from tilestream.label_runs import label_map
 from tilestream.messages import Failure, Frame, Grant, InvalidReason, Picture, SessionSpec
@@ -241,3 +242,10 @@ def test_a_frame_with_more_pixels_than_runs_can_tell_fails_alone(engine, monkeyp
     assert huge.failure.reason is InvalidReason.TOO_MANY_PIXELS
     assert "16777217 x 1" in huge.failure.detail
     assert good.failure is None and good.labels.shape == (64, 80)
+
+
+def test_warming_up_leaves_nothing_behind(engine, monkeypatch):
+    monkeypatch.setattr(resident_engine, "_COMMON_SIZE", (48, 64))
+    engine.warm_up()
+    assert engine.by_last_use() == [] and not engine._specs
+    assert engine.usage().limit_pages == 0

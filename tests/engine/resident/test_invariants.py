@@ -163,7 +163,7 @@ def test_diagonal_edges_do_not_make_the_motion_undefined():
     engine = make_resident()
     y, x = np.mgrid[:64, :80]
     for shift in range(5):
-        stripes = ((x + y + shift) // 4 % 2 * 255).astype(np.uint8)
+        stripes = ((x + y + 2 * shift) // 4 % 2 * 255).astype(np.uint8)
         run(engine, [Ask("s", np.dstack([stripes] * 3), budget=0.1, keep=False)])
         table = engine.slots.table((64, 80))
         for tensor in (table.flow, table.displacement, table.distortion):
