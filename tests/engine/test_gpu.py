@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from support.networks import lively
-from support.resident import make_resident, pan
+from support.resident import drift, make_resident, pan
 from support.reuse_engines import Ask, run
 from tilestream.engine.gates.rules import BudgetGate
 from tilestream.engine.model_engine import ModelEngine, ReuseOptions
@@ -136,6 +137,30 @@ def test_the_resident_engine_labels_as_on_the_cpu():
                 assert np.abs(got.confidence.astype(int) - expected.confidence).mean() < 1.0
 
 
+@pytest.mark.parametrize("by_unit", [False, True], ids=["bins", "units"])
+def test_partial_frames_of_the_resident_engine_are_those_of_the_cpu(by_unit):
+    ours, reference = (resident(device, gate="budget", dense_above=2.0) for device in ("cuda", "cpu"))
+    random, units = np.random.default_rng(0), len(ours.program.units)
+    clips = [drift(8, *size, seed=size[0]) for size in ((96, 160), (128, 128), (96, 160))]
+    for index in range(8):
+        asked = [
+            Ask(
+                f"s{n}",
+                clip[index],
+                keep=random.random((units if by_unit else 1, *bins)) < 0.4,
+                confidence=n == 1,
+            )
+            for n, clip in enumerate(clips)
+            for bins in [ours.program.bins(*clip[0].shape[:2])]
+        ]
+        if not by_unit:
+            asked = [replace(ask, keep=ask.keep[0]) for ask in asked]
+        for got, expected in zip(run(ours, asked), run(reference, asked), strict=True):
+            assert got.stats.units_computed == expected.stats.units_computed
+            assert got.stats.macs == expected.stats.macs
+            assert alike(got, expected) >= 0.98
+
+
 def test_graphs_do_as_the_operations_that_they_are_of():
     with mock.patch.object(resident_engine, "GraphPool", Eager):
         eager = resident("cuda")
@@ -150,17 +175,19 @@ def test_graphs_do_as_the_operations_that_they_are_of():
     assert any(work._graph is not None for work in captured)
 
 
+@pytest.mark.parametrize("gate", ["every_k", "budget"])
 @pytest.mark.parametrize("sessions", [3, 20])
-def test_a_resident_step_waits_for_the_device_twice(sessions):
-    ours = resident("cuda", torch.float16)
+def test_a_resident_step_waits_for_the_device_twice(sessions, gate):
+    ours = resident("cuda", torch.float16, gate)
     image = pan(12, 96, 160)
     decoded = {}
     ours._decode = lambda pictures: [decoded[id(picture.pixels)] for picture in pictures]
     for array in image:
         decoded[id(array)] = torch.from_numpy(array).permute(2, 0, 1).cuda()
+    some = np.eye(*ours.program.bins(96, 160), dtype=np.bool_)
     for index in range(12):
         asked = [
-            Ask(f"s{n}", image[index], budget=0.3, keep=(index + n) % 4 == 0, confidence=n == 1)
+            Ask(f"s{n}", image[index], budget=0.3, keep=some & ((index + n) % 4 == 0), confidence=n == 1)
             for n in range(sessions)
         ]
         if index < 11:

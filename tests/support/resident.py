@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from unittest import mock
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from tilestream.engine.model_engine import ModelEngine, ReuseOptions
 from tilestream.engine.motion.flow import Motion
 from tilestream.engine.resident import motion, reference
 from tilestream.engine.resident.engine import Decode, ResidentEngine
+from tilestream.engine.resident.search import Search
 from tilestream.models import load_model
 from tilestream_street import SyntheticStreet
 
@@ -39,9 +41,25 @@ def street() -> list[np.ndarray]:
 @cache
 def pan(frames: int = 8, height: int = 64, width: int = 80, seed: int = 0) -> list[np.ndarray]:
     """A camera over a coloured texture, uint8 [H, W, 3] each: 2 pixels down and 3 to the right a frame."""
-    high, wide = height + 2 * frames, width + 3 * frames
+    return pan_of(frames, height, width, seed, (2, 3))
+
+
+def pan_of(frames: int, height: int, width: int, seed: int, step: tuple[int, int]) -> list[np.ndarray]:
+    """The same by other steps (y, x), in pixels."""
+    down, right = step
+    high, wide = height + down * frames, width + right * frames
     scene = np.dstack([texture(high, wide, 3 * seed + channel) for channel in range(3)])
-    return [np.ascontiguousarray(scene[2 * i : 2 * i + height, 3 * i : 3 * i + width]) for i in range(frames)]
+    return [
+        np.ascontiguousarray(scene[down * i : down * i + height, right * i : right * i + width])
+        for i in range(frames)
+    ]
+
+
+@cache
+def drift(frames: int = 8, height: int = 64, width: int = 80, seed: int = 0) -> list[np.ndarray]:
+    """The same by 5/3 and 7/3 pixels, so that no feature comes from halfway between two others."""
+    large = pan_of(frames, 3 * height, 3 * width, seed, (5, 7))
+    return [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in large]
 
 
 def make_resident(
@@ -72,7 +90,9 @@ def engine_pair(name: str, gate: str, **options) -> tuple[ResidentEngine, ModelE
     resident = make_resident(name, made, **options)
     means, reuse = (module.mean, module.std), ReuseOptions(bin_size=side, **options)
     with mock.patch("tilestream.engine.model_engine.lower", lowered):
-        host = ModelEngine(module, CPU, torch.float32, *means, made, reuse, ResidentMotion())
+        host = ModelEngine(
+            module, CPU, torch.float32, *means, made, reuse, ResidentMotion(resident._observer._search)
+        )
     return resident, host
 
 
@@ -95,8 +115,12 @@ _lowered_once = cache(lower)
 class ResidentMotion:
     """The resident engine's motion as an estimator of the host."""
 
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
     def estimate(self, previous: Tensor, current: Tensor, expected: Tensor, scale: int) -> Motion:
-        found = motion.estimate(reference, previous, current, expected.permute(0, 3, 1, 2))
+        expected = expected.permute(0, 3, 1, 2)
+        found = motion.estimate(reference, previous, current, expected, self._search)
         return Motion(
             found.flow.permute(0, 2, 3, 1).contiguous(),
             found.occluded,

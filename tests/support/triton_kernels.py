@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from support.motions import smooth
 from support.textures import moved_pair
 from tilestream.engine.resident import kernels, reference
+from tilestream.engine.resident.search import FOR_BINS, FOR_LABELS
 
 RANDOM = np.random.default_rng(0)
 
@@ -34,8 +35,11 @@ def flow() -> bool:
     pairs.append(tuple(((x + y + shift) // 4 % 2 * 255).astype(np.uint8) for shift in (0, 2)))
     before, now = (torch.from_numpy(np.stack(each)).float() for each in zip(*pairs, strict=True))
     expected = smooth(2, 2, 14, 15, 1.0)
-    found, right = (ops.flow(before, now, expected) for ops in (kernels, reference))
-    return bool(torch.isfinite(found).all()) and float((found - right)[0].abs().max()) < 0.05
+    for how in (FOR_LABELS, FOR_BINS):
+        found, right = (ops.flow(before, now, expected, how) for ops in (kernels, reference))
+        if not torch.isfinite(found).all() or (found - right)[0].abs().max() >= 0.05:
+            return False
+    return True
 
 
 def moved_labels() -> bool:

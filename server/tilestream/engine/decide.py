@@ -64,12 +64,19 @@ class Decider:
 
     def _settle(self, frame: FrameInFlight) -> None:
         keep = frame.keep if frame.forced is None else frame.forced
-        whole = bool(keep.all()) and frame.forced is None  # all that is forced may still be run on tiles
-        much = whole or keep.mean() >= self._dense_above
+        much = in_full(keep, frame.forced is not None, self._dense_above)
         if much or (keep.any() and not self._gate.reuses_features):
             compute_all(frame, self._program)
         else:
             compute(frame, self._program, keep)
+
+
+def in_full(keep: Mask, forced: bool, dense_above: float) -> bool:
+    """Whether so much is kept of a frame, bool [units, bins_h, bins_w], that it is computed in full.
+
+    ``forced``: by the caller; all that is forced may still be run on tiles.
+    """
+    return bool(keep.all() and not forced) or bool(keep.mean() >= dense_above)
 
 
 def compute(frame: FrameInFlight, program: TileProgram, keep: Mask) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from tilestream.engine.accounts import ComputedUnits, bin_account, frame_stats
 from tilestream.engine.arrays import Mask
 from tilestream.engine.gates.agreement import Agreement
 from tilestream.engine.lowering.program import TileProgram
@@ -16,7 +17,7 @@ from tilestream.engine.memory.features import SessionFeatures
 from tilestream.engine.memory.state import SessionState
 from tilestream.engine.motion.distortion import BinSignals, Distortion
 from tilestream.engine.motion.flow import Motion
-from tilestream.messages import BinAccount, Frame, FrameStats, Grant, Outcome, SessionSpec
+from tilestream.messages import Frame, Grant, Outcome, SessionSpec
 
 
 @dataclass(slots=True)
@@ -107,64 +108,26 @@ def by_size(frames: Iterable[FrameInFlight]) -> list[list[FrameInFlight]]:
 def outcome_of(frame: FrameInFlight, program: TileProgram) -> Outcome:
     """The answer to a frame that is done."""
     spec, labels = frame.spec, frame.state.labels
+    computed = ComputedUnits.of(program, frame.keep, frame.masks)
+    compared = None if frame.whole else frame.signals
+    distortion = None if compared is None else compared.distortion.numpy()[0]
+    age = None if compared is None else compared.age.numpy()[0]
+    stats = frame_stats(
+        computed,
+        whole=frame.whole,
+        budget=frame.grant.budget,
+        distortion=distortion,
+        agreement=frame.agreement,
+        seconds=frame.seconds,
+    )
     return Outcome(
         frame.frame.session_id,
         frame.frame.frame_id,
         labels.copy(0),
-        _stats(frame, program),
+        stats,
         confidence=labels.copy(1) if spec.confidence else None,
-        bins=_account(frame, program) if spec.bins else None,
+        bins=bin_account(program, frame.state.size, computed, distortion, age) if spec.bins else None,
     )
-
-
-def _stats(frame: FrameInFlight, program: TileProgram) -> FrameStats:
-    keep, agreement, compared = frame.keep, frame.agreement, _compared(frame)
-    counts = {id(mask): int(np.count_nonzero(mask)) for mask in frame.masks}  # most stages share one
-    return FrameStats(
-        whole=frame.whole,
-        units_computed=int(np.count_nonzero(keep)),
-        units_total=keep.size,
-        mean_distortion=0.0 if compared is None else float(compared.distortion.numpy()[0].mean()),
-        budget=frame.grant.budget,
-        macs=sum(s.macs * counts[id(mask)] for s, mask in zip(program.stages, frame.masks, strict=True)),
-        stage_seconds=frame.seconds,
-        units_by_stride=_units_by_stride(program, keep),
-        agreement=None if agreement is None else agreement.share,
-        agreement_pixels=0 if agreement is None else agreement.compared,
-        agreement_age=0.0 if agreement is None else agreement.age,
-    )
-
-
-def _account(frame: FrameInFlight, program: TileProgram) -> BinAccount:
-    state, keep, compared = frame.state, frame.keep, _compared(frame)
-    zeros = np.zeros(keep.shape[1:], dtype=np.float32)
-    distortion = zeros if compared is None else compared.distortion.numpy()[0]
-    age = zeros if compared is None else compared.age.numpy()[0]
-    return BinAccount(
-        bin_size=program.bin_size,
-        width=state.size[1],
-        height=state.size[0],
-        units_per_bin=len(program.units),
-        units_computed=keep.sum(axis=0).astype(np.uint16),
-        distortion=distortion.astype(np.float32),
-        age=np.minimum(np.rint(np.where(frame.touched, 0, age)), 65535).astype(np.uint16),
-    )
-
-
-def _compared(frame: FrameInFlight) -> BinSignals | None:
-    """What is told of a frame's bins; nothing of a whole frame's."""
-    return None if frame.whole else frame.signals
-
-
-def _units_by_stride(program: TileProgram, keep: Mask) -> dict[int, tuple[int, int]]:
-    """Block units computed and all of them, by the stride of the units' outputs."""
-    counts: dict[int, tuple[int, int]] = {}
-    kept = keep.sum(axis=(1, 2)).tolist()
-    for unit, bins in zip(program.units, kept, strict=True):
-        stride = program.nodes[unit.name].stride
-        computed, total = counts.get(stride, (0, 0))
-        counts[stride] = computed + bins, total + keep[0].size
-    return counts
 
 
 def forced_units(keep: bool | Mask, shape: tuple[int, int, int]) -> Mask:

@@ -26,7 +26,7 @@ from tilestream.engine.memory.state import SessionState
 from tilestream.engine.memory.usage import MemoryUsage
 from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.observe import Observer
-from tilestream.engine.options import FUSION
+from tilestream.engine.options import DENSE_ABOVE, FUSION
 from tilestream.engine.readback import Readback
 from tilestream.engine.stages import StageClock
 from tilestream.engine.tiles.tables import TileSet
@@ -44,7 +44,7 @@ class ReuseOptions:
     """
 
     bin_size: int = 64
-    dense_above: float = 0.75
+    dense_above: float = DENSE_ABOVE
     store_bytes: int = 1 << 30
     pages_per_tile: float = 2.0
     fusion: float = FUSION

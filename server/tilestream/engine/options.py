@@ -10,6 +10,9 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 BLOCK_BUDGET = 0.5
 """Share of the block units that a frame may compute, unless something else is asked for."""
 
+DENSE_ABOVE = 0.75
+"""Share of kept units from which on a frame is computed in full: that is faster then."""
+
 FUSION = 0.35
 """What the scores of the whole frame before count for in a whole frame, where they fit perfectly."""
 

@@ -132,11 +132,6 @@ def test_labels_are_those_of_the_dense_network_however_it_ends(name):
     assert np.array_equal(again.confidence, whole.confidence)
 
 
-def test_a_gate_that_reuses_features_is_refused():
-    with pytest.raises(ValueError, match="reuses features"):
-        make_resident(gate="budget")
-
-
 # Sessions come, go and change
 
 

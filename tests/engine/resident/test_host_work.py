@@ -55,7 +55,7 @@ class Counted:
     def __init__(self, sessions):
         self.seen = Operations()
         kernels = {name: self.seen.as_one(getattr(reference, name), n) for name, n in KERNELS.items()}
-        kernels["flow"] = lambda previous, current, expected: expected.clone()  # or the test takes long
+        kernels["flow"] = lambda previous, current, expected, how: expected.clone()  # or the test takes long
 
         def captured(work, pool):
             return self.seen.as_one(work, 1)

@@ -8,6 +8,7 @@ from support.textures import moved_pair, noisy, texture
 from tilestream.engine.motion import estimators, luma
 from tilestream.engine.motion.estimators import DisMotion
 from tilestream.engine.resident import motion, reference
+from tilestream.engine.resident.search import FOR_BINS, FOR_LABELS
 
 SHIFTS = [(3, 0), (-4, 2), (6, -5), (0, 0), (1, 1)]
 
@@ -17,9 +18,10 @@ def batch(pairs):
     return previous, current, torch.zeros((len(pairs), 2, *current.shape[1:]))
 
 
-def test_known_shifts_are_found():
+@pytest.mark.parametrize("how", [FOR_LABELS, FOR_BINS], ids=["labels", "bins"])
+def test_known_shifts_are_found(how):
     pairs = [moved_pair(dx, dy, 72, 104, seed) for seed, (dx, dy) in enumerate(SHIFTS)]
-    found = motion.estimate(reference, *batch(pairs))
+    found = motion.estimate(reference, *batch(pairs), how)
     assert found.still.tolist() == [False, False, False, True, False]
     for flow, residual, shift in zip(found.flow, found.residual, SHIFTS, strict=True):
         inner = flow[:, 12:-12, 12:-12]
@@ -63,12 +65,23 @@ def test_thumbnails_of_any_size(shape):
     assert found.residual.shape == found.occluded.shape == (2, *shape)
 
 
+@pytest.mark.parametrize("how", [FOR_LABELS, FOR_BINS], ids=["labels", "bins"])
 @pytest.mark.parametrize("period", [4, 8, 16])
-def test_flow_along_an_edge_is_a_number(period):
+def test_flow_along_an_edge_is_a_number(period, how):
     y, x = np.mgrid[:64, :96]
     stripes = [((x + y + shift) // period % 2 * 255).astype(np.float32) for shift in (0, 2)]
     previous, current = (torch.from_numpy(each)[None] for each in stripes)
-    assert torch.isfinite(reference.flow(previous, current, torch.zeros((1, 2, 64, 96)))).all()
+    assert torch.isfinite(reference.flow(previous, current, torch.zeros((1, 2, 64, 96)), how)).all()
+
+
+def test_patches_of_another_brightness_are_found_where_their_means_do_not_count():
+    previous, current = moved_pair(3, -2, 72, 104)
+    shade = np.linspace(0, 40, 104)  # as if a cloud's shadow came over half of it
+    darker = np.clip(current * 0.6 + 90 - shade, 0, 255).astype(np.uint8)
+    before = np.clip(previous * 0.6 + 60, 0, 255).astype(np.uint8)
+    found = motion.estimate(reference, *batch([(before, darker)]), FOR_BINS)
+    inner = found.flow[0, :, 12:-12, 12:-12]
+    assert torch.tensor([3.0, -2.0]).view(2, 1, 1).sub(inner).abs().median() < 0.2
 
 
 @pytest.mark.parametrize("height", [40, 63])

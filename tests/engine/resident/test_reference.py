@@ -73,11 +73,12 @@ def test_frames_are_normalized_and_padded_as_on_the_host():
     assert (out[2] == 9).all()  # beyond what was asked for
 
 
-def test_the_patches_cover_every_pixel():
+@pytest.mark.parametrize("spacing", [4, 6])
+def test_the_patches_cover_every_pixel(spacing):
     for side in range(1, 60):
-        rows, _ = reference.grid(side, 9)
-        assert (rows - 1) * reference.SPACING + reference.PATCH >= side
-        assert rows == 1 or (rows - 1) * reference.SPACING < side
+        rows, _ = reference.grid(side, 9, spacing)
+        assert (rows - 1) * spacing + reference.PATCH >= side
+        assert rows == 1 or (rows - 1) * spacing < side
 
 
 def test_luma_weights_are_those_of_opencv():

@@ -41,14 +41,15 @@ def step(engine, index, names="abc"):
     return engine.step(plan_of(*(frame_of(name, index, clips[name][index]) for name in names), budget=0.3))
 
 
-def test_which_engine_it_is_depends_on_device_and_gate(tmp_path):
-    path = str(write_weights(tmp_path / "model.safetensors"))
-    made = TorchEngine(EngineOptions((path,), device="cpu", precision="fp32", gate="every_k"))
-    assert type(made._models["model"]) is ModelEngine
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_engine, "RESIDENT_DEVICES", ("cpu", "cuda"))
-        reuses = TorchEngine(EngineOptions((path,), device="cpu", precision="fp32", gate="budget"))
-    assert type(reuses._models["model"]) is ModelEngine
+@pytest.mark.parametrize("gate", ["every_k", "budget"])
+def test_which_engine_it_is_depends_on_the_device(tmp_path, monkeypatch, gate):
+    options = EngineOptions(
+        (str(write_weights(tmp_path / "model.safetensors")),), device="cpu", precision="fp32", gate=gate
+    )
+    assert type(TorchEngine(options)._models["model"]) is ModelEngine
+    monkeypatch.setattr(torch_engine, "RESIDENT_DEVICES", ("cpu", "cuda"))
+    monkeypatch.setattr(ResidentEngine, "warm_up", lambda self: None)
+    assert type(TorchEngine(options)._models["model"]) is ResidentEngine
 
 
 def test_steps_are_answered_and_reported(engine):

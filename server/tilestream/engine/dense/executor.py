@@ -37,13 +37,14 @@ class DenseExecutor:
         self.device, self.dtype = device, dtype
         program = program or lower(model)
         self.stride = program.stride
-        self._names = [node.name for node in program.kept] if keep else []
+        self.kept = [node.name for node in program.kept] if keep else []
+        """Names of the maps that the network gives beside the scores, which come last."""
         final = program.nodes[program.output]
         plain = is_plain_upsampling(final)
         self.score_stride: int = final.operation.factor if plain else 1  # type: ignore[union-attr]
         """Image pixels per pixel of the scores, which are upsampled at the end."""
         self._quick = device.type == "cpu"
-        network = _with_outputs(program, [*self._names, final.inputs[0] if plain else final.name])
+        network = _with_outputs(program, [*self.kept, final.inputs[0] if plain else final.name])
         self.network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if device.type == "cpu" and torch.backends.mkldnn.is_available():
             self.network = pack_convolutions(self.network)
@@ -59,7 +60,7 @@ class DenseExecutor:
         ``score_stride``; both of the padded frames, on the device.
         """
         *kept, scores = self.network(self.normalize.whole(images, self.stride))
-        return dict(zip(self._names, kept, strict=True)), scores
+        return dict(zip(self.kept, kept, strict=True)), scores
 
     @torch.inference_mode()
     def labelled(self, scores: Tensor, size: tuple[int, int], want_confidence: bool) -> list[Tensor]:

@@ -1,5 +1,5 @@
 """The engine of a GPU: state of all sessions in tables on the device, a step is a few batched operations.
 
-For gates that compute whole frames or nothing. Every operation is done for all frames of a step at once, and
-the host waits for the device twice: for what gates decide on, and for the answers.
+Every operation is done for all frames of a step at once, and the host waits for the device twice: for what
+gates decide on, and for the answers.
 """

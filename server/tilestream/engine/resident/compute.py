@@ -1,10 +1,12 @@
-"""Answers to a batch on the device: whole frames through the network, labels moved for the other frames."""
+"""Answers to a batch on the device: whole frames through the network, labels moved for those that are not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,9 +16,11 @@ from tilestream.engine.dense.labels import margin
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.memory.scores import MOST_AVERAGED, weight_of
 from tilestream.engine.motion.luma import thumbnail_scale
+from tilestream.engine.resident.answers import Answers
 from tilestream.engine.resident.frames import Batch, ResidentFrame
 from tilestream.engine.resident.network import BatchedNetwork
 from tilestream.engine.resident.operations import Operations
+from tilestream.engine.resident.partial_frames import PartialFrames
 from tilestream.engine.resident.sampling import pooled
 from tilestream.engine.resident.scores import levelled, smoothed
 from tilestream.engine.resident.slots import SlotTable
@@ -24,39 +28,25 @@ from tilestream.engine.resident.transfer import upload_all
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """Of a batch's N frames, in the order of ``frames``, on the device.
-
-    ``labels``: uint8 [N, H, W]; ``confidence`` likewise, where any session asks for it. ``changed``: int32
-    [K, bins_h, bins_w], of the first K frames, which are whole and kept: how many pixels of each bin have
-    another label than the one that was moved there.
-    """
-
-    frames: list[ResidentFrame]
-    labels: Tensor
-    confidence: Tensor | None
-    changed: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class _Anew:
     """The slots of ``table`` that begin anew from K whole frames.
 
-    ``luma``: uint8 [K, h, w], thumbnails of the frames. ``slots``: int64 [K]. Float32 [K] each: ``weight`` of
-    the scores before; ``resemble``, 1 where the scores go on being the mean of one scene; ``known``, 1 where
-    the frame goes on from one before.
+    ``luma``: uint8 [K, h, w], thumbnails of the ``frames``. ``slots``: int64 [K], theirs. Float32 [K] each:
+    ``weight`` of the scores before; ``resemble``, 1 where the scores go on being the mean of one scene;
+    ``known``, 1 where the frame goes on from one before.
     """
 
     table: SlotTable
     luma: Tensor
     slots: Tensor
+    frames: list[ResidentFrame]
     weight: Tensor
     resemble: Tensor
     known: Tensor
 
 
 class FrameComputer:
-    """Computes answers. ``fusion``: see ``ReuseOptions``."""
+    """Computes answers. ``fusion``: see ``ReuseOptions``. ``partial``: where the gate reuses features."""
 
     def __init__(
         self,
@@ -65,53 +55,64 @@ class FrameComputer:
         network: BatchedNetwork,
         ops: Operations,
         fusion: float,
+        partial: PartialFrames | None = None,
     ) -> None:
         self._program, self._dense, self._network, self._ops = program, dense, network, ops
-        self._fusion = fusion
+        self._fusion, self._partial = fusion, partial
 
     def run(self, batch: Batch) -> Answers:
         """Answers to all frames of a batch; the slots of whole ones begin anew from them."""
+        planned = None if self._partial is None else self._partial.plan(batch)
+        partial = [] if planned is None else planned.frames
         kept = [frame for frame in batch.frames if frame.whole and frame.slot is not None]
         lost = [frame for frame in batch.frames if frame.whole and frame.slot is None]
-        moved = [frame for frame in batch.frames if not frame.whole]
+        moved = [frame for frame in batch.frames if not frame.whole and not frame.partial]
+        frames = partial + kept + lost + moved
+        some, whole, told = len(partial), len(kept) + len(lost), len(partial) + len(kept)
+        answers = self._room(batch, frames, told)
+        rows, slots, figures, bins = upload_all(self._numbers(batch, frames, kept), batch.pixels.device)
+        if self._partial is not None and planned is not None:
+            self._partial.run(batch, planned, rows[:some], slots[:some], bins, answers)
+        if whole:
+            anew = None
+            if kept and batch.table is not None and batch.luma is not None:
+                luma = batch.luma[rows[some:told]]
+                anew = _Anew(batch.table, luma, slots[some:told], kept, *figures.unbind())
+            self._whole(batch, rows[some : some + whole], anew, answers)
+        if moved and batch.table is not None:
+            self._move(batch, batch.table, slots[-len(moved) :], answers)
+        return answers
+
+    def _room(self, batch: Batch, frames: list[ResidentFrame], told: int) -> Answers:
+        """For the answers to ``frames``; the first ``told`` of them tell of the labels moved before."""
+        labels = batch.pixels.new_empty((len(frames), *batch.size))
+        confident = any(frame.session.confident for frame in frames)
+        if batch.table is not None and confident:
+            batch.table.keep_confidence()
+        shape = (told, *self._program.bins(*batch.size))
+        changed = torch.zeros(shape, dtype=torch.int32, device=batch.pixels.device)
+        return Answers(frames, labels, torch.empty_like(labels) if confident else None, changed)
+
+    def _numbers(
+        self, batch: Batch, frames: list[ResidentFrame], kept: list[ResidentFrame]
+    ) -> list[npt.NDArray[Any]]:
+        """Of ``frames`` int64 [N] their rows of the batch, and int64 [N'] slots of those that have one.
+
+        Then what the ``kept`` ones' scores go on from, see :class:`_Anew`, and the bins of partial ones.
+        """
         place = {id(frame): index for index, frame in enumerate(batch.frames)}
         weight = [self._weight(frame) for frame in kept]
         figures = np.array(
             [weight, [frame.session.averaged > 1 for frame in kept], [frame.goes_on for frame in kept]],
             dtype=np.float32,
         )
-        rows, slots, moved_slots, figures_there = upload_all(
-            [
-                np.array([place[id(frame)] for frame in kept + lost], dtype=np.int64),
-                np.array([frame.slot for frame in kept], dtype=np.int64),
-                np.array([frame.slot for frame in moved], dtype=np.int64),
-                figures,
-            ],
-            batch.pixels.device,
-        )
-        frames = kept + lost + moved
-        labels = batch.pixels.new_empty((len(frames), *batch.size))
-        confident = any(frame.session.confident for frame in frames)
-        answers = Answers(
-            frames,
-            labels,
-            torch.empty_like(labels) if confident else None,
-            self._changes(batch, len(kept)),
-        )
-        if batch.table is not None and confident:
-            batch.table.keep_confidence()
-        if kept or lost:
-            anew = None
-            if kept and batch.table is not None and batch.luma is not None:
-                anew = _Anew(batch.table, batch.luma[rows[: len(kept)]], slots, *figures_there.unbind())
-            self._whole(batch, rows, anew, answers)
-        if moved and batch.table is not None:
-            self._move(batch, batch.table, moved_slots, answers)
-        return answers
-
-    def _changes(self, batch: Batch, count: int) -> Tensor:
-        shape = (count, *self._program.bins(*batch.size))
-        return torch.zeros(shape, dtype=torch.int32, device=batch.pixels.device)
+        bins = [frame.touched for frame in frames if frame.partial]
+        return [
+            np.array([place[id(frame)] for frame in frames], dtype=np.int64),
+            np.array([frame.slot for frame in frames if frame.slot is not None], dtype=np.int64),
+            figures,
+            np.array(bins, dtype=np.bool_),
+        ]
 
     def _weight(self, frame: ResidentFrame) -> float:
         """What the scores of the whole frame before count for in this one; and its scene is counted."""
@@ -127,16 +128,18 @@ class FrameComputer:
         return weight
 
     def _whole(self, batch: Batch, rows: Tensor, anew: _Anew | None, answers: Answers) -> None:
-        scores = self._network.scores(batch.pixels, rows)
         count = 0 if anew is None else len(anew.slots)
+        scores = self._network.scores(batch.pixels, rows, lambda *kept: self._keep(anew, *kept))
         if anew is not None and self._fusion:
             scores[:count] = self._smoothed(batch, anew, scores[:count])
-        labels = answers.labels[: len(rows)]
-        confidence = None if answers.confidence is None else answers.confidence[: len(rows)]
+        begin = len(answers.changed) - count  # partial frames come first
+        own = slice(begin, begin + len(rows))
+        labels = answers.labels[own]
+        confidence = None if answers.confidence is None else answers.confidence[own]
         self._label(scores, labels, confidence)
         if anew is None:
             return
-        answers.changed.copy_(self._changed(batch, anew, labels[:count]))
+        answers.changed[begin:].copy_(self._changed(batch, anew, labels[:count]))
         table, slots = anew.table, anew.slots
         table.labels[slots] = labels[:count]
         if confidence is not None:
@@ -146,6 +149,14 @@ class FrameComputer:
         # filled, not assigned: a number that is assigned is copied from the host, which waits for the device
         table.displacement.index_fill_(0, slots, 0.0)
         table.distortion.index_fill_(0, slots, 0.0)
+
+    def _keep(self, anew: _Anew | None, begin: int, maps: dict[str, Tensor]) -> None:
+        """What the network gave beside the scores is there for later frames of the sessions with slots."""
+        frames = [] if anew is None else anew.frames[begin:]
+        if anew is None or self._partial is None or not frames:
+            return
+        slots = [frame.slot or 0 for frame in frames[: len(next(iter(maps.values())))]]
+        self._partial.start(anew.table, slots, {name: each[: len(slots)] for name, each in maps.items()})
 
     def _smoothed(self, batch: Batch, anew: _Anew, scores: Tensor) -> Tensor:
         """Scores with what the sessions thought of the same places before; remembered."""

@@ -58,6 +58,12 @@ class BatchTracker:
             torch.stack((distortion, age), dim=1), fine, self._signals(fine, raw, current, still)
         )
 
+    def computed(self, state: Tensor, bins: Tensor) -> Tensor:
+        """The state [N, 2, h, w] once ``bins``, bool [N, bins_h, bins_w], are fresh: no distortion, age 0."""
+        side, (height, width) = self._per_bin, self.cells
+        fresh = bins.repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
+        return torch.where(fresh[:, None, :height, :width], 0.0, state)
+
     def _signals(self, fine: Tensor, raw: Tensor, current: Tensor, still: Tensor) -> BinSignals:
         means = self._sums(fine, 1) / self._bin_cover
         parts = self._sums(fine[:, :1], self._parts) / self._part_cover

@@ -6,9 +6,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tilestream.engine.arrays import Mask
 from tilestream.engine.gates.agreement import Agreement
 from tilestream.engine.gates.calibration import RiskCalibration
 from tilestream.engine.resident.slots import Size, Slots, SlotTable
@@ -46,10 +48,12 @@ class ResidentSession:
 class ResidentFrame:
     """One frame in a step.
 
-    ``slot``: of its session, None where nothing of it is kept. ``forced``: whether it is computed in full,
-    whatever the gate says. As the step finds out: ``cut``, ``still`` and ``resembles`` (the session's latest
-    whole frame), ``distortion``, ``age`` and ``risk``, float32 [bins_h, bins_w], ``whole``; of the answer
-    ``labels`` and ``confidence``, ``agreement``; ``seconds``: its share of the step's time by stage.
+    ``slot``: of its session, None where nothing of it is kept. ``forced``: bool [units, bins_h, bins_w], what
+    is computed whatever the gate says. As the step finds out: ``cut``, ``still`` and ``resembles`` (the
+    session's latest whole frame), ``distortion``, ``age`` and ``risk``, float32 [bins_h, bins_w], ``whole``;
+    where some of it is computed on tiles ``keep``, like ``forced``, and ``masks``, what that means for every
+    stage of the program; of the answer ``labels`` and ``confidence``, ``agreement``; ``seconds``: its share
+    of the step's time by stage.
     """
 
     frame: Frame
@@ -58,12 +62,14 @@ class ResidentFrame:
     session: ResidentSession
     pixels: Tensor
     slot: int | None = None
-    forced: bool | None = None
+    forced: Mask | None = None
     compared: bool = False
     cut: bool = False
     still: bool = False
     resembles: bool = False
     whole: bool = False
+    keep: Mask | None = None
+    masks: list[Mask] = field(default_factory=list)
     distortion: Float32Array | None = None
     age: Float32Array | None = None
     risk: Float32Array | None = None
@@ -76,6 +82,16 @@ class ResidentFrame:
     def goes_on(self) -> bool:
         """Whether it shows what its session's frame before showed, moved."""
         return self.compared and not self.cut
+
+    @property
+    def partial(self) -> bool:
+        """Whether some of it is computed on tiles."""
+        return self.keep is not None and not self.whole
+
+    @property
+    def touched(self) -> Mask | None:
+        """Where it is partial: the bins [bins_h, bins_w] in which anything is computed."""
+        return None if self.keep is None else np.asarray(self.keep.any(axis=0))
 
 
 @dataclass(slots=True)

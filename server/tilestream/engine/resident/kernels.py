@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tilestream.engine.resident.reference import ITERATIONS, LEVELS, PATCH, SPACING, grid
+from tilestream.engine.resident.reference import ITERATIONS, LEVELS, PATCH, grid
+from tilestream.engine.resident.search import FOR_LABELS, Search
 
 _FIRST_GUESSES = tl.constexpr(5)  # of a patch's flow: at its centre and at those beside it
 
@@ -61,8 +62,18 @@ def _bilinear(image, base, y, x, h, w):
 
 
 @triton.jit
+def _left(image, base, y, x, h, w, template, MEANS: tl.constexpr):
+    """What differs from a template, pixel by pixel."""
+    error = _bilinear(image, base, y, x, h, w) - template
+    if MEANS:
+        error -= tl.sum(error) / error.shape[0]
+    return error
+
+
+@triton.jit
 def _search(previous, current, start, out, h, w, rows, columns,
-            S: tl.constexpr, P: tl.constexpr, ITERS: tl.constexpr, GUESSES: tl.constexpr):  # fmt: skip
+            S: tl.constexpr, P: tl.constexpr, MEANS: tl.constexpr, ITERS: tl.constexpr,
+            GUESSES: tl.constexpr):  # fmt: skip
     """One program per patch; ``start`` float [n, 2, h, w], ``out`` float [n, 2, rows, columns]."""
     i = tl.program_id(0)
     frame, rest = i // (rows * columns), i % (rows * columns)
@@ -76,6 +87,8 @@ def _search(previous, current, start, out, h, w, rows, columns,
     gx = (gx - tl.load(current + base + cy * w + tl.maximum(cx - 1, 0))) * 0.5
     gy = tl.load(current + base + tl.minimum(cy + 1, h - 1) * w + cx)
     gy = (gy - tl.load(current + base + tl.maximum(cy - 1, 0) * w + cx)) * 0.5
+    if MEANS:
+        gx, gy = gx - tl.sum(gx) / (P * P), gy - tl.sum(gy) / (P * P)
     a, d, b = tl.sum(gx * gx) + 1e-2, tl.sum(gy * gy) + 1e-2, tl.sum(gx * gy)
     determinant = tl.maximum(a * d - b * b, 1e-2 * (a + d) - 1e-4)  # it is no less, but for rounding
     first_u, first_v, best = 0.0, 0.0, 1e30
@@ -86,18 +99,18 @@ def _search(previous, current, start, out, h, w, rows, columns,
         mx = tl.minimum(tl.maximum(left + P // 2 + dx, 0), w - 1)
         u = tl.load(start + 2 * base + my * w + mx)
         v = tl.load(start + 2 * base + h * w + my * w + mx)
-        error = _bilinear(previous, base, py + v, px + u, h, w) - template
+        error = _left(previous, base, py + v, px + u, h, w, template, MEANS)
         misfit = tl.sum(error * error)
         better = misfit < best
         first_u, first_v = tl.where(better, u, first_u), tl.where(better, v, first_v)
         best = tl.where(better, misfit, best)
     u, v = first_u, first_v
     for _ in range(ITERS):
-        error = _bilinear(previous, base, py + v, px + u, h, w) - template
+        error = _left(previous, base, py + v, px + u, h, w, template, MEANS)
         p, q2 = tl.sum(gx * error), tl.sum(gy * error)
         u -= (d * p - b * q2) / determinant
         v -= (a * q2 - b * p) / determinant
-    error = _bilinear(previous, base, py + v, px + u, h, w) - template
+    error = _left(previous, base, py + v, px + u, h, w, template, MEANS)
     near = (u - first_u) * (u - first_u) + (v - first_v) * (v - first_v) <= P * P
     better = near & (tl.sum(error * error) <= best)  # false where u or v is not a number
     at = out + frame.to(tl.int64) * 2 * rows * columns + rest
@@ -114,11 +127,8 @@ def _densify(previous, current, patches, out, count, h, w, rows, columns,
     frame, rest = i // (h * w), i % (h * w)
     y, x = rest // w, rest % w
     now = tl.load(current + i)
-    total_u, total_v, weights = (
-        tl.zeros((B,), tl.float32),
-        tl.zeros((B,), tl.float32),
-        tl.zeros((B,), tl.float32),
-    )
+    none = tl.zeros((B,), tl.float32)
+    total_u, total_v, weights = none, none, none
     for up in tl.static_range((P + S - 1) // S):
         for back in tl.static_range((P + S - 1) // S):
             row, column = y // S - up, x // S - back
@@ -138,7 +148,7 @@ def _densify(previous, current, patches, out, count, h, w, rows, columns,
     tl.store(target + h * w, total_v / weights, mask=ok)
 
 
-def flow(previous: Tensor, current: Tensor, expected: Tensor) -> Tensor:
+def flow(previous: Tensor, current: Tensor, expected: Tensor, how: Search = FOR_LABELS) -> Tensor:
     before, now = [previous[:, None]], [current[:, None]]
     for _ in range(LEVELS - 1):
         before.append(F.avg_pool2d(before[-1], 2, ceil_mode=True))
@@ -148,21 +158,21 @@ def flow(previous: Tensor, current: Tensor, expected: Tensor) -> Tensor:
         height, width = now[level].shape[2:]
         if found.shape[2:] != (height, width):
             found = 2 * F.interpolate(found, size=(height, width), mode="bilinear", align_corners=False)
-        found = _level(before[level].contiguous(), now[level].contiguous(), found.contiguous())
+        found = _level(before[level].contiguous(), now[level].contiguous(), found.contiguous(), how)
     return found
 
 
-def _level(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
+def _level(previous: Tensor, current: Tensor, start: Tensor, how: Search) -> Tensor:
     count, _, height, width = current.shape
-    rows, columns = grid(height, width)
+    rows, columns = grid(height, width, how.spacing)
     patches = torch.empty(count, 2, rows, columns, device=current.device)
     out = torch.empty_like(start)
     _search[(count * rows * columns,)](
         previous, current, start, patches, height, width, rows, columns,
-        S=SPACING, P=PATCH, ITERS=ITERATIONS, GUESSES=_FIRST_GUESSES, num_warps=1,
+        S=how.spacing, P=PATCH, MEANS=how.means, ITERS=ITERATIONS, GUESSES=_FIRST_GUESSES, num_warps=1,
     )  # fmt: skip
     _densify[(triton.cdiv(count * height * width, 256),)](
-        previous, current, patches, out, count, height, width, rows, columns, S=SPACING, P=PATCH, B=256
+        previous, current, patches, out, count, height, width, rows, columns, S=how.spacing, P=PATCH, B=256
     )
     return out
 

@@ -12,6 +12,7 @@ from tilestream.engine.motion.estimators import OCCLUDED_DIFFERENCE
 from tilestream.engine.motion.luma import STILL_DIFFERENCE
 from tilestream.engine.resident.operations import Operations
 from tilestream.engine.resident.sampling import blurred, lands_inside, sample
+from tilestream.engine.resident.search import FOR_LABELS, Search
 
 _STILL_SIDE = 8  # thumbnail pixels on a side of the blocks whose means tell stillness from motion
 
@@ -29,11 +30,14 @@ class BatchMotion:
     still: Tensor
 
 
-def estimate(ops: Operations, previous: Tensor, current: Tensor, expected: Tensor) -> BatchMotion:
+def estimate(
+    ops: Operations, previous: Tensor, current: Tensor, expected: Tensor, how: Search = FOR_LABELS
+) -> BatchMotion:
     """Motion from thumbnails uint8 [N, h, w]; ``expected``: float32 [N, 2, h, w], where the search begins."""
     still = show_the_same(previous, current)
     before, now = previous.float(), current.float()
-    found = ops.flow(_exposed_as(now, before), now, expected)
+    source = before if how.means else _exposed_as(now, before)
+    found = ops.flow(source, now, expected, how)
     flow = torch.where(still[:, None, None, None], 0.0, found)
     residual = (now - sample(before[:, None], flow)[:, 0].round()).abs()
     height, width = now.shape[1:]

@@ -22,6 +22,7 @@ from tilestream.engine.resident.frames import Batch, padded
 from tilestream.engine.resident.motion import estimate, show_the_same
 from tilestream.engine.resident.operations import Operations
 from tilestream.engine.resident.sampling import sample
+from tilestream.engine.resident.search import FOR_LABELS, Search
 from tilestream.engine.resident.slots import SlotTable
 from tilestream.engine.resident.transfer import upload_all
 
@@ -66,8 +67,10 @@ class Observer:
         device: torch.device,
         gate: LearnedGate | None,
         pool: GraphPool,
+        search: Search = FOR_LABELS,
     ) -> None:
         self._program, self._ops, self._device, self._pool = program, ops, device, pool
+        self._search = search
         self._expected = None if gate is None else gate.on(device)
         self._classes = program.nodes[program.output].channels
         self.tracker = lru_cache(maxsize=_SIZES)(self._make_tracker)
@@ -124,7 +127,7 @@ class Observer:
         table.flow[:1].zero_()  # of nobody: or what fills up batches would add up, step by step
         table.displacement[:1].zero_()
         current, previous = self._ops.luma(pixels[: len(slots)], scale), table.luma[slots]
-        motion = estimate(self._ops, previous, current, table.flow[slots])
+        motion = estimate(self._ops, previous, current, table.flow[slots], self._search)
         found = tracker.advance(table.distortion[slots], current, motion)
         displacement = table.displacement[slots]
         still = motion.still[:, None, None]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tilestream.engine.resident import reference
+from tilestream.engine.resident.search import Search
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ class Operations(Protocol):
 
     def luma(self, pixels: Tensor, scale: int) -> Tensor: ...
 
-    def flow(self, previous: Tensor, current: Tensor, expected: Tensor) -> Tensor: ...
+    def flow(self, previous: Tensor, current: Tensor, expected: Tensor, how: Search) -> Tensor: ...
 
     def moved_labels(
         self, table: Tensor, slots: Tensor, displacement: Tensor, scale: int, step: int = 1

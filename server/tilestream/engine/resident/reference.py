@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tilestream.engine.resident.sampling import continued, resampled, sample
+from tilestream.engine.resident.search import FOR_LABELS, Search
 
-LEVELS, PATCH, SPACING, ITERATIONS = 4, 8, 6, 12
-"""Of the search: levels of the pyramid, pixels on a side of a patch and between patches, steps per level."""
+LEVELS, PATCH, ITERATIONS = 4, 8, 12
+"""Of the search: levels of the pyramid, pixels on a side of a patch, steps per level."""
 
 _LUMA = (9798, 19235, 3735)  # Rec. 601 in 1 / 2^15, as OpenCV has it
 
@@ -26,7 +27,7 @@ def luma(pixels: Tensor, scale: int) -> Tensor:
     return (F.avg_pool2d(gray, scale)[:, 0] + 0.5).floor().to(torch.uint8)
 
 
-def flow(previous: Tensor, current: Tensor, expected: Tensor) -> Tensor:
+def flow(previous: Tensor, current: Tensor, expected: Tensor, how: Search = FOR_LABELS) -> Tensor:
     """Dense inverse search, coarse to fine (Kroeger et al., arXiv 1603.03590): float32 [N, 2, h, w] (x, y).
 
     What is at a pixel of ``current`` was at that pixel plus its flow in ``previous``. Both float32 [N, h, w];
@@ -40,27 +41,29 @@ def flow(previous: Tensor, current: Tensor, expected: Tensor) -> Tensor:
     for level in reversed(range(LEVELS)):
         if found.shape[2:] != now[level].shape[2:]:
             found = 2 * F.interpolate(found, size=now[level].shape[2:], mode="bilinear", align_corners=False)
-        patches = search(before[level], now[level], found)
-        found = densified(before[level], now[level], patches)
+        patches = search(before[level], now[level], found, how)
+        found = densified(before[level], now[level], patches, how.spacing)
     return found
 
 
-def search(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
-    """Displacements float32 [N, 2, rows, columns] of the patches every :data:`SPACING` pixels of one level.
+def search(previous: Tensor, current: Tensor, start: Tensor, how: Search) -> Tensor:
+    """Displacements float32 [N, 2, rows, columns] of the patches of one level.
 
     ``previous``, ``current``: float32 [N, 1, h, w]; ``start``: float32 [N, 2, h, w]. Of the starts at a
     patch's centre and beside it the one that fits best is improved.
     """
     count, _, height, width = current.shape
-    rows, columns = grid(height, width)
-    device = current.device
+    spacing, device = how.spacing, current.device
+    rows, columns = grid(height, width, spacing)
     span = torch.arange(PATCH, device=device)
-    y = (torch.arange(rows, device=device) * SPACING)[:, None, None, None] + span[:, None]
-    x = (torch.arange(columns, device=device) * SPACING)[None, :, None, None] + span
+    y = (torch.arange(rows, device=device) * spacing)[:, None, None, None] + span[:, None]
+    x = (torch.arange(columns, device=device) * spacing)[None, :, None, None] + span
     y, x = y.expand(rows, columns, PATCH, PATCH), x.expand(rows, columns, PATCH, PATCH)
     clamped = (y.clamp(max=height - 1), x.clamp(max=width - 1))
     template = current[:, 0][:, clamped[0], clamped[1]].flatten(3)
     gradient_x, gradient_y = (slope[:, clamped[0], clamped[1]].flatten(3) for slope in _slopes(current[:, 0]))
+    if how.means:
+        gradient_x, gradient_y = _centred(gradient_x), _centred(gradient_y)
     a = (gradient_x * gradient_x).sum(3) + 1e-2
     b = (gradient_x * gradient_y).sum(3)
     d = (gradient_y * gradient_y).sum(3) + 1e-2
@@ -68,15 +71,16 @@ def search(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
     place = (y.flatten(2).float(), x.flatten(2).float())
 
     def left(u: Tensor, v: Tensor) -> Tensor:
-        return _looked_up(previous, place[0] + v[..., None], place[1] + u[..., None]) - template
+        error = _looked_up(previous, place[0] + v[..., None], place[1] + u[..., None]) - template
+        return _centred(error) if how.means else error
 
-    centre_y = torch.arange(rows, device=device)[:, None] * SPACING + PATCH // 2
-    centre_x = torch.arange(columns, device=device)[None] * SPACING + PATCH // 2
+    centre_y = torch.arange(rows, device=device)[:, None] * spacing + PATCH // 2
+    centre_x = torch.arange(columns, device=device)[None] * spacing + PATCH // 2
     best_u = best_v = torch.zeros((count, rows, columns), device=device)
     best = torch.full_like(best_u, torch.inf)
     for down, right in ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1)):
-        at_y = (centre_y + down * SPACING).clamp(0, height - 1).expand(rows, columns)
-        at_x = (centre_x + right * SPACING).clamp(0, width - 1).expand(rows, columns)
+        at_y = (centre_y + down * spacing).clamp(0, height - 1).expand(rows, columns)
+        at_x = (centre_x + right * spacing).clamp(0, width - 1).expand(rows, columns)
         u, v = start[:, 0][:, at_y, at_x], start[:, 1][:, at_y, at_x]
         misfit = left(u, v).square().sum(3)
         better = misfit < best
@@ -92,7 +96,7 @@ def search(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
     return torch.stack((torch.where(better, u, best_u), torch.where(better, v, best_v)), dim=1)
 
 
-def densified(previous: Tensor, current: Tensor, patches: Tensor) -> Tensor:
+def densified(previous: Tensor, current: Tensor, patches: Tensor, spacing: int) -> Tensor:
     """Flow float32 [N, 2, h, w] of every pixel: the mean of the patches that cover it, weighted by their fit.
 
     ``previous``, ``current``: float32 [N, 1, h, w]; ``patches``: float32 [N, 2, rows, columns].
@@ -102,12 +106,12 @@ def densified(previous: Tensor, current: Tensor, patches: Tensor) -> Tensor:
     device = current.device
     y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)[None]
     total, weights = torch.zeros_like(current).expand(-1, 2, -1, -1).clone(), torch.zeros_like(current)
-    reach = -(-PATCH // SPACING)
+    reach = -(-PATCH // spacing)
     for up in range(reach):
         for back in range(reach):
-            row, column = y // SPACING - up, x // SPACING - back
+            row, column = y // spacing - up, x // spacing - back
             inside = (row >= 0) & (column >= 0) & (row < rows) & (column < columns)
-            inside = inside & (y - row * SPACING < PATCH) & (x - column * SPACING < PATCH)
+            inside = inside & (y - row * spacing < PATCH) & (x - column * spacing < PATCH)
             at = patches[:, :, row.clamp(0, rows - 1), column.clamp(0, columns - 1)]
             error = sample(previous, at) - current
             weight = torch.where(inside, 1.0 / error.abs().clamp(min=1.0), 0.0)
@@ -115,9 +119,9 @@ def densified(previous: Tensor, current: Tensor, patches: Tensor) -> Tensor:
     return total / weights.clamp(min=1e-6)
 
 
-def grid(height: int, width: int) -> tuple[int, int]:
+def grid(height: int, width: int, spacing: int) -> tuple[int, int]:
     """Rows and columns of the patches of a level: the last ones may reach beyond it."""
-    return tuple(max(0, -(-(side - PATCH) // SPACING)) + 1 for side in (height, width))  # type: ignore[return-value]
+    return tuple(max(0, -(-(side - PATCH) // spacing)) + 1 for side in (height, width))  # type: ignore[return-value]
 
 
 def moved_labels(table: Tensor, slots: Tensor, displacement: Tensor, scale: int, step: int = 1) -> Tensor:
@@ -170,6 +174,11 @@ def label_runs(labels: Tensor, capacity: int) -> Tensor:
     kept = found[:capacity]
     buffer[len(labels) : len(labels) + len(kept)] = kept
     return buffer
+
+
+def _centred(patches: Tensor) -> Tensor:
+    """Patches [..., pixels] less the mean of each."""
+    return patches - patches.mean(dim=-1, keepdim=True)
 
 
 def _slopes(maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tilestream.engine.gates.agreement import told
 from tilestream.engine.lowering.program import TileProgram
-from tilestream.engine.resident.compute import Answers
+from tilestream.engine.resident.answers import Answers
+from tilestream.engine.resident.frames import ResidentFrame
 from tilestream.engine.resident.operations import Operations
 from tilestream.engine.resident.runs import RunWriter, read_runs
 from tilestream.engine.resident.transfer import fetch_all
@@ -44,7 +45,14 @@ class Results:
             frame.labels = labels
             if confidence is not None and frame.spec.confidence:
                 frame.confidence = confidence[index].copy()
-            new = index < len(changed) and frame.goes_on and frame.session.since_whole >= 2
-            if new and frame.age is not None:  # else moved labels tell nothing new
+            if index < len(changed) and frame.age is not None and _tells(frame):
                 pixels = changed[index].astype(np.int64)
-                frame.agreement = told(pixels, everywhere, frame.age, self._program.bin_size, size)
+                where = frame.masks[-1] if frame.partial else everywhere  # the last stage makes the labels
+                frame.agreement = told(pixels, where, frame.age, self._program.bin_size, size)
+
+
+def _tells(frame: ResidentFrame) -> bool:
+    """Whether labels were computed where moved ones tell something new."""
+    if frame.partial:
+        return bool(frame.masks[-1].any())
+    return frame.goes_on and frame.session.since_whole >= 2

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tilestream.engine.memory.usage import MemoryUsage
+from tilestream.engine.resident.partial.features import ResidentFeatures
 
 Size = tuple[int, int]
 _FIRST_ROWS = 8
@@ -25,7 +26,8 @@ class SlotLayout:
     """Shapes of what is kept of a session.
 
     ``size``: H, W of its frames; ``thumbnail``: h, w of their luma; ``cells``: rows and columns of the
-    distortion. ``scores``: C, h, w of a whole frame's class scores, which are ``dtype``.
+    distortion. ``scores``: C, h, w of a whole frame's class scores, which are ``dtype``; C is 0 where they
+    are not kept. ``reference_bytes``: what is kept beside, where features are reused, to know where they lie.
     """
 
     size: Size
@@ -33,6 +35,7 @@ class SlotLayout:
     cells: Size
     scores: tuple[int, int, int]
     dtype: torch.dtype
+    reference_bytes: int = 0
 
     def columns(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Shape and dtype of a row of each of the table's tensors."""
@@ -50,7 +53,7 @@ class SlotLayout:
     def row_bytes(self) -> int:
         """Of one session, confidence included, which not all of them have."""
         kept = sum(prod(shape) * dtype.itemsize for shape, dtype in self.columns().values())
-        return kept + prod(self.size)
+        return kept + prod(self.size) + self.reference_bytes
 
 
 class SlotTable:
@@ -74,8 +77,11 @@ class SlotTable:
     scores: Tensor
     score_luma: Tensor
 
-    def __init__(self, layout: SlotLayout, device: torch.device) -> None:
-        self.layout, self._device = layout, device
+    def __init__(
+        self, layout: SlotLayout, device: torch.device, features: ResidentFeatures | None = None
+    ) -> None:
+        """``features``: of the rows' sessions, of one slot: nobody's. They live as long as the rows."""
+        self.layout, self._device, self.features = layout, device, features
         self.rows = 0
         self._free: list[int] = []
         self.confidence: Tensor | None = None
@@ -97,6 +103,8 @@ class SlotTable:
         if confidence is not None:
             more = torch.zeros((rows, *self.layout.size), dtype=torch.uint8, device=self._device)
             confidence = torch.cat((confidence, more))
+        if self.features is not None:
+            self.features.grow(rows)
         for name, tensor in grown.items():
             setattr(self, name, tensor)
         self.confidence = confidence
@@ -115,11 +123,13 @@ class SlotTable:
 
     def give_back(self, row: int) -> None:
         """Nobody has this row any more."""
+        if self.features is not None:
+            self.features.release(row)
         self._free.append(row)
 
 
 class Slots:
-    """Tables for all frame sizes within ``max_bytes``. ``layout``: of a size.
+    """Tables for all frame sizes within ``max_bytes``. ``layout``: of a size. ``features``: makes a table's.
 
     ``evict(session_id)``: called where a session has to give way; has to call :meth:`release`.
     """
@@ -130,9 +140,10 @@ class Slots:
         device: torch.device,
         max_bytes: int,
         evict: Callable[[str], None],
+        features: Callable[[Size], ResidentFeatures] | None = None,
     ) -> None:
         self._layout, self._device, self._evict = layout, device, evict
-        self.max_bytes = max_bytes
+        self.max_bytes, self._features = max_bytes, features
         self._tables: dict[Size, SlotTable] = {}
         self._held: OrderedDict[str, tuple[SlotTable, int]] = OrderedDict()  # by last use, the oldest first
         self.evictions = 0  # to make room for others
@@ -165,7 +176,7 @@ class Slots:
             layout = self._layout(size)
             if 2 * layout.row_bytes > self.max_bytes:  # nobody's row and this one: nobody has to give way
                 return None
-            table = SlotTable(layout, self._device)
+            table = SlotTable(layout, self._device, self._features(size) if self._features else None)
         row = table.take()
         while row is None:
             if not self._grow(table) and not self._make_room(table, busy):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,42 +12,17 @@ from tilestream.engine.arrays import Mask
 from tilestream.engine.device import upload
 from tilestream.engine.resident.partial.kernels import Target
 from tilestream.engine.resident.partial.pages import PageNumbers
+from tilestream.engine.resident.partial.plan import ComputedTiles, Plan, Slots
+from tilestream.engine.resident.partial.reference_maps import references_of
 from tilestream.engine.resident.partial.references import References, on_grid
 from tilestream.engine.resident.partial.shared import ResidentProgram
 from tilestream.engine.resident.partial.step import begin_step
 from tilestream.engine.resident.partial.step_graphs import StepGraphs
-from tilestream.engine.resident.partial.tile_sets import DeviceTiles, PackedTiles, StepTiles, pack_tiles
+from tilestream.engine.resident.partial.tile_sets import PackedTiles, StepTiles, pack_tiles
 from tilestream.engine.resident.partial.workspace import ResidentStep
 
-Slots = npt.NDArray[np.int64]
 PAGES_PER_TILE = 2.0
 """When a slot has more pages than this per tile, its features are copied together."""
-
-
-@dataclass(frozen=True, slots=True)
-class ComputedTiles:
-    """What a partial pass computed. ``tiles``: of which frame (position in the step), slot, row, column.
-
-    ``labels`` and, if asked for, ``confidence``: uint8 [n, bin, bin], on the device.
-    """
-
-    tiles: DeviceTiles
-    labels: Tensor
-    confidence: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Frames that a partial pass will compute, and the pages that they have for it.
-
-    ``refused``: positions, in what was asked for, of frames for which there is no room: they have to be
-    computed in full. Nothing is computed of them in this plan.
-    """
-
-    slots: Slots
-    keep: Mask
-    pages: PageNumbers
-    refused: list[int]
 
 
 class ResidentFeatures:
@@ -75,7 +48,8 @@ class ResidentFeatures:
         self.bins = self._program.bins(*size)
         self._padded = self._program.padded(*size)
         self._references: dict[int, References] = {}
-        self._graphs = StepGraphs(self._compute, shared.device, graphs) if graphs else None
+        self._most_graphs = graphs
+        self._graphs = self._no_graphs()
 
     @property
     def tiles(self) -> int:
@@ -89,6 +63,21 @@ class ResidentFeatures:
     def release(self, slot: int) -> None:
         """Forget a slot's features. Idempotent."""
         self.shared.release((self._number, slot))
+
+    def enter(self, slot: int) -> None:
+        """A slot's next frame has come: it does not have to give way while ``shared.busy`` has it."""
+        owner = (self._number, slot)
+        self.shared.busy.add(owner)
+        if self.has(slot):
+            self.shared.touch(owner)
+
+    @torch.inference_mode()
+    def grow(self, slots: int) -> None:
+        """Have so many slots more. What is there stays as it is, if the memory does not suffice."""
+        grown = {stride: each.grown(slots) for stride, each in self._references.items()}
+        self._references.update(grown)
+        self.slots += slots
+        self._graphs = self._no_graphs()  # they know the references that were
 
     @torch.inference_mode()
     def start(self, slots: Sequence[int], kept: dict[str, Tensor]) -> list[int]:
@@ -271,18 +260,12 @@ class ResidentFeatures:
 
     def _make_references(self) -> None:
         """Only when the first features come: what stands by takes no memory."""
-        if self._references:
-            return
-        height, width = self._padded
-        for stride in self._program.strides:
-            self._references[stride] = References(
-                self.slots,
-                (height // stride, width // stride),
-                self._program.tile(stride),
-                self.shared.pages.zero_row(stride),
-                self.shared.device,
-                self.shared.kernels,
-            )
+        if not self._references:
+            self._references.update(references_of(self.shared, self._padded, self.slots))
+
+    def _no_graphs(self) -> StepGraphs | None:
+        most = self._most_graphs
+        return StepGraphs(self._compute, self.shared.device, most) if most else None
 
     def _owners(self, slots: Sequence[int]) -> set[Hashable]:
         return {(self._number, slot) for slot in slots}

@@ -71,8 +71,7 @@ class FeaturePages:
         self, program: TileProgram, max_bytes: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.program, self.device, self.dtype = program, device, dtype
-        itemsize = torch.empty(0, dtype=dtype).element_size()
-        self.page_bytes = sum(program.tile(n.stride) ** 2 * n.channels for n in program.kept) * itemsize
+        self.page_bytes = page_bytes(program, dtype)
         self.ledger = PageLedger(max(0, max_bytes // self.page_bytes - 1))
         self.maps: dict[str, Tensor] = {}
 
@@ -97,3 +96,14 @@ class FeaturePages:
             rows[zero + 1 :].fill_(torch.finfo(self.dtype).min)
             maps[node.name] = rows
         self.maps.update(maps)
+
+
+def page_bytes(program: TileProgram, dtype: torch.dtype) -> int:
+    """Of one tile in every kept map."""
+    return sum(program.tile(node.stride) ** 2 * node.channels for node in program.kept) * dtype.itemsize
+
+
+def frame_bytes(program: TileProgram, size: tuple[int, int], dtype: torch.dtype) -> int:
+    """Of all tiles of a frame of a size (height, width)."""
+    rows, columns = program.bins(*size)
+    return rows * columns * page_bytes(program, dtype)

@@ -34,6 +34,15 @@ class References:
         self.remainder = torch.zeros(slots + 1, *size, 2, device=device)
         self._kernels = kernels
 
+    def grown(self, slots: int) -> References:
+        """These, with so many slots more."""
+        size = (self.height, self.width)
+        own = len(self.rows) - 1
+        larger = References(own + slots, size, self.tile, self.zero_row, self.rows.device, self._kernels)
+        larger.rows[:own] = self.rows[:own]
+        larger.remainder[:own] = self.remainder[:own]
+        return larger
+
     def inner(self, slots: Tensor) -> Tensor:
         """The references of some slots, int64 [N], without their rim: int32 [N, H, W]."""
         return self.rows[:, 1:-1, 1:-1].index_select(0, slots)

@@ -39,6 +39,8 @@ class ResidentProgram:
         self.scale = (1.0 / (255.0 * deviation)).to(device)
         self.shift = (-torch.tensor(mean, dtype=torch.float32) / deviation).to(device)
         self.by_last_use: OrderedDict[Hashable, None] = OrderedDict()  # owners of pages, the oldest first
+        self.busy: set[Hashable] = set()
+        """Owners that do not have to give way now, whoever asks for room."""
         self.evictions = 0  # to make room for others
         self._features = 0
 
@@ -59,7 +61,7 @@ class ResidentProgram:
 
     def take(self, owner: Hashable, count: int, busy: set[Hashable]) -> PageNumbers | None:
         """Pages for an owner, evicting the longest unused that are not ``busy``; None: there is no room."""
-        ledger = self.pages.ledger
+        ledger, busy = self.pages.ledger, busy | self.busy
         while (pages := ledger.take(owner, count)) is None:
             victim = next((each for each in self.by_last_use if each not in busy), None)
             if victim is None:
