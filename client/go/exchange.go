@@ -206,10 +206,11 @@ func (e *exchange) timeToRetry() (time.Duration, bool) {
 	return max(0, e.retry.Sub(e.clock())), true
 }
 
-// finish: the session is over, with err or with OK. Only the first call counts.
+// finish: the session is over, with err or with OK. Only the first call counts: nothing that could change the error
+// happens afterwards, so that it can be handed out without the lock.
 func (e *exchange) finish(err error) {
 	if !e.finished {
-		e.finished, e.err = true, err
+		e.finished, e.err = true, e.complete(err)
 	}
 }
 
@@ -223,7 +224,7 @@ func (e *exchange) take() (*Result, step, error) {
 	if !e.finished {
 		return nil, stepWait, nil
 	}
-	return nil, stepEnd, e.ending()
+	return nil, stepEnd, e.err
 }
 
 func (e *exchange) sendHeld() *pb.StreamSegmentRequest {
@@ -280,9 +281,9 @@ func (e *exchange) settle(message *pb.FrameResult) error {
 	return nil
 }
 
-// ending is why the session ended before its time; nil where it did not.
-func (e *exchange) ending() error {
-	err := e.err
+// complete names the frames that get no answer in err, which ends the session; nil stands for OK, which may be before
+// its time.
+func (e *exchange) complete(err error) error {
 	if err == nil {
 		err = e.abandoned()
 	}

@@ -64,7 +64,7 @@ func (c *Client) Open(ctx context.Context, options *SessionOptions) (*Session, e
 	if s.exchange.started != nil { // and over already: Results tells
 		return s, nil
 	}
-	if err := s.exchange.ending(); err != nil {
+	if err := s.exchange.err; err != nil {
 		return nil, err
 	}
 	return nil, sessionClosed("the server ended the stream without a word", nil)
@@ -197,11 +197,13 @@ func (s *Session) take() (*Result, step, error) {
 // refusal is why no frame is taken any more.
 func (s *Session) refusal() error {
 	e := s.exchange
-	if e.sourceOver {
+	switch {
+	case e.finished && e.err != nil:
+		return e.err
+	case e.sourceOver:
 		return sessionClosed("a frame was sent after CloseSend", nil)
-	}
-	if err := e.ending(); err != nil {
-		return err
+	case e.draining != nil:
+		return e.complete(nil)
 	}
 	return sessionClosed("the session is over", nil)
 }
