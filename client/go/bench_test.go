@@ -93,7 +93,7 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 	buffer := make([]uint8, len(labels))
-	for _, mask := range masks(labels, 1280) {
+	for _, mask := range everyEncoding(labels, 1280) {
 		b.Run(mask.Encoding.String(), func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(labels)))

@@ -14,10 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-const (
-	version        = "0.1.0"
-	maxAnswerBytes = 64 << 20 // a raw mask of 8192x4096 with a confidence map; gRPC's own limit is 4 MiB
-)
+const maxAnswerBytes = 64 << 20 // a raw mask of 8192x4096 with a confidence map; gRPC's own limit is 4 MiB
 
 // Client is a connection to a server, for any number of sessions at a time. Its methods may be called by any
 // number of goroutines. Nothing is sent before it is needed.

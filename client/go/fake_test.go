@@ -10,7 +10,6 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -18,12 +17,9 @@ import (
 	pb "github.com/tilestream/tilestream/client/go/tilestream/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -236,26 +232,13 @@ func serve(t testing.TB, server *fakeServer, options *Options) *Client {
 	t.Helper()
 	ignore := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
-	server.sessions = map[string]*fakeSession{}
-	server.ended = make(chan error, 100)
-	listener := bufconn.Listen(1 << 20)
-	running := grpc.NewServer()
-	pb.RegisterSegmentationServiceServer(running, server)
-	serving := make(chan struct{})
-	go func() {
-		defer close(serving)
-		_ = running.Serve(listener)
-	}()
-	t.Cleanup(func() {
-		running.Stop()
-		<-serving
-	})
+	dial, stop := server.start()
+	t.Cleanup(stop)
 	var chosen Options
 	if options != nil {
 		chosen = *options
 	}
-	dial := func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }
-	chosen.DialOptions = append(chosen.DialOptions, grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	chosen.DialOptions = append(chosen.DialOptions, dial)
 	if chosen.BackOff == (BackOff{}) {
 		chosen.BackOff = BackOff{FirstDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond}
 	}

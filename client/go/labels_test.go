@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func masks(labels []uint8, width int) []EncodedMask {
+func everyEncoding(labels []uint8, width int) []EncodedMask {
 	height := len(labels) / width
 	return []EncodedMask{
 		{width, height, EncodingPNG, encodePNG(labels, width)},
@@ -37,7 +37,7 @@ func TestMasksOfEveryEncoding(t *testing.T) {
 	for _, size := range []image.Point{{1, 1}, {7, 5}, {33, 20}, {640, 360}} {
 		for _, classes := range []int{2, 11, 16, 256} {
 			labels := randomLabels(random, size.X*size.Y, classes)
-			for _, mask := range masks(labels, size.X) {
+			for _, mask := range everyEncoding(labels, size.X) {
 				for _, buffer := range [][]uint8{nil, make([]uint8, 1), make([]uint8, size.X*size.Y+5)} {
 					got, err := mask.Decode(buffer)
 					if err != nil || !slices.Equal(got.Pix, labels) {
@@ -57,7 +57,7 @@ func TestMasksOfEveryEncoding(t *testing.T) {
 
 func TestMasksThatAreDamaged(t *testing.T) {
 	labels := randomLabels(rand.New(rand.NewPCG(1, 2)), 40*30, 11)
-	for _, mask := range masks(labels, 40) {
+	for _, mask := range everyEncoding(labels, 40) {
 		for _, wrong := range []EncodedMask{
 			{41, 30, mask.Encoding, mask.Data},
 			{40, 29, mask.Encoding, mask.Data},
@@ -126,29 +126,3 @@ func pairs(frames ...Frame) func(func(Frame, error) bool) {
 		}
 	}
 }
-
-func fuzzMask(f *testing.F, encoding MaskEncoding) {
-	for _, mask := range masks([]uint8{0, 0, 1, 2, 2, 2}, 3) {
-		f.Add(3, 2, mask.Data)
-	}
-	f.Fuzz(func(t *testing.T, width, height int, data []byte) {
-		if width < 0 || height < 0 || width > 4096 || height > 4096 {
-			return
-		}
-		got, err := (&EncodedMask{width, height, encoding, data}).Decode(nil)
-		var problem *MaskError
-		if err != nil {
-			if !errors.As(err, &problem) {
-				t.Fatal(err)
-			}
-			return
-		}
-		if len(got.Pix) != width*height {
-			t.Fatalf("%d pixels of %dx%d", len(got.Pix), width, height)
-		}
-	})
-}
-
-func FuzzRLE(f *testing.F) { fuzzMask(f, EncodingRLE) }
-
-func FuzzPNG(f *testing.F) { fuzzMask(f, EncodingPNG) }

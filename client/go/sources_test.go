@@ -27,7 +27,7 @@ func pictures(frames iter.Seq2[Frame, error]) ([]Frame, error) {
 	return all, nil
 }
 
-func mjpeg(source io.Reader) ([][]byte, error) {
+func split(source io.Reader) ([][]byte, error) {
 	frames, err := pictures(MJPEGFrames(source))
 	var all [][]byte
 	for _, frame := range frames {
@@ -61,7 +61,7 @@ func TestMJPEG(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, reader := range []io.Reader{bytes.NewReader(text), iotest.OneByteReader(bytes.NewReader(text)), iotest.DataErrReader(bytes.NewReader(text))} {
-				if got, err := mjpeg(reader); err != nil || !equal(got, all) {
+				if got, err := split(reader); err != nil || !equal(got, all) {
 					t.Errorf("%d pictures, %v", len(got), err)
 				}
 			}
@@ -72,49 +72,22 @@ func TestMJPEG(t *testing.T) {
 func TestMJPEGThatIsDamaged(t *testing.T) {
 	picture, next := encodeJPEG(64, 48, 90), encodeJPEG(8, 8, 3)
 	for cut := 3; cut < len(picture); cut += 7 {
-		if got, err := mjpeg(bytes.NewReader(picture[:cut])); err != nil || !equal(got, [][]byte{picture[:cut]}) {
+		if got, err := split(bytes.NewReader(picture[:cut])); err != nil || !equal(got, [][]byte{picture[:cut]}) {
 			t.Fatalf("cut at %d: %d pictures, %v", cut, len(got), err)
 		}
 	}
 	inScan := picture[:len(picture)-10]
-	if got, err := mjpeg(bytes.NewReader(slices.Concat(inScan, next))); err != nil || !equal(got, [][]byte{inScan, next}) {
+	if got, err := split(bytes.NewReader(slices.Concat(inScan, next))); err != nil || !equal(got, [][]byte{inScan, next}) {
 		t.Errorf("%d pictures, %v", len(got), err)
 	}
 	var source *SourceError
-	if _, err := mjpeg(strings.NewReader("no picture at all")); !errors.As(err, &source) {
+	if _, err := split(strings.NewReader("no picture at all")); !errors.As(err, &source) {
 		t.Error(err)
 	}
 	broken := io.MultiReader(bytes.NewReader(picture), iotest.ErrReader(io.ErrClosedPipe))
-	if got, err := mjpeg(broken); !errors.As(err, &source) || !errors.Is(err, io.ErrClosedPipe) || len(got) != 1 {
+	if got, err := split(broken); !errors.As(err, &source) || !errors.Is(err, io.ErrClosedPipe) || len(got) != 1 {
 		t.Error(len(got), err)
 	}
-}
-
-func FuzzMJPEG(f *testing.F) {
-	picture := encodeJPEG(16, 16, 90)
-	f.Add(picture)
-	f.Add(slices.Concat(picture, []byte("--frame\r\n"), withThumbnail(picture, picture), picture[:20]))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		got, err := mjpeg(bytes.NewReader(text))
-		var source *SourceError
-		if err != nil && !errors.As(err, &source) {
-			t.Fatal(err)
-		}
-		at := 0 // the pictures are pieces of the text, in order
-		for _, picture := range got {
-			if !bytes.HasPrefix(picture, []byte{0xFF, 0xD8}) {
-				t.Fatalf("a picture begins with %x", picture[:min(4, len(picture))])
-			}
-			found := bytes.Index(text[at:], picture)
-			if found < 0 {
-				t.Fatal("a picture is not in the text")
-			}
-			at += found + len(picture)
-		}
-		if bytes.Contains(text, []byte{0xFF, 0xD8}) != (len(got) > 0) {
-			t.Fatalf("%d pictures", len(got))
-		}
-	})
 }
 
 func TestDir(t *testing.T) {
