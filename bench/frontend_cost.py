@@ -2,7 +2,8 @@
 
 A server whose engine answers at once, in a thread or (``--process``) in a process of its own, which is not
 counted. Cameras in another process send JPEGs as fast as answers come, and look at nothing. With several
-``--source`` folders servers of these versions of the product take turns.
+``--source`` folders servers of these versions of the product run at the same time, so that all meet the same
+weather: on a busy machine the CPU time of the same work varies by a factor of two.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from tools.server_process import server_process
 Counter = Any  # multiprocessing's shared number
 
 METHOD = "/tilestream.v1.SegmentationService/StreamSegment"
-WARMUP = 5.0  # seconds; new sessions come into the steps little by little
+WARMUP = 1.0  # seconds
+FIRST_FRAMES = 6  # of each camera: new sessions come into the steps little by little
 PROFILE_LINES = 45
 
 
@@ -122,7 +124,7 @@ def loaded(server: Server, arguments: argparse.Namespace, jpegs: list[bytes]) ->
     process = spawn.Process(target=_send, args=words, daemon=True)
     process.start()
     try:
-        while not answered.value:
+        while answered.value < FIRST_FRAMES * arguments.cameras:
             if not process.is_alive():
                 raise RuntimeError("the cameras ended")
             time.sleep(0.01)
@@ -133,14 +135,17 @@ def loaded(server: Server, arguments: argparse.Namespace, jpegs: list[bytes]) ->
         process.join()
 
 
-def turn(server: Server, arguments: argparse.Namespace, jpegs: list[bytes]) -> dict[str, float]:
-    """CPU milliseconds per frame by kind of thread, and frames/s."""
-    with loaded(server, arguments, jpegs) as answered:
-        begin, frames, before = time.monotonic(), answered.value, server.thread_seconds()
-        time.sleep(arguments.seconds)
-        passed, frames, after = time.monotonic() - begin, answered.value - frames, server.thread_seconds()
-    spent = {kind: (after[kind] - before.get(kind, 0.0)) / frames * 1e3 for kind in after}
-    return spent | {"all": sum(spent.values()), "fps": frames / passed}
+def watch(servers: list[Server], answered: list[Counter], seconds: float) -> list[dict[str, float]]:
+    """CPU milliseconds per frame by kind of thread, and frames/s, of each server."""
+    begin = time.monotonic()
+    frames, before = [count.value for count in answered], [server.thread_seconds() for server in servers]
+    time.sleep(seconds)
+    passed, rows = time.monotonic() - begin, []
+    for server, count, first, used in zip(servers, answered, frames, before, strict=True):
+        done, after = count.value - first, server.thread_seconds()
+        spent = {kind: (after[kind] - used.get(kind, 0.0)) / done * 1e3 for kind in after}
+        rows.append(spent | {"all": sum(spent.values()), "fps": done / passed})
+    return rows
 
 
 def main() -> None:
@@ -167,9 +172,9 @@ def main() -> None:
             with loaded(servers[0], arguments, jpegs):
                 servers[0].profile(arguments.seconds).sort_stats("tottime").print_stats(PROFILE_LINES)
             return
+        answered = [stack.enter_context(loaded(server, arguments, jpegs)) for server in servers]
         for _ in range(arguments.rounds):
-            for server in servers:
-                row = turn(server, arguments, jpegs)
+            for server, row in zip(servers, watch(servers, answered, arguments.seconds), strict=True):
                 rows[str(server.source)].append(row)
                 print(server.source.name, {kind: round(value, 3) for kind, value in row.items()}, flush=True)
     medians = {source: _medians(turns) for source, turns in rows.items()}

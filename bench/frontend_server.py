@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,7 @@ class Telling:
     """Answers the signals."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._profile = folder, cProfile.Profile()
+        self._folder, self._profile = folder, cProfile.Profile(time.thread_time)
         self._profiling = False
         signal.signal(signal.SIGUSR1, self._tell)
         signal.signal(signal.SIGUSR2, self._turn_profile)

@@ -120,6 +120,10 @@ class Settings(BaseSettings):
         description="Memory for the features of all sessions, bytes, divided among engines and models; "
         "the rest is evicted.",
     )
+    verify_jpegs: bool = Field(
+        True,
+        description="Look for damage in JPEGs that the engine decodes, for 1.5 ms of a core at 1280x720.",
+    )
     media_threads: int = Field(2, ge=1, le=256, description="Threads that decode frames and encode masks.")
 
     # What sessions may ask for

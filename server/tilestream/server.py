@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tilestream import __version__
 from tilestream.api.call_metrics import MetricsInterceptor
 from tilestream.api.interceptors import ErrorInterceptor
 from tilestream.api.live_sessions import LiveSessions
+from tilestream.api.media_threads import MediaThreads
 from tilestream.api.servicer import SegmentationServicer
 from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.clock import Clock
@@ -83,7 +83,7 @@ class Server:
             self.clock.now,
         )
         self.metrics.ask_loads(self._engines.loads)
-        self._media_pool = ThreadPoolExecutor(settings.media_threads, thread_name_prefix="media")
+        self._media = MediaThreads(settings.media_threads)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
             interceptors=[MetricsInterceptor(_DESCRIPTOR, self.metrics.calls), ErrorInterceptor(SERVICE)],
@@ -98,7 +98,7 @@ class Server:
             await self._start()
         except StartError:
             await asyncio.to_thread(self._engines.stop, _STOP_STARTED)
-            self._media_pool.shutdown(wait=False)
+            self._media.close()
             if self.tracer is not None:
                 await asyncio.to_thread(self.tracer.close)
             raise
@@ -125,7 +125,7 @@ class Server:
             self._engines,
             self._router,
             self.registry,
-            self._media_pool,
+            self._media,
             self.metrics,
             self.lifecycle,
             self.clock,
@@ -182,7 +182,7 @@ class Server:
             log.warning("grace period is over", extra={"sessions": len(self.registry)})
         await self._grpc.stop(min(_LAST_ANSWERS, max(0.1, self.lifecycle.remaining())))
         await asyncio.to_thread(self._engines.stop, max(_LAST_STEP, self.lifecycle.remaining()))
-        self._media_pool.shutdown(wait=False, cancel_futures=True)
+        self._media.close()
         if self.settings.metrics_port:
             await asyncio.to_thread(self._metrics_server.shutdown)
         if self.tracer is not None:

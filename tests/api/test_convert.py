@@ -38,7 +38,7 @@ def test_members_correspond(wire, ours, prefix):
 def test_every_failure_is_told_with_its_reason_and_detail(failure):
     ticket = Ticket(1, 0, 0.0)
     assert ticket.fail(failure)
-    result = convert.result_message(ticket, ticket.known_answer, 0.0)
+    result = convert.result_response(ticket, ticket.known_answer, 0.0).result
     assert pb.FrameStatus.Name(result.status) == f"FRAME_STATUS_{failure.kind.name}"
     dropped = pb.DropReason.Name(result.drop_reason).removeprefix("DROP_REASON_")
     invalid = pb.InvalidReason.Name(result.invalid_reason).removeprefix("INVALID_REASON_")
@@ -48,7 +48,7 @@ def test_every_failure_is_told_with_its_reason_and_detail(failure):
 def test_the_engine_s_stages_are_the_api_s():
     seconds = {stage: 0.001 * (number + 1) for number, stage in enumerate(STAGES)}
     ticket = Ticket(1, 0, 0.0, engine_seconds=0.02, stage_seconds={**seconds, "unheard_of": 1.0})
-    times = convert.result_message(ticket, Answer(), 0.03).times
+    times = convert.result_response(ticket, Answer(), 0.03).result.times
     assert [getattr(times, f"{stage}_us") for stage in STAGES] == [1000, 2000, 3000, 4000, 5000, 6000]
 
 

@@ -46,7 +46,8 @@ def test_pictures_are_those_of_the_host(ingest, sampling, size):
     each = picture(encode(photo(*size), sampling=SAMPLINGS[sampling]))
     (tensor,) = ingest.decode([each])
     assert tensor.device.type == "cuda" and tensor.shape == (3, size[1], size[0])
-    assert difference(tensor, each) < (4.0 if min(size) > 16 else 8.0)  # noise: colours are upsampled otherwise
+    most = 4.0 if min(size) > 16 else 8.0  # of noise, whose colours are upsampled otherwise
+    assert difference(tensor, each) < most
 
 
 @pytest.mark.parametrize("compute", [(1472, 824), (960, 540), (480, 270), (2048, 1200)])

@@ -26,6 +26,7 @@ QUEUE_POLICIES = _by_name(pb.QueuePolicy, QueuePolicy, "QUEUE_POLICY")
 _STATUSES = {ours: wire for wire, ours in _by_name(pb.FrameStatus, Status, "FRAME_STATUS").items()}
 _DROPS = {ours: wire for wire, ours in _by_name(pb.DropReason, DropReason, "DROP_REASON").items()}
 _INVALIDS = {ours: wire for wire, ours in _by_name(pb.InvalidReason, InvalidReason, "INVALID_REASON").items()}
+_US = {name: f"{name}_us" for name in ("queue", *STAGES, "encode")}
 _ENCODINGS = {ours: wire for wire, ours in MASK_FORMATS.items()}
 _POLICIES = {ours: wire for wire, ours in QUEUE_POLICIES.items()}
 _STATES = {
@@ -40,29 +41,32 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def result_message(ticket: Ticket, answer: Answer, total_seconds: float) -> pb.FrameResult:
-    """The answer to a frame, ``total_seconds`` after it arrived."""
-    result = pb.FrameResult(
-        frame_id=ticket.frame_id,
-        capture_time_us=ticket.capture_time_us,
-        status=_STATUSES[answer.status],
-        times=_times(ticket, total_seconds),
-    )
+def result_response(ticket: Ticket, answer: Answer, total_seconds: float) -> pb.StreamSegmentResponse:
+    """The answer to a frame, ``total_seconds`` after it arrived.
+
+    Made of dictionaries at once: protobuf copies a message into another by writing and parsing it.
+    """
+    result: dict[str, Any] = {
+        "frame_id": ticket.frame_id,
+        "capture_time_us": ticket.capture_time_us,
+        "status": _STATUSES[answer.status],
+        "times": _times(ticket, total_seconds),
+    }
     if answer.failure is not None:
-        result.detail, reason = answer.failure.detail, answer.failure.reason
+        result["detail"], reason = answer.failure.detail, answer.failure.reason
         if isinstance(reason, DropReason):
-            result.drop_reason = _DROPS[reason]
+            result["drop_reason"] = _DROPS[reason]
         else:
-            result.invalid_reason = _INVALIDS[reason]
+            result["invalid_reason"] = _INVALIDS[reason]
     if answer.mask is not None:
-        result.mask.MergeFrom(pb.Mask(**_plane(answer.mask)))
+        result["mask"] = _plane(answer.mask)
     if answer.confidence is not None:
-        result.confidence.MergeFrom(pb.ConfidenceMap(**_plane(answer.confidence)))
+        result["confidence"] = _plane(answer.confidence)
     if answer.stats is not None:
-        result.reuse.MergeFrom(_reuse(answer.stats))
+        result["reuse"] = _reuse(answer.stats)
     if answer.bins is not None:
-        result.bins.MergeFrom(_bins(answer.bins))
-    return result
+        result["bins"] = _bins(answer.bins)
+    return pb.StreamSegmentResponse(result=result)  # type: ignore[arg-type]
 
 
 def _plane(plane: EncodedPlane) -> dict[str, Any]:
@@ -74,36 +78,37 @@ def _plane(plane: EncodedPlane) -> dict[str, Any]:
     }
 
 
-def _reuse(stats: FrameStats) -> pb.ReuseStats:
-    return pb.ReuseStats(
-        key_frame=stats.whole,
-        units_computed=stats.units_computed,
-        units_dropped=stats.units_total - stats.units_computed,
-        mean_distortion=stats.mean_distortion,
-        block_budget=stats.budget,
-        macs=stats.macs,
-        agreement=stats.agreement,
-    )
+def _reuse(stats: FrameStats) -> dict[str, Any]:
+    return {
+        "key_frame": stats.whole,
+        "units_computed": stats.units_computed,
+        "units_dropped": stats.units_total - stats.units_computed,
+        "mean_distortion": stats.mean_distortion,
+        "block_budget": stats.budget,
+        "macs": stats.macs,
+        "agreement": stats.agreement,
+    }
 
 
-def _bins(bins: BinAccount) -> pb.BinAccount:
+def _bins(bins: BinAccount) -> dict[str, Any]:
     rows, columns = bins.units_computed.shape
-    return pb.BinAccount(
-        bin_size=bins.bin_size,
-        columns=columns,
-        rows=rows,
-        units_computed=bins.units_computed.ravel().tolist(),
-        distortion=bins.distortion.ravel().tolist(),
-        age=bins.age.ravel().tolist(),
-        width=bins.width,
-        height=bins.height,
-        units_per_bin=bins.units_per_bin,
-    )
+    return {
+        "bin_size": bins.bin_size,
+        "columns": columns,
+        "rows": rows,
+        "units_computed": bins.units_computed.ravel().tolist(),
+        "distortion": bins.distortion.ravel().tolist(),
+        "age": bins.age.ravel().tolist(),
+        "width": bins.width,
+        "height": bins.height,
+        "units_per_bin": bins.units_per_bin,
+    }
 
 
-def _times(ticket: Ticket, total: float) -> pb.StageTimes:
-    stages = {f"{name}_us": _us(seconds) for name, seconds in stage_seconds(ticket, total).items()}
-    return pb.StageTimes(total_us=_us(total), engine_us=_us(ticket.engine_seconds), **stages)
+def _times(ticket: Ticket, total: float) -> dict[str, int]:
+    times = {_US[name]: _us(seconds) for name, seconds in stage_seconds(ticket, total).items()}
+    times["total_us"], times["engine_us"] = _us(total), _us(ticket.engine_seconds)
+    return times
 
 
 def stage_seconds(ticket: Ticket, total: float) -> dict[str, float]:

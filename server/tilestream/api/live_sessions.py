@@ -47,7 +47,7 @@ class LiveSession:
         self.token = secrets.token_bytes(_TOKEN_BYTES)
         self.pipeline = FramePipeline(session, services)
         kept = session.options.frames_in_flight + _CLIENT_HEADROOM if services.settings.resume_ttl else 0
-        self.sent: SentAnswers[pb.FrameResult] = SentAnswers(kept, _KEPT_BYTES)
+        self.sent: SentAnswers[pb.StreamSegmentResponse] = SentAnswers(kept, _KEPT_BYTES)
         self.take_over: Callable[[], None] | None = None
         self.free = asyncio.Event()
         self.expiry: Timer | None = None  # while it is suspended

@@ -7,13 +7,13 @@ methods run on the event loop.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from tilestream.api.media_threads import Job
 from tilestream.api.services import Services
 from tilestream.label_runs import LabelRuns, label_map
 from tilestream.media.errors import BadFrame
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class FramePipeline:
     """One session's frames, whichever stream serves it.
 
-    ``on_answer`` is called whenever a frame got its answer; the stream that serves the session sets it.
+    ``on_answer`` is called whenever there is an answer to send; the stream that serves the session sets it.
     """
 
     def __init__(self, session: Session, services: Services) -> None:
@@ -64,10 +64,9 @@ class FramePipeline:
             self._limits,
             self._session.options.compute_size,
             self._services.settings.max_compute_pixels,
+            self._services.settings.verify_jpegs,
         )
-        future = asyncio.get_running_loop().run_in_executor(self._services.media_pool, work)
-        ticket.on_drop = future.cancel
-        future.add_done_callback(partial(self._on_decoded, ticket))
+        ticket.on_drop = self._services.media.submit(work, partial(self._on_decoded, ticket)).cancel
         return True
 
     def drop_unanswered(self, reason: DropReason, detail: str) -> None:
@@ -86,7 +85,7 @@ class FramePipeline:
             self.inbox.pop()
 
     def _on_answer(self) -> None:
-        if self.on_answer is not None:
+        if self.on_answer is not None and self.inbox.head() is not None:
             self.on_answer()
 
     def _withdraw(self, ticket: Ticket) -> bool:
@@ -95,19 +94,17 @@ class FramePipeline:
         self._computing.pop(ticket.frame_id, None)
         return True
 
-    def _on_decoded(self, ticket: Ticket, future: asyncio.Future[tuple[Picture, float]]) -> None:
-        ticket.on_drop = None  # it refers to the future, which would keep the image until the answer is sent
-        if not future.cancelled():
-            error = future.exception()
-            if ticket.answer is not None:
-                pass  # dropped meanwhile: nobody needs the image
-            elif error is None:
-                self._decoded[ticket.frame_id], ticket.decode_seconds = future.result()
-            elif isinstance(error, BadFrame):
-                ticket.fail(error.failure)
-            else:
-                log.error("decoding failed", exc_info=error, extra={"session": self._session.session_id})
-                ticket.drop(DropReason.ENGINE_ERROR, "decoding failed")
+    def _on_decoded(self, ticket: Ticket, job: Job[tuple[Picture, float]]) -> None:
+        ticket.on_drop = None  # it refers to the job, which would keep the image until the answer is sent
+        if job.cancelled or ticket.answer is not None:
+            pass  # dropped meanwhile: nobody needs the image
+        elif job.result is not None:
+            self._decoded[ticket.frame_id], ticket.decode_seconds = job.result
+        elif isinstance(job.error, BadFrame):
+            ticket.fail(job.error.failure)
+        else:
+            log.error("decoding failed", exc_info=job.error, extra={"session": self._session.session_id})
+            ticket.drop(DropReason.ENGINE_ERROR, "decoding failed")
         self._submit_in_order()
         self._on_answer()
 
@@ -160,16 +157,14 @@ class FramePipeline:
         if outcome.stats is not None:
             ticket.stage_seconds = outcome.stats.stage_seconds
         work = partial(_encode, outcome, outcome.labels, self._session.options, size)
-        future = asyncio.get_running_loop().run_in_executor(self._services.media_pool, work)
-        future.add_done_callback(partial(self._on_encoded, ticket))
+        self._services.media.submit(work, partial(self._on_encoded, ticket))
 
-    def _on_encoded(self, ticket: Ticket, future: asyncio.Future[tuple[Answer, float]]) -> None:
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled() or error is not None:
-            log.error("encoding failed", exc_info=error, extra={"session": self._session.session_id})
+    def _on_encoded(self, ticket: Ticket, job: Job[tuple[Answer, float]]) -> None:
+        if job.result is None:
+            log.error("encoding failed", exc_info=job.error, extra={"session": self._session.session_id})
             ticket.drop(DropReason.ENGINE_ERROR, "encoding failed")
         else:
-            answer, ticket.encode_seconds = future.result()
+            answer, ticket.encode_seconds = job.result
             ticket.resolve(answer)
         self._on_answer()
 
@@ -180,10 +175,11 @@ def _read(
     limits: FrameLimits,
     compute_size: tuple[int, int] | None,
     max_compute_pixels: int,
+    verify: bool,
 ) -> tuple[Picture, float]:
     """In a media thread: the picture as the engine wants it, and the seconds it took."""
     begin = time.monotonic()
-    picture = picture_for(takes, data, limits, compute_size, max_compute_pixels)
+    picture = picture_for(takes, data, limits, compute_size, max_compute_pixels, verify)
     return picture, time.monotonic() - begin
 
 

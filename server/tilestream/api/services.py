@@ -7,9 +7,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from tilestream.api.media_threads import MediaThreads
 from tilestream.clock import Clock
 from tilestream.config import Settings
 from tilestream.messages import EngineInfo, Outcome
@@ -108,7 +108,7 @@ class Services:
     engines: EngineGroup
     router: OutcomeRouter
     registry: SessionRegistry
-    media_pool: Executor
+    media: MediaThreads
     metrics: Metrics
     lifecycle: Lifecycle
     clock: Clock

@@ -19,9 +19,10 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tilestream.api import errors
-from tilestream.api.convert import now_us, result_message
+from tilestream.api.convert import now_us, result_response
 from tilestream.api.live_sessions import LiveSession
 from tilestream.api.services import Services
+from tilestream.clock import Timer
 from tilestream.messages import DropReason
 from tilestream.sessions.frames import Ticket
 from tilestream.sessions.session import CloseCause, FrameOrderError, SessionState
@@ -66,8 +67,10 @@ class SessionStream:
         self._finishing = False
         self._last_read = self._clock.now()
         self._last_write = self._last_read
+        self._last_begun = self._last_read  # the last write that is over: it may have been cut meanwhile
         self._last_answer = self._last_read
         self._write_begin: float | None = None  # while a write is on its way
+        self._alarm: Timer | None = None  # wakes the writer when a heartbeat may be due
         self._tracer = services.tracer
         self._trace = self._tracer.parent(context.invocation_metadata()) if self._tracer else None
         self._pipeline = live.pipeline
@@ -157,42 +160,59 @@ class SessionStream:
             self._wake.set()  # frames may have been dropped to make room
             self._room.clear()
             await self._room.wait()
-        self._wake.set()
+        if self._pipeline.inbox.head() is not None:  # frames may have been dropped to make room
+            self._wake.set()
 
     # Writing
 
     async def _write_loop(self) -> None:
-        while True:
-            self._wake.clear()
-            ticket = self._pipeline.inbox.head()
-            if self._notices:
-                await self._write(pb.StreamSegmentResponse(draining=self._notices.popleft()))
-            elif self._again:
-                await self._write(pb.StreamSegmentResponse(result=self._again.popleft()))
-            elif ticket is not None:
-                await self._write_answer(ticket)
-            elif self._finishing and not len(self._pipeline.inbox):
-                if self._last_write < self._last_read:
-                    await self._write_heartbeat()  # a lost stream ends like a finished one: this fails there
-                return
-            elif not await self._woken():
-                await self._write_heartbeat()
-
-    async def _woken(self) -> bool:
-        """Wait for something to do; False when it is time for a heartbeat."""
-        interval = self._services.settings.heartbeat_interval or math.inf
         try:
-            async with self._clock.timeout_at(self._last_write + interval):
-                return await self._wake.wait()
-        except TimeoutError:
+            while await self._write_next():
+                pass
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
+
+    async def _write_next(self) -> bool:
+        """Write something, or wait until there is something to do. False when all is written."""
+        self._wake.clear()
+        ticket = self._pipeline.inbox.head()
+        if self._notices:
+            await self._write(pb.StreamSegmentResponse(draining=self._notices.popleft()))
+        elif self._again:
+            await self._write(self._again.popleft())
+        elif ticket is not None:
+            await self._write_answer(ticket)
+        elif self._finishing and not len(self._pipeline.inbox):
+            if self._last_begun < self._last_read:
+                await self._write_heartbeat()  # a lost stream ends like a finished one: this fails there
             return False
+        elif self._clock.now() >= self._heartbeat_at:
+            await self._write_heartbeat()
+        else:
+            self._set_alarm()
+            await self._wake.wait()
+        return True
+
+    @property
+    def _heartbeat_at(self) -> float:
+        return self._last_write + (self._services.settings.heartbeat_interval or math.inf)
+
+    def _set_alarm(self) -> None:
+        """Have the writer woken for a heartbeat. One that rings too early is cheaper than one per write."""
+        if self._alarm is None and self._heartbeat_at < math.inf:
+            self._alarm = self._clock.call_at(self._heartbeat_at, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake.set()
 
     async def _write_answer(self, ticket: Ticket) -> None:
         answer, total = ticket.known_answer, self._clock.now() - ticket.received
-        message = result_message(ticket, answer, total)
-        await self._write(pb.StreamSegmentResponse(result=message))
+        response = result_response(ticket, answer, total)
+        await self._write(response)
         self._pipeline.inbox.pop()
-        self._live.sent.add(ticket.frame_id, message, answer.encoded_bytes)
+        self._live.sent.add(ticket.frame_id, response, answer.encoded_bytes)
         self._room.set()
         self._last_answer = self._clock.now()
         stages = self._live.count(ticket, total)
@@ -211,10 +231,10 @@ class SessionStream:
         await self._write(pb.StreamSegmentResponse(heartbeat=pb.Heartbeat(time_us=now_us())))
 
     async def _write(self, response: pb.StreamSegmentResponse) -> None:
-        self._write_begin = self._clock.now()
+        self._write_begin = begun = self._clock.now()
         await self._context.write(response)
         self._write_begin = None
-        self._last_write = self._clock.now()
+        self._last_begun, self._last_write = begun, self._clock.now()
 
     # The clock
 

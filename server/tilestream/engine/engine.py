@@ -37,6 +37,9 @@ from tilestream.models import ModelError, list_models, load_model
 
 logger = logging.getLogger(__name__)
 
+RESIDENT_DEVICES = ("cuda",)
+"""Types of devices that keep the sessions' state themselves, if the gate reuses no features."""
+
 REFUSE_SECONDS = 10.0  # no new sessions for so long after a step that did not fit into memory
 
 
@@ -84,7 +87,7 @@ class TorchEngine:
         kind = gate_kind(options.gate, name)
         gate = kind.make(name, options.bin_size)
         common = (module, self.device, self._dtype, mean, std, gate)
-        if self.device.type == "cuda" and not kind.reuses_features:
+        if self.device.type in RESIDENT_DEVICES and not kind.reuses_features:
             resident = ResidentEngine(
                 *common,
                 self._ingest.decode,

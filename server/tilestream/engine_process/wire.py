@@ -10,14 +10,27 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import Enum
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from tilestream.engine_process.arena import Arena, aligned
-from tilestream.messages import Codec, Picture, UInt8Array
+from tilestream.label_runs import LabelRuns
+from tilestream.messages import (
+    BinAccount,
+    Codec,
+    Failure,
+    Frame,
+    FrameStats,
+    Grant,
+    Outcome,
+    Picture,
+    UInt8Array,
+)
 
 _SMALL = 4096  # bytes: what is smaller stays in the message
 
@@ -58,7 +71,7 @@ def pack(thing: object, arena: Arena, begin: int = 0) -> Parcel:
 
     message = io.BytesIO()
     pickler = pickle.Pickler(message, protocol=5, buffer_callback=stays_in_message)
-    pickler.dispatch_table = copyreg.dispatch_table | {Picture: _reduce}
+    pickler.dispatch_table = _REDUCERS
     pickler.dump(thing)
     places, end = [], begin
     for view in large:
@@ -72,11 +85,17 @@ def pack(thing: object, arena: Arena, begin: int = 0) -> Parcel:
 
 def unpack(parcel: Parcel, arena: Arena, *, copy: bool) -> Any:
     """The object again. Its arrays are views of the arena, or ``copy`` them: the arena is the next step's."""
-    views = [arena.array(offset, (size,)) for offset, size in parcel.places]
-    return pickle.loads(parcel.message, buffers=[view.copy() for view in views] if copy else views)
+    if not parcel.places:
+        return pickle.loads(parcel.message)
+    begin = parcel.places[0][0]
+    all_of_it = arena.array(begin, (parcel.end - begin,))
+    if copy:
+        all_of_it = all_of_it.copy()
+    views = [all_of_it[offset - begin :][:size] for offset, size in parcel.places]
+    return pickle.loads(parcel.message, buffers=views)
 
 
-def _reduce(picture: Picture) -> tuple[Any, ...]:
+def _reduce_picture(picture: Picture) -> tuple[Any, ...]:
     """Bytes, unlike arrays, are large only if they are told to be."""
     data = pickle.PickleBuffer(picture.data)
     fields = (picture.width, picture.height, picture.compute, picture.pixels, picture.codec, data)
@@ -92,3 +111,13 @@ def _picture(
     data: bytes | memoryview,
 ) -> Picture:
     return Picture(width, height, compute, pixels, codec, memoryview(data))
+
+
+def _reducer(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """Objects of a data class are made anew by one call; pickle alone sets field by field."""
+    values = attrgetter(*(field.name for field in fields(kind)))
+    return lambda thing: (kind, values(thing))
+
+
+_PLAIN = (Frame, Grant, Outcome, FrameStats, LabelRuns, BinAccount, Failure)  # those that there are many of
+_REDUCERS = copyreg.dispatch_table | {kind: _reducer(kind) for kind in _PLAIN} | {Picture: _reduce_picture}

@@ -73,14 +73,21 @@ def picture_for(
     limits: FrameLimits,
     compute_size: tuple[int, int] | None,
     max_compute_pixels: int,
+    verify: bool = True,
 ) -> Picture:
     """The same for an engine that takes these codecs: decoded, unless the engine does that.
 
-    Unusual pictures are decoded for every engine: it might refuse them, or see them otherwise.
+    Unusual pictures are decoded for every engine: it might refuse them, or see them otherwise. ``verify``:
+    look for damage in what the engine will decode. Raises :class:`BadFrame` as :func:`decode_picture` does.
     """
     header = _checked_header(data, limits)
     picture = _picture(header, data, compute_size, max_compute_pixels)
-    return picture if picture.codec in takes and is_plain(header) else decode_picture(picture)
+    if picture.codec not in takes or not is_plain(header):
+        return decode_picture(picture)
+    if verify:  # at the coarsest scale: nearly all of the time goes into what cannot be left out
+        size = picture.width, picture.height
+        decode_jpeg(data, *size, _SCALES[0] if min(size) >= _SCALED_MIN_SIDE else 1)
+    return picture
 
 
 def _checked_header(data: bytes, limits: FrameLimits) -> JpegHeader:

@@ -1,8 +1,8 @@
 """Read a JPEG's header without decoding it: is it one, how large, of which kind, is it whole?
 
 Nothing is decoded, so a frame that claims to be 65535 x 65535 pixels is refused before anything of that size
-is allocated. All that is compressed is looked through for markers once, by numpy: that releases the interpreter
-lock, and ``bytes.count`` takes five times as long.
+is allocated. What is compressed is looked through for markers once, by numpy: that releases the interpreter
+lock, and ``bytes.count`` takes four times as long.
 """
 
 from __future__ import annotations

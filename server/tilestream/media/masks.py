@@ -85,20 +85,30 @@ def _varints(numbers: npt.NDArray[np.uint32]) -> bytes:
 
     Nearly all numbers of a mask need one byte only: all get that, then the few others are inserted.
     """
-    encoded = _low_bytes(numbers)
+    encoded = numbers.astype(np.uint8)
     places = np.flatnonzero(numbers > 0x7F)
+    encoded[places] |= 0x80
     rest = numbers[places] >> np.uint32(7)
     while rest.size:
-        encoded = np.insert(encoded, places + 1, _low_bytes(rest))
+        places = places + np.arange(1, 1 + rest.size)  # of the bytes that come behind these
+        low = rest.astype(np.uint8)
         more = rest > 0x7F
-        places = (places + 1 + np.arange(rest.size))[more]  # of the bytes just inserted
-        rest = rest[more] >> np.uint32(7)
+        low[more] |= 0x80
+        encoded = _inserted(encoded, places, low)
+        places, rest = places[more], rest[more] >> np.uint32(7)
     return encoded.tobytes()
 
 
-def _low_bytes(numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
-    """The lowest seven bits of each, and the top bit where there are more."""
-    return np.where(numbers > 0x7F, numbers | 0x80, numbers).astype(np.uint8)
+def _inserted(
+    encoded: npt.NDArray[np.uint8], places: npt.NDArray[np.int64], more: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """With ``more`` in between, at ascending ``places`` of the result; ``np.insert`` takes twice as long."""
+    result = np.empty(encoded.size + more.size, dtype=np.uint8)
+    old = np.ones(result.size, dtype=bool)
+    old[places] = False
+    result[old] = encoded
+    result[places] = more
+    return result
 
 
 def _pack_nibbles(labels: Labels) -> Labels:

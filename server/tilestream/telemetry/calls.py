@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
+
+from tilestream.telemetry.tallies import Count, Counts
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 
@@ -14,8 +16,8 @@ _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 class CallMetrics:
     """The counters of one call."""
 
-    received: Counter
-    sent: Counter
+    received: Count
+    sent: Count
     handled: Callable[[str], None]  # with the name of the status code
 
 
@@ -23,12 +25,10 @@ class CallCounters:
     """What is counted of calls."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._started = Counter("grpc_server_started", "Calls started.", _LABELS, registry=registry)
-        self._handled = Counter(
-            "grpc_server_handled", "Calls ended.", [*_LABELS, "grpc_code"], registry=registry
-        )
-        self._received = Counter("grpc_server_msg_received", "Messages received.", _LABELS, registry=registry)
-        self._sent = Counter("grpc_server_msg_sent", "Messages sent.", _LABELS, registry=registry)
+        self._started = Counts("grpc_server_started", "Calls started.", _LABELS, registry)
+        self._handled = Counts("grpc_server_handled", "Calls ended.", (*_LABELS, "grpc_code"), registry)
+        self._received = Counts("grpc_server_msg_received", "Messages received.", _LABELS, registry)
+        self._sent = Counts("grpc_server_msg_sent", "Messages sent.", _LABELS, registry)
 
     def expect(self, kind: str, service: str, method: str, codes: Iterable[str]) -> None:
         """There may be calls of this method, which may end with these codes: begin their series at 0."""

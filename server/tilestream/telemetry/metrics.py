@@ -12,14 +12,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Generic, TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     start_http_server,
@@ -30,6 +28,7 @@ from tilestream.scheduling.overload import LoadReport, Remedy
 from tilestream.telemetry.calls import CallCounters
 from tilestream.telemetry.engine_totals import EngineTotals
 from tilestream.telemetry.recent_frames import RecentFrames
+from tilestream.telemetry.tallies import Count, Counts, Spread, Spreads
 
 disable_created_metrics()  # a series beside every other one that says when it began: nobody asks for them
 
@@ -46,20 +45,20 @@ _STAGES = ("queue", *STAGES, "encode")
 _CAUSES = ("finished", "client_error", "disconnected", "idle", "max_age", "shutdown", "error")
 _REFUSALS = ("full", "overloaded", "shutdown", "engine")
 
-_Metric = TypeVar("_Metric", Counter, Histogram)
+_One = TypeVar("_One", Count, Spread)
 
 
-class _Series(dict[str, _Metric]):
-    """The series of a metric with one label, by its value: looking one up there takes as long as counting."""
+class _Series(dict[str, _One], Generic[_One]):
+    """The series of a metric with one label, by its value."""
 
-    def __init__(self, metric: _Metric, values: Iterable[str] = ()) -> None:
+    def __init__(self, begin: Callable[[str], _One], values: Iterable[str] = ()) -> None:
         super().__init__()
-        self._metric: _Metric = metric
+        self._begin: Callable[[str], _One] = begin
         for value in values:
-            self[value] = metric.labels(value)
+            self[value] = begin(value)
 
-    def __missing__(self, value: str) -> _Metric:
-        series = self[value] = self._metric.labels(value)
+    def __missing__(self, value: str) -> _One:
+        series = self[value] = self._begin(value)
         return series
 
 
@@ -77,19 +76,22 @@ class Metrics:
         self._define_engine()
         self.calls = CallCounters(self.registry)
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"tilestream_{name}", text, registry=self.registry)
+    def _counter(self, name: str, text: str) -> Count:
+        return Counts(f"tilestream_{name}", text, (), self.registry).labels()
 
-    def _counters(self, name: str, text: str, label: str, values: Sequence[str] = ()) -> _Series[Counter]:
-        return _Series(Counter(f"tilestream_{name}", text, [label], registry=self.registry), values)
+    def _counters(self, name: str, text: str, label: str, values: Sequence[str] = ()) -> _Series[Count]:
+        return _Series(Counts(f"tilestream_{name}", text, [label], self.registry).labels, values)
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(f"tilestream_{name}", text, labels, registry=self.registry)
 
-    def _histogram(
-        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
-    ) -> Histogram:
-        return Histogram(f"tilestream_{name}", text, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Spread:
+        return Spreads(f"tilestream_{name}", text, (), bounds, self.registry).labels()
+
+    def _histograms(
+        self, name: str, text: str, bounds: Sequence[float], label: str, values: Sequence[str]
+    ) -> _Series[Spread]:
+        return _Series(Spreads(f"tilestream_{name}", text, [label], bounds, self.registry).labels, values)
 
     def _define_frames(self) -> None:
         self._received = self._counter("frames_received", "Frames accepted from clients.")
@@ -102,8 +104,8 @@ class Metrics:
         self._latency = self._histogram(
             "frame_latency_seconds", "From a frame's arrival to its answer, frames with a mask.", _SECONDS
         )
-        stages = self._histogram("stage_seconds", "Time per stage, frames with a mask.", _SECONDS, ["stage"])
-        self._stages = _Series(stages, _STAGES)
+        text = "Time per stage, frames with a mask."
+        self._stages = self._histograms("stage_seconds", text, _SECONDS, "stage", _STAGES)
         fps = self._gauge("fps", "Frames answered with a mask per second, last 5 seconds.")
         fps.set_function(self._recent.fps)
 
@@ -137,10 +139,8 @@ class Metrics:
 
     def _define_engine(self) -> None:
         self._step_seconds = self._histogram("step_seconds", "Time of an engine step.", _SECONDS)
-        stages = self._histogram(
-            "step_stage_seconds", "Time of an engine step per stage.", _SECONDS, ["stage"]
-        )
-        self._step_stages = _Series(stages, STAGES)
+        text = "Time of an engine step per stage."
+        self._step_stages = self._histograms("step_stage_seconds", text, _SECONDS, "stage", STAGES)
         self._step_sessions = self._histogram("step_sessions", "Sessions per engine step.", _COUNTS)
         self._step_tiles = self._histogram("step_tiles", "Tiles computed per engine step.", _TILES)
         self._lag = self._histogram(

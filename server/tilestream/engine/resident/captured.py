@@ -40,8 +40,8 @@ class GraphPool:
             self._handle = torch.cuda.graph_pool_handle()
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(self._device)
         stream.wait_stream(torch.cuda.current_stream(self._device))
-        # As torch.cuda.graph does, but without emptying caches and collecting garbage, which takes longer than
-        # many steps; garbage that is collected meanwhile could call the device, so none is.
+        # As torch.cuda.graph does, but without emptying caches and collecting garbage, which takes longer
+        # than many steps; garbage that is collected meanwhile could call the device, so none is.
         with _no_garbage_collection(), torch.cuda.stream(stream):
             graph.capture_begin(pool=self._handle, capture_error_mode="thread_local")
             try:

@@ -33,7 +33,7 @@ def _luma(pixels, out, count, H, W, h, w, K: tl.constexpr, B: tl.constexpr):
             red = tl.load(at, mask=ok, other=0).to(tl.int32)
             green = tl.load(at + H * W, mask=ok, other=0).to(tl.int32)
             blue = tl.load(at + 2 * H * W, mask=ok, other=0).to(tl.int32)
-            total += (red * 4899 + green * 9617 + blue * 1868 + 8192) >> 14
+            total += (red * 9798 + green * 19235 + blue * 3735 + 16384) >> 15
     tl.store(out + i, tl.floor(total.to(tl.float32) / (K * K) + 0.5).to(tl.uint8), mask=ok)
 
 
@@ -77,7 +77,7 @@ def _search(previous, current, start, out, h, w, rows, columns,
     gy = tl.load(current + base + tl.minimum(cy + 1, h - 1) * w + cx)
     gy = (gy - tl.load(current + base + tl.maximum(cy - 1, 0) * w + cx)) * 0.5
     a, d, b = tl.sum(gx * gx) + 1e-2, tl.sum(gy * gy) + 1e-2, tl.sum(gx * gy)
-    determinant = a * d - b * b
+    determinant = tl.maximum(a * d - b * b, 1e-2 * (a + d) - 1e-4)  # it is no less, but for rounding
     first_u, first_v, best = 0.0, 0.0, 1e30
     for q in tl.static_range(GUESSES):
         dy = (q == 1) * S - (q == 3) * S

@@ -11,7 +11,7 @@ from tilestream.engine.resident.sampling import continued, resampled, sample
 LEVELS, PATCH, SPACING, ITERATIONS = 4, 8, 6, 12
 """Of the search: levels of the pyramid, pixels on a side of a patch and between patches, steps per level."""
 
-_LUMA = (4899, 9617, 1868)  # Rec. 601 in 1 / 2^14, as OpenCV has it
+_LUMA = (9798, 19235, 3735)  # Rec. 601 in 1 / 2^15, as OpenCV has it
 
 
 def luma(pixels: Tensor, scale: int) -> Tensor:
@@ -21,7 +21,7 @@ def luma(pixels: Tensor, scale: int) -> Tensor:
     """
     rows, columns = (-(-side // scale) for side in pixels.shape[2:])
     red, green, blue = pixels.int().unbind(dim=1)
-    gray = (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2] + (1 << 13)) >> 14
+    gray = (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2] + (1 << 14)) >> 15
     gray = continued(gray[:, None].float(), rows * scale, columns * scale)
     return (F.avg_pool2d(gray, scale)[:, 0] + 0.5).floor().to(torch.uint8)
 
@@ -64,7 +64,7 @@ def search(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
     a = (gradient_x * gradient_x).sum(3) + 1e-2
     b = (gradient_x * gradient_y).sum(3)
     d = (gradient_y * gradient_y).sum(3) + 1e-2
-    determinant = a * d - b * b
+    determinant = torch.maximum(a * d - b * b, 1e-2 * (a + d) - 1e-4)  # it is no less, but for rounding
     place = (y.flatten(2).float(), x.flatten(2).float())
 
     def left(u: Tensor, v: Tensor) -> Tensor:

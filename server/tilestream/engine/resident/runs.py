@@ -39,7 +39,7 @@ class RunWriter:
 
 
 def read_runs(buffer: Tensor, count: int, size: tuple[int, int]) -> list[LabelRuns]:
-    """The runs of ``count`` frames of ``size`` (H, W) from a buffer on the host: views of arrays that they share."""
+    """The runs of ``count`` frames of ``size`` (H, W) from a buffer on the host; they share memory."""
     numbers = buffer.numpy()
     ends, runs = numbers[:count], numbers[count:]
     values, starts = (runs >> 24).astype(np.uint8), runs & (MOST_PIXELS - 1)
