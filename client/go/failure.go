@@ -41,13 +41,14 @@ type failer interface {
 	failure() *Failure
 }
 
-// ConnectionFailedError: the server could not be reached or did not answer. Check the address and that it runs.
+// ConnectionFailedError says that the server could not be reached or did not answer. Check the address and that it
+// runs.
 type ConnectionFailedError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.
 func (e *ConnectionFailedError) Unwrap() error { return &e.Failure }
 
-// AccessDeniedError: the server does not know or does not accept the credentials.
+// AccessDeniedError says that the server does not know or does not accept the credentials.
 type AccessDeniedError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.
@@ -56,7 +57,7 @@ func (e *AccessDeniedError) Unwrap() error { return &e.Failure }
 // FieldError is one wrong option: its name in the API, and what is wrong with it and allowed instead.
 type FieldError struct{ Field, Problem string }
 
-// InvalidConfigError: the server refuses the options of a session; Fields says which and why.
+// InvalidConfigError says that the server refuses the options of a session; Fields says which and why.
 type InvalidConfigError struct {
 	Failure
 	Fields []FieldError
@@ -65,58 +66,59 @@ type InvalidConfigError struct {
 // Unwrap lets errors.As find the Failure.
 func (e *InvalidConfigError) Unwrap() error { return &e.Failure }
 
-// ServerBusyError: the server takes no more sessions now; try again after RetryAfter.
+// ServerBusyError says that the server takes no more sessions now; try again after RetryAfter.
 type ServerBusyError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.
 func (e *ServerBusyError) Unwrap() error { return &e.Failure }
 
-// ServerDrainingError: the server ends its sessions (shutdown, or the session's age); open a new one after
+// ServerDrainingError says that the server ends its sessions (shutdown, or the session's age); open a new one after
 // RetryAfter. It is a ServerBusyError as well.
 type ServerDrainingError struct{ ServerBusyError }
 
 // Unwrap lets errors.As find the ServerBusyError.
 func (e *ServerDrainingError) Unwrap() error { return &e.ServerBusyError }
 
-// ServerFaultError: a fault of the server.
+// ServerFaultError says that the server has a fault.
 type ServerFaultError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.
 func (e *ServerFaultError) Unwrap() error { return &e.Failure }
 
-// SessionClosedError: the session is over before its frames were: idle for too long, resumed by another
+// SessionClosedError says that the session is over before its frames were: idle for too long, resumed by another
 // stream, ended by the server, or closed here.
 type SessionClosedError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.
 func (e *SessionClosedError) Unwrap() error { return &e.Failure }
 
-// ConnectionLostError: the session broke off and could not be opened again in time. It is a SessionClosedError
-// as well. Open a new session and send from the first frame without an answer.
+// ConnectionLostError says that the session broke off and could not be opened again in time. It is a
+// SessionClosedError as well. Open a new session and send from the first frame without an answer.
 type ConnectionLostError struct{ SessionClosedError }
 
 // Unwrap lets errors.As find the SessionClosedError.
 func (e *ConnectionLostError) Unwrap() error { return &e.SessionClosedError }
 
-// MessageTooLargeError: a message above the limit. Send smaller frames, or ask for smaller masks.
+// MessageTooLargeError says that a message is above the limit. Send smaller frames, or ask for smaller masks.
 type MessageTooLargeError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.
 func (e *MessageTooLargeError) Unwrap() error { return &e.Failure }
 
-// ProtocolError: client and server do not speak the same language: a fault of one of them, or versions too far apart.
+// ProtocolError says that client and server do not speak the same language: a fault of one of them, or versions too
+// far apart.
 type ProtocolError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.
 func (e *ProtocolError) Unwrap() error { return &e.Failure }
 
-// SourceError: the frames cannot be read or are of a kind that cannot be sent.
+// SourceError says that frames cannot be read or are of a kind that cannot be sent.
 type SourceError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.
 func (e *SourceError) Unwrap() error { return &e.Failure }
 
-// MaskError: an answer holds a mask that cannot be decoded.
+// MaskError says that an answer holds no mask, or one that cannot be decoded.
 type MaskError struct{ Failure }
 
 // Unwrap lets errors.As find the Failure.

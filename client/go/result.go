@@ -51,7 +51,7 @@ type StageTimes struct {
 
 // ReuseStats are what a frame cost and what was reused from earlier ones.
 type ReuseStats struct {
-	// KeyFrame: it was computed in full.
+	// KeyFrame tells whether it was computed in full.
 	KeyFrame bool
 	// UnitsComputed and UnitsDropped count block units, residual block x bin.
 	UnitsComputed, UnitsDropped int
@@ -71,7 +71,7 @@ func (r ReuseStats) BlockDropRate() float64 {
 	return float64(r.UnitsDropped) / float64(max(1, r.UnitsComputed+r.UnitsDropped))
 }
 
-// OK: there is a mask.
+// OK tells whether there is a mask.
 func (r *Result) OK() bool { return r.Status == StatusOK }
 
 // Reason is why there is no mask, one word such as "queue_full"; "" where there is one.
