@@ -228,6 +228,40 @@ func TestRealServerThatIsFull(t *testing.T) {
 	}
 }
 
+// A token that nobody knows begins a new session, which is sent what has no answer.
+func TestRealServerDoesNotKnowTheToken(t *testing.T) {
+	network := newCutter(t, realTarget(t), 0, 1<<30, 1)
+	client, session := comeIn(t, network.listener.Addr().String(), nil)
+	defer client.Close()
+	session.mu.Lock()
+	session.exchange.started.resumeToken = []byte("nobody's")
+	session.mu.Unlock()
+	go func() {
+		_ = session.SendAll(t.Context(), func(yield func(Frame, error) bool) {
+			for count := range 60 {
+				if !yield(Frame{Data: grayFrame(count % fakeShades)}, nil) {
+					return
+				}
+			}
+		})
+	}()
+	count := 0
+	for result, err := range session.Results() {
+		if err != nil || !result.OK() || result.FrameID != uint64(count) {
+			t.Fatal(count, err)
+		}
+		if labels, err := result.Labels(); err != nil || int(labels.At(5, 5)) != count%fakeShades {
+			t.Fatal(count, err)
+		}
+		if count++; count == 20 {
+			network.cut()
+		}
+	}
+	if counts := session.Counts(); count != 60 || counts.Reconnects != 1 || counts.Resumes != 0 {
+		t.Error(count, counts)
+	}
+}
+
 func TestRealServerRefusesAConfig(t *testing.T) {
 	client, err := New(realTarget(t), nil)
 	if err != nil {

@@ -15,6 +15,7 @@ from tilestream_client.exchange import Exchange, Step
 from tilestream_client.reconnect import Reconnect
 from tilestream_client.sources import Frame
 from tilestream_client.v1 import segmentation_pb2 as pb
+from tools import exchange_scripts
 
 FOLDER = Path(__file__).resolve().parents[2] / "proto" / "testdata" / "exchange"
 SCRIPTS = [
@@ -132,3 +133,9 @@ def test_script(script):
 
 def test_there_are_scripts():
     assert len(SCRIPTS) > 50
+
+
+def test_recorded_scripts_are_current():
+    assert exchange_scripts.recorded() == exchange_scripts.PATH.read_text(), (
+        "python -m tools.exchange_scripts"
+    )
