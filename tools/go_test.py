@@ -17,6 +17,7 @@ from pathlib import Path
 from tools import go_toolchain
 
 FUZZ_SECONDS = 3  # of every fuzz test: enough to notice what a change broke, see -fuzztime for more
+STATICCHECK = "honnef.co/go/tools/cmd/staticcheck"
 REQUIRE = ("CI", "TILESTREAM_REQUIRE_GO")
 RULER = "!" * 78
 
@@ -26,7 +27,7 @@ def main() -> int:
     try:
         go = go_toolchain.find()
         go_toolchain.fetch_modules(go)
-        tools = go_toolchain.build_tools(go)
+        tools = go_toolchain.build_tools(go, STATICCHECK)
     except go_toolchain.MissingError as error:
         print(f"{RULER}\ngo-test: SKIPPED, the Go client was not tested: {error}\n{RULER}", file=sys.stderr)
         return int(any(os.environ.get(name) for name in REQUIRE))

@@ -60,9 +60,17 @@ def find() -> Path:
     raise MissingError(f"no Go {oldest} or newer, and pip cannot install {PACKAGE}; put `go` into the PATH")
 
 
-def build_tools(go: Path) -> Path:
-    """Build protoc's plugins and staticcheck; returns their folder. Raises MissingError."""
-    _run(go, TOOLS_MODULE, "the Go tools cannot be built", "build", "-o", f"{BUILT_TOOLS}{os.sep}", "tool")
+def build_tools(go: Path, *packages: str) -> Path:
+    """Build tools of the tools module, all if none is named; returns their folder. Raises MissingError."""
+    _run(
+        go,
+        TOOLS_MODULE,
+        "the Go tools cannot be built",
+        "build",
+        "-o",
+        f"{BUILT_TOOLS}{os.sep}",
+        *(packages or ("tool",)),
+    )
     return BUILT_TOOLS
 
 
