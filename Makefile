@@ -10,7 +10,7 @@ VIDEO ?=
 VERSION ?=
 DISTRIBUTIONS := server client/python street training
 
-.PHONY: help setup demo test test-long compose-check lint format proto version bench clean
+.PHONY: help setup demo test test-long go-test compose-check lint format proto version bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -24,9 +24,12 @@ $(STAMP): $(DISTRIBUTIONS:%=%/pyproject.toml) requirements-dev.txt constraints.t
 demo: $(STAMP)  ## stream a clip (VIDEO=path, or the synthetic street) through a real server into out/demo/
 	$(BIN)/python -m tools.demo $(if $(VIDEO),--video "$(VIDEO)")
 
-test: lint  ## lint, types, API compatibility and all tests
+test: lint go-test  ## lint, types, API compatibility and all tests
 	proto/check.sh
 	$(BIN)/python -m pytest
+
+go-test: $(STAMP)  ## the Go client: gofmt, vet, staticcheck, tests with the race detector, a few seconds of fuzzing
+	$(BIN)/python -m tools.go_test
 
 test-long: $(STAMP)  ## the tests that take minutes each and that `make test` leaves out
 	$(BIN)/python -m pytest --long -m long || [ $$? -eq 5 ]  # 5: there are none
@@ -43,8 +46,8 @@ format: $(STAMP)  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-proto: $(STAMP)  ## generate the Python stubs of proto/ anew
-	$(BIN)/python proto/generate.py
+proto: $(STAMP)  ## generate the Python and Go stubs of proto/ anew
+	$(BIN)/python -m proto.generate
 
 version: $(STAMP)  ## give all distributions another version: make version VERSION=0.2.0
 	$(BIN)/python -m tools.version "$(VERSION)"

@@ -1,4 +1,4 @@
-"""Generate the Python stubs of the public API (``make proto``).
+"""Generate the Python and Go stubs of the public API (``make proto``).
 
 One .proto, two copies: the client package installs without the server and the server without
 the client. Both register the same file name with the same bytes, which protobuf allows in one
@@ -7,6 +7,8 @@ process. The stubs are committed; a user never runs this.
 The compiler is pinned to the last release whose output does not tie itself to one protobuf
 major version, so that the stubs run with protobuf 4.25 up to 7. It gets a throw-away
 environment of its own, ``build/prototools``.
+
+The same compiler makes the stubs of the Go client, with the two plugins that ``client/go/tools`` pins.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+
+from tools import go_toolchain
 
 GRPC_TOOLS = ("grpcio-tools==1.62.3", "setuptools<81")  # its protoc plugin imports pkg_resources
 
@@ -25,6 +29,8 @@ TARGETS = (
     ROOT / "server" / "tilestream" / "v1",
     ROOT / "client" / "python" / "tilestream_client" / "v1",
 )
+GO_MODULE = ROOT / "client" / "go"
+GO_MODULE_NAME = "github.com/tilestream/tilestream/client/go"
 INIT = '"""Generated stubs of proto/tilestream/v1; `make proto` writes them, nobody edits them."""\n'
 
 
@@ -56,6 +62,25 @@ def generate(out: Path) -> dict[str, str]:
     return files
 
 
+def generate_go() -> list[Path]:
+    """Compile into the Go module; what was written. Raises go_toolchain.MissingError."""
+    go = go_toolchain.find()
+    plugins = go_toolchain.build_tools(go)
+    subprocess.run(
+        [
+            str(compiler()), "-W", "ignore", "-m", "grpc_tools.protoc",
+            f"--proto_path={PROTO_DIR}",
+            f"--plugin=protoc-gen-go={plugins / 'protoc-gen-go'}",
+            f"--plugin=protoc-gen-go-grpc={plugins / 'protoc-gen-go-grpc'}",
+            f"--go_out={GO_MODULE}", f"--go_opt=module={GO_MODULE_NAME}",
+            f"--go-grpc_out={GO_MODULE}", f"--go-grpc_opt=module={GO_MODULE_NAME}",
+            str(PROTO_DIR / PROTO_FILE),
+        ],
+        check=True,
+    )  # fmt: skip
+    return sorted((GO_MODULE / "tilestream" / "v1").glob("*.pb.go"))
+
+
 def main() -> int:
     scratch = ROOT / "build" / "proto"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -66,6 +91,12 @@ def main() -> int:
         for name, text in files.items():
             (target / name).write_text(text)
         print(f"wrote {len(files)} files to {target.relative_to(ROOT)}")
+    try:
+        written = generate_go()
+    except go_toolchain.MissingError as error:
+        print(f"the stubs of the Go client were not written: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {len(written)} files to {written[0].parent.relative_to(ROOT)}")
     return 0
 
 

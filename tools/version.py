@@ -1,7 +1,8 @@
 """Gives all distributions another version: ``make version VERSION=0.2.0``.
 
 They are released together, so they have one number. Each says it in its package, where it can be read without
-being installed; training, which reaches into the engine, also asks for its siblings by it.
+being installed, the Go client in ``version.go``; training, which reaches into the engine, also asks for its
+siblings by it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 NUMBER = r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?"
 PACKAGE = re.compile(rf'(?m)^(__version__ = ")({NUMBER})(?=")')
 SIBLING = re.compile(rf'("tilestream(?:-\w+)?==)({NUMBER})(?=")')
+GO_CLIENT = re.compile(rf'(?m)^(const version = ")({NUMBER})(?=")')
 PLACES = {
     "server/tilestream/__init__.py": PACKAGE,
     "client/python/tilestream_client/_version.py": PACKAGE,
     "street/tilestream_street/__init__.py": PACKAGE,
     "training/tilestream_training/__init__.py": PACKAGE,
     "training/pyproject.toml": SIBLING,
+    "client/go/version.go": GO_CLIENT,
 }
 RELEASED = re.compile(rf"(?m)^## \[({NUMBER})\]")
 UNRELEASED = "## [Unreleased]\n"

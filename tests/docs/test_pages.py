@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-WRITTEN += [ROOT / "client" / "python" / "README.md"]
+WRITTEN += [ROOT / "client" / "python" / "README.md", ROOT / "client" / "go" / "README.md"]
 MADE = ("bench", "client", "server", "street", "training")  # folders with more pages, some made by programs
 FOUND = {page for folder in MADE for page in (ROOT / folder).rglob("*.md") if "build" not in page.parts}
 ALL = sorted({*WRITTEN, *FOUND})

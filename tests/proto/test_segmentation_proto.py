@@ -1,5 +1,6 @@
 """The .proto, its generated stubs, and its promise not to break anybody."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,9 @@ PROTO = ROOT / "proto"
 COPIES = (ROOT / "server/tilestream/v1", ROOT / "client/python/tilestream_client/v1")
 
 
+GO_STUBS = ROOT / "client/go/tilestream/v1"
+
+
 def compiled_now(tmp_path: Path) -> descriptor_pb2.FileDescriptorProto:
     pytest.importorskip("grpc_tools")
     out = tmp_path / "image.binpb"
@@ -27,9 +31,14 @@ def compiled_now(tmp_path: Path) -> descriptor_pb2.FileDescriptorProto:
         check=True,
     )
     (file,) = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
+    return without_json_names(file)
+
+
+def without_json_names(file: descriptor_pb2.FileDescriptorProto) -> descriptor_pb2.FileDescriptorProto:
+    """Python's stubs leave them out: they follow from the names."""
     for message in file.message_type:
         for field in message.field:
-            field.ClearField("json_name")  # stubs leave it out: it follows from the name
+            field.ClearField("json_name")
     return file
 
 
@@ -37,6 +46,18 @@ def test_stubs_are_current(tmp_path):
     committed = descriptor_pb2.FileDescriptorProto()
     server_pb.DESCRIPTOR.CopyToProto(committed)
     assert committed == compiled_now(tmp_path), "run `make proto`"
+
+
+def test_go_stubs_are_current(tmp_path):
+    """They hold the compiled file as one long string; told without a Go toolchain."""
+    text = (GO_STUBS / "segmentation.pb.go").read_text()
+    lines = text.partition("_rawDesc = ")[2].partition("\n\n")[0].splitlines()
+    data = b"".join(ast.literal_eval(f"b{line.strip().removesuffix(' +')}") for line in lines)
+    committed = without_json_names(descriptor_pb2.FileDescriptorProto.FromString(data))
+    assert committed == compiled_now(tmp_path), "run `make proto`"
+    calls = (GO_STUBS / "segmentation_grpc.pb.go").read_text()
+    for method in server_pb.DESCRIPTOR.services_by_name["SegmentationService"].methods:
+        assert f"SegmentationService_{method.name}_FullMethodName" in calls
 
 
 def test_both_copies_are_the_same():

@@ -1,0 +1,15 @@
+package tilestream
+
+import "time"
+
+// Frame is one frame to send.
+type Frame struct {
+	// Data is a JPEG. It must not be changed until its result has come: a session that is lost sends it again.
+	Data []byte
+	// Name comes back in Result.Frame, such as a file's. "": none.
+	Name string
+	// CaptureTime is when the frame was taken, by the camera's clock. Zero: unknown.
+	CaptureTime time.Time
+	// ForceKeyFrame asks to compute this frame in full, whatever the budget says.
+	ForceKeyFrame bool
+}
