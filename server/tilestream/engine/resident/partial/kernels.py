@@ -177,17 +177,6 @@ class RowKernels:
         return large[:, :, factor:-factor, factor:-factor].max(dim=1).indices.to(torch.uint8)
 
 
-def choose_kernels(device: torch.device) -> RowKernels:
-    """Triton's where it is installed and the device is one of its own, else those of plain torch."""
-    if device.type == "cuda":
-        try:
-            from tilestream.engine.resident.partial.triton_rows import TritonRowKernels
-        except ImportError:
-            return RowKernels()
-        return TritonRowKernels()
-    return RowKernels()
-
-
 def _write(target: Target, values: Tensor) -> None:
     if target.index is None:
         target.rows.copy_(values)

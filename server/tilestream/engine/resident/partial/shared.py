@@ -8,8 +8,9 @@ from collections.abc import Hashable, Sequence
 import torch
 
 from tilestream.engine.lowering.program import TileProgram
+from tilestream.engine.resident.partial.choose import choose_kernels
 from tilestream.engine.resident.partial.executor import ResidentExecutor
-from tilestream.engine.resident.partial.kernels import RowKernels, choose_kernels
+from tilestream.engine.resident.partial.kernels import RowKernels
 from tilestream.engine.resident.partial.pages import FeaturePages, PageNumbers
 from tilestream.engine.resident.partial.tables import Patterns
 
