@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from tilestream.engine.arrays import Mask
 from tilestream.engine.frame import FrameBatch, FrameInFlight
@@ -35,29 +34,10 @@ class Decider:
             frame.risk = None if decision.risk is None else decision.risk[index]
 
     def _question(self, batch: FrameBatch) -> GateInput:
-        states = [frame.state for frame in batch.frames]
-        grants = [frame.grant for frame in batch.frames]
-        figures = np.array(
-            (
-                [grant.budget for grant in grants],
-                [s.credit.with_budget(g.budget) for s, g in zip(states, grants, strict=True)],
-                [grant.limit for grant in grants],
-                [state.since_whole for state in states],
-                [state.averaged for state in states],
-                [state.calibration.scale for state in states],
-            ),
-            dtype=np.float64,
-        )
-        budget, credit, limit, since_whole, averaged, risk_scale = torch.from_numpy(figures).unbind()
-        return GateInput(
+        return GateInput.of(
             batch.distortion.signals,
             len(self._program.units),
-            budget=budget,
-            credit=credit,
-            limit=limit,
-            since_whole=since_whole,
-            averaged=averaged,
-            risk_scale=risk_scale.float(),
+            [(frame.grant, frame.state) for frame in batch.frames],
             cells=lambda which: self._observer.cells(batch.of(which)),
             motion=batch.motion,
         )

@@ -12,7 +12,7 @@ from tilestream.engine.gates.cells import cell_features
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.motion.distortion import DistortionTracker
 from tilestream.engine.motion.estimators import MotionEstimator
-from tilestream.engine.motion.luma import thumbnail_scale, thumbnails
+from tilestream.engine.motion.luma import thumbnail_scale, thumbnail_shape, thumbnails
 from tilestream.engine.motion.warp import stacked
 
 _SIZES = 64  # of frames that are prepared for at a time; a client may send as many as it likes
@@ -28,8 +28,9 @@ class Observer:
     def _make_tracker(self, size: tuple[int, int]) -> DistortionTracker:
         """What carries distortion along, for frames of a size (height, width)."""
         scale = thumbnail_scale(*size)
-        shape = (-(-size[0] // scale), -(-size[1] // scale))
-        return DistortionTracker(self._program.bin_size, self._program.bins(*size), scale, shape)
+        return DistortionTracker(
+            self._program.bin_size, self._program.bins(*size), scale, thumbnail_shape(*size)
+        )
 
     def observe(self, frames: list[FrameInFlight]) -> FrameBatch | None:
         """Look at frames of one size; a batch of those that have one before them, None without any."""

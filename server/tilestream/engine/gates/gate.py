@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tilestream.engine.gates.calibration import RiskCalibration
 from tilestream.engine.motion.distortion import BinSignals
 from tilestream.engine.motion.flow import Motion
-from tilestream.scheduling.credit import WHOLE
+from tilestream.messages import Grant
+from tilestream.scheduling.credit import WHOLE, Credit
+
+
+class Spender(Protocol):
+    """What gates are told of a session, see :class:`GateInput`, whichever engine remembers it."""
+
+    credit: Credit
+    calibration: RiskCalibration
+    since_whole: int
+    averaged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,47 @@ class GateInput:
     cells: Callable[[list[int]], Tensor] | None = None
     motion: Motion | None = None
     expected: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        signals: BinSignals,
+        units: int,
+        frames: Sequence[tuple[Grant, Spender]],
+        *,
+        cells: Callable[[list[int]], Tensor] | None = None,
+        motion: Motion | None = None,
+        expected: Tensor | None = None,
+    ) -> GateInput:
+        """Of ``frames``, each what the scheduler allows it and its session."""
+        figures = np.array(
+            [
+                (
+                    grant.budget,
+                    session.credit.with_budget(grant.budget),
+                    grant.limit,
+                    session.since_whole,
+                    session.averaged,
+                    session.calibration.scale,
+                )
+                for grant, session in frames
+            ],
+            dtype=np.float64,
+        )
+        budget, credit, limit, since_whole, averaged, risk_scale = torch.from_numpy(figures).unbind(dim=1)
+        return cls(
+            signals,
+            units,
+            budget=budget,
+            credit=credit,
+            limit=limit,
+            since_whole=since_whole,
+            averaged=averaged,
+            risk_scale=risk_scale.float(),
+            cells=cells,
+            motion=motion,
+            expected=expected,
+        )
 
     @property
     def bins(self) -> tuple[int, int]:

@@ -27,6 +27,12 @@ def thumbnail_scale(height: int, width: int) -> int:
     return scale
 
 
+def thumbnail_shape(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the thumbnail of an image of that size."""
+    scale = thumbnail_scale(height, width)
+    return -(-height // scale), -(-width // scale)
+
+
 def thumbnails(images: Maps, scale: int) -> Tensor:
     """Luma (Rec. 601) of images uint8 [N, H, W, 3] RGB, averaged over ``scale`` x ``scale`` pixels.
 

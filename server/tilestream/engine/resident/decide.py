@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-
 from tilestream.engine.arrays import Mask
 from tilestream.engine.decide import in_full
 from tilestream.engine.gates.gate import Gate, GateInput
@@ -52,29 +49,9 @@ class Decider:
             frame.keep, frame.masks = keep, stage_masks(self._program, keep)
 
     def _question(self, frames: list[ResidentFrame], seen: Observation) -> GateInput:
-        figures = np.array(
-            [
-                (
-                    frame.grant.budget,
-                    frame.session.credit.with_budget(frame.grant.budget),
-                    frame.grant.limit,
-                    frame.session.since_whole,
-                    frame.session.averaged,
-                    frame.session.calibration.scale,
-                )
-                for frame in frames
-            ],
-            dtype=np.float64,
-        )
-        budget, credit, limit, since_whole, averaged, risk_scale = torch.from_numpy(figures).unbind(dim=1)
-        return GateInput(
+        return GateInput.of(
             seen.signals,
             len(self._program.units),
-            budget=budget,
-            credit=credit,
-            limit=limit,
-            since_whole=since_whole,
-            averaged=averaged,
-            risk_scale=risk_scale.float(),
+            [(frame.grant, frame.session) for frame in frames],
             expected=seen.risk,
         )

@@ -18,7 +18,7 @@ from tilestream.engine.gates.gate import Gate
 from tilestream.engine.gates.learned import LearnedGate
 from tilestream.engine.lowering.lower import lower
 from tilestream.engine.memory.usage import MemoryUsage
-from tilestream.engine.motion.luma import thumbnail_scale
+from tilestream.engine.motion.luma import thumbnail_shape
 from tilestream.engine.options import DENSE_ABOVE, FUSION
 from tilestream.engine.resident.accounts import Accounts
 from tilestream.engine.resident.captured import GraphPool
@@ -103,13 +103,12 @@ class ResidentEngine:
         self._sessions: OrderedDict[str, ResidentSession] = OrderedDict()  # by last use, the oldest first
 
     def _layout(self, size: Size) -> SlotLayout:
-        scale = thumbnail_scale(*size)
         rows, columns = self.program.padded(*size)
         stride = self.dense.score_stride
         classes = self.program.nodes[self.program.output].channels if self._fusion else 0
         return SlotLayout(
             size,
-            (-(-size[0] // scale), -(-size[1] // scale)),
+            thumbnail_shape(*size),
             self._observer.tracker(size).cells,
             (classes, rows // stride, columns // stride),
             self.dense.dtype,

@@ -9,12 +9,11 @@ For what each function computes see the one of the same name in ``reference``.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from tilestream.engine.resident.reference import ITERATIONS, LEVELS, PATCH, grid
+from tilestream.engine.resident.reference import ITERATIONS, PATCH, coarse_to_fine, grid
 from tilestream.engine.resident.search import FOR_LABELS, Search
 
 _FIRST_GUESSES = tl.constexpr(5)  # of a patch's flow: at its centre and at those beside it
@@ -149,17 +148,10 @@ def _densify(previous, current, patches, out, count, h, w, rows, columns,
 
 
 def flow(previous: Tensor, current: Tensor, expected: Tensor, how: Search = FOR_LABELS) -> Tensor:
-    before, now = [previous[:, None]], [current[:, None]]
-    for _ in range(LEVELS - 1):
-        before.append(F.avg_pool2d(before[-1], 2, ceil_mode=True))
-        now.append(F.avg_pool2d(now[-1], 2, ceil_mode=True))
-    found = F.interpolate(expected, size=now[-1].shape[2:], mode="area") / 2 ** (LEVELS - 1)
-    for level in reversed(range(LEVELS)):
-        height, width = now[level].shape[2:]
-        if found.shape[2:] != (height, width):
-            found = 2 * F.interpolate(found, size=(height, width), mode="bilinear", align_corners=False)
-        found = _level(before[level].contiguous(), now[level].contiguous(), found.contiguous(), how)
-    return found
+    def level(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
+        return _level(previous.contiguous(), current.contiguous(), start.contiguous(), how)
+
+    return coarse_to_fine(previous, current, expected, level)
 
 
 def _level(previous: Tensor, current: Tensor, start: Tensor, how: Search) -> Tensor:

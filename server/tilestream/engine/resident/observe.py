@@ -14,7 +14,7 @@ from torch import Tensor
 from tilestream.engine.gates.learned import LearnedGate
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.motion.distortion import BinSignals
-from tilestream.engine.motion.luma import thumbnail_scale
+from tilestream.engine.motion.luma import thumbnail_scale, thumbnail_shape
 from tilestream.engine.resident.captured import Captured, GraphPool
 from tilestream.engine.resident.cells import LABEL_STEP, cell_features
 from tilestream.engine.resident.distortion import BatchTracker
@@ -78,8 +78,9 @@ class Observer:
 
     def _make_tracker(self, size: tuple[int, int]) -> BatchTracker:
         scale = thumbnail_scale(*size)
-        shape = (-(-size[0] // scale), -(-size[1] // scale))
-        return BatchTracker(self._program.bin_size, self._program.bins(*size), scale, shape, self._device)
+        return BatchTracker(
+            self._program.bin_size, self._program.bins(*size), scale, thumbnail_shape(*size), self._device
+        )
 
     def observe(self, batch: Batch) -> Observation | None:
         """Look at a batch; the slots of its compared frames follow the motion. None: nothing is compared."""

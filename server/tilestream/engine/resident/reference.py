@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,16 +35,32 @@ def flow(previous: Tensor, current: Tensor, expected: Tensor, how: Search = FOR_
     What is at a pixel of ``current`` was at that pixel plus its flow in ``previous``. Both float32 [N, h, w];
     ``expected`` as the result: where the search begins.
     """
+
+    def level(previous: Tensor, current: Tensor, start: Tensor) -> Tensor:
+        return densified(previous, current, search(previous, current, start, how), how.spacing)
+
+    return coarse_to_fine(previous, current, expected, level)
+
+
+def coarse_to_fine(
+    previous: Tensor,
+    current: Tensor,
+    expected: Tensor,
+    level: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Flow as :func:`flow` has it, of a pyramid: ``level`` improves the flow [N, 2, h, w] of one size.
+
+    It gets both pictures of that size, [N, 1, h, w], and where the search begins.
+    """
     before, now = [previous[:, None]], [current[:, None]]
     for _ in range(LEVELS - 1):
         before.append(F.avg_pool2d(before[-1], 2, ceil_mode=True))
         now.append(F.avg_pool2d(now[-1], 2, ceil_mode=True))
     found = F.interpolate(expected, size=now[-1].shape[2:], mode="area") / 2 ** (LEVELS - 1)
-    for level in reversed(range(LEVELS)):
-        if found.shape[2:] != now[level].shape[2:]:
-            found = 2 * F.interpolate(found, size=now[level].shape[2:], mode="bilinear", align_corners=False)
-        patches = search(before[level], now[level], found, how)
-        found = densified(before[level], now[level], patches, how.spacing)
+    for earlier, later in zip(reversed(before), reversed(now), strict=True):
+        if found.shape[2:] != later.shape[2:]:
+            found = 2 * F.interpolate(found, size=later.shape[2:], mode="bilinear", align_corners=False)
+        found = level(earlier, later, found)
     return found
 
 
