@@ -28,6 +28,7 @@ const (
 	DropOverload    = DropReason(pb.DropReason_DROP_REASON_OVERLOAD)     // the server has more work than it can do in time
 	DropEngineError = DropReason(pb.DropReason_DROP_REASON_ENGINE_ERROR) // the computation of this frame failed
 	DropShutdown    = DropReason(pb.DropReason_DROP_REASON_SHUTDOWN)     // the server shuts down
+	DropQuota       = DropReason(pb.DropReason_DROP_REASON_QUOTA)        // more frames a second than this identity may send
 )
 
 // String is one word, such as "queue_full".
@@ -45,6 +46,8 @@ const (
 	InvalidTruncated     = InvalidReason(pb.InvalidReason_INVALID_REASON_TRUNCATED)
 	InvalidCorrupt       = InvalidReason(pb.InvalidReason_INVALID_REASON_CORRUPT)
 	InvalidUnsupported   = InvalidReason(pb.InvalidReason_INVALID_REASON_UNSUPPORTED)
+	InvalidNoKeyUnit     = InvalidReason(pb.InvalidReason_INVALID_REASON_NO_KEY_UNIT)
+	InvalidTooCostly     = InvalidReason(pb.InvalidReason_INVALID_REASON_TOO_COSTLY)
 )
 
 // String is one word, such as "not_jpeg".

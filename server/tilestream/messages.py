@@ -133,6 +133,7 @@ class DropReason(Enum):
     OVERLOAD = "overload"
     ENGINE_ERROR = "engine_error"
     SHUTDOWN = "shutdown"
+    QUOTA = "quota"
 
 
 class InvalidReason(Enum):
@@ -145,6 +146,8 @@ class InvalidReason(Enum):
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
     UNSUPPORTED = "unsupported"
+    NO_KEY_UNIT = "no_key_unit"
+    TOO_COSTLY = "too_costly"
 
 
 class FailureKind(Enum):

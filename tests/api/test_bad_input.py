@@ -35,6 +35,10 @@ WRONG_CONFIGS = [
     ("config.block_budget", {"block_budget": math.nan}, "nan; allowed"),
     ("config.weight", {"weight": 1000}, "1000; allowed: 0 (default, 1), or 0.01 to 100"),
     ("config.weight", {"weight": math.inf}, "inf; allowed"),
+    ("config.rotation", {"rotation": 90}, "does not offer it"),
+    ("config.outputs", {"outputs": pb.Outputs(areas=True)}, "does not offer it"),
+    ("config.regions", {"regions": [pb.Region(name="lane")]}, "does not offer it"),
+    ("config.rules", {"rules": [pb.Rule(name="person")]}, "does not offer it"),
     ("config.camera_id", {"camera_id": "x" * 129}, "129 characters; allowed: at most 128"),
 ]  # fmt: skip
 
@@ -60,6 +64,7 @@ async def test_a_wrong_config_names_the_field_and_what_is_allowed(field, fields,
         ([pb.StreamSegmentRequest(heartbeat=pb.Heartbeat())], "INVALID_ARGUMENT", "config: missing"),
         ([config(), config()], "INVALID_ARGUMENT", "config: sent twice; allowed: once, as the first request"),
         ([config(), pb.StreamSegmentRequest()], "INVALID_ARGUMENT", "request: empty; allowed: frame or heartbeat"),
+        ([config(), pb.StreamSegmentRequest(frame=pb.Frame(frame_id=1, decode_only=True))], "INVALID_ARGUMENT", "frame.decode_only: set for a JPEG"),
         ([frame(1, b"")], "FAILED_PRECONDITION", "frame: sent before the config; allowed: a config as the first"),
         ([config(), frame(2, b""), frame(2, b"")], "FAILED_PRECONDITION", "frame.frame_id: 2 after 2; allowed: greater"),
         ([config(), frame(2, b""), frame(1, b"")], "FAILED_PRECONDITION", "frame.frame_id: 1 after 2; allowed: greater"),

@@ -19,7 +19,7 @@ async def test_server_info():
         assert info.limits.max_frame_bytes == 9999 and info.default_model == "fake"
         assert list(info.frame_codecs) == [pb.FRAME_CODEC_JPEG]
         assert len(info.mask_encodings) == len(info.queue_policies) == 3
-        assert info.start_time_us > 1_700_000_000_000_000
+        assert 1_700_000_000_000_000 < info.start_time_us <= info.time_us
 
 
 async def test_models():
@@ -37,7 +37,9 @@ async def test_sessions_with_their_numbers():
         await stream.result()
         await stream.frame(2, b"no")
         await stream.result()
-        (session,) = (await r.stub.ListSessions(pb.ListSessionsRequest())).sessions
+        answer = await r.stub.ListSessions(pb.ListSessionsRequest())
+        (session,) = answer.sessions
+        assert session.start_time_us <= answer.time_us
         assert session.session_id == stream.started.session_id and session.camera_id == "front"
         assert (session.model, session.weight) == ("fake", 2.0)
         assert session.state == pb.SESSION_STATE_ACTIVE

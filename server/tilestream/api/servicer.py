@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import Awaitable
 from itertools import islice
 from typing import TypeVar
@@ -135,6 +136,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             mask_encodings=list(convert.MASK_FORMATS),
             queue_policies=list(convert.QUEUE_POLICIES),
             default_model=services.engine.models[0].name,
+            time_us=round(time.time() * 1e6),
         )
 
     async def ListModels(  # noqa: N802
@@ -162,4 +164,5 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             sessions=[convert.session_message(session, now) for session in rest[:size]],
             next_page_token=str(rest[size - 1].number) if len(rest) > size else "",
             total=len(live),
+            time_us=round(time.time() * 1e6),
         )

@@ -155,6 +155,8 @@ class SessionStream:
 
     async def _on_frame(self, frame: pb.Frame) -> None:
         self._session.check_order(frame.frame_id)
+        if frame.decode_only:
+            raise errors.invalid_argument("frame.decode_only", "set for a JPEG", "for video codecs only")
         ticket = Ticket(frame.frame_id, frame.capture_time_us, self._last_read, frame.force_key_frame)
         while not self._pipeline.accept(ticket, frame.data):
             self._wake.set()  # frames may have been dropped to make room

@@ -33,6 +33,7 @@ def read_config(config: pb.SessionConfig, settings: Settings, models: Sequence[M
     policy = QUEUE_POLICIES.get(config.queue_policy or pb.QUEUE_POLICY_WAIT)
     if policy is None:
         raise _unknown("config.queue_policy", pb.QueuePolicy, config.queue_policy, list(QUEUE_POLICIES))
+    _refuse_what_is_not_offered(config)
     form = MASK_FORMATS.get(config.mask_encoding or pb.MASK_ENCODING_PNG)
     if form is None:
         raise _unknown("config.mask_encoding", pb.MaskEncoding, config.mask_encoding, list(MASK_FORMATS))
@@ -49,6 +50,13 @@ def read_config(config: pb.SessionConfig, settings: Settings, models: Sequence[M
         include_bins=config.include_bins,
         include_confidence=config.include_confidence,
     )
+
+
+def _refuse_what_is_not_offered(config: pb.SessionConfig) -> None:
+    """Parts of the API that this server does not have: better an error than results that lack them."""
+    for name in ("rotation", "outputs", "regions", "rules"):
+        if getattr(config, name) != getattr(pb.SessionConfig(), name):
+            raise invalid_argument(f"config.{name}", "this server does not offer it", "leave it unset")
 
 
 def _unknown(field: str, enum: object, value: int, allowed: Sequence[int]) -> Exception:

@@ -39,8 +39,18 @@ _LUMA_STEPS = (0.5, 1, 2, 4, 8, 16, 32)
 # Label values that are known: their series are there from the start, at 0. A series that begins with its
 # first event has no increase then, and an alert on its rate would miss that one.
 _KINDS = ("key", "partial")
-_DROPS = ("queue_full", "superseded", "overload", "engine_error", "shutdown")
-_FAULTS = ("empty", "too_many_bytes", "too_many_pixels", "not_jpeg", "truncated", "corrupt", "unsupported")
+_DROPS = ("queue_full", "superseded", "overload", "engine_error", "shutdown", "quota")
+_FAULTS = (
+    "empty",
+    "too_many_bytes",
+    "too_many_pixels",
+    "not_jpeg",
+    "truncated",
+    "corrupt",
+    "unsupported",
+    "no_key_unit",
+    "too_costly",
+)
 _STAGES = ("queue", *STAGES, "encode")
 _CAUSES = ("finished", "client_error", "disconnected", "idle", "max_age", "shutdown", "error")
 _REFUSALS = ("full", "overloaded", "shutdown", "engine")

@@ -51,9 +51,10 @@ class SegmentationServiceServicer(object):
 
         Ends with: INVALID_ARGUMENT (the config is missing or wrong), FAILED_PRECONDITION (a frame
         before the config, or a frame_id that does not increase), RESOURCE_EXHAUSTED (message above
-        the limit; too many sessions, with a retry delay), UNAVAILABLE (server is draining, or the
-        session reached its age limit; with a retry delay), DEADLINE_EXCEEDED (nothing came for the
-        idle time-out), ABORTED (another stream resumed this session), INTERNAL (a fault of the server).
+        the limit; too many sessions or streams, with a retry delay), UNAVAILABLE (server is draining, or the
+        session reached its age limit; with a retry delay), DEADLINE_EXCEEDED (no config came in time, or nothing
+        for the idle time-out), ABORTED (another stream resumed this session), UNAUTHENTICATED (no credentials, or
+        wrong ones), PERMISSION_DENIED (not allowed to this identity), INTERNAL (a fault of the server).
 
         A stream that is lost (the connection broke, the call was cancelled) does not end its session: for
         SessionLimits.resume_ttl_ms another stream may go on with it, see SessionConfig.resume_token.
@@ -77,7 +78,8 @@ class SegmentationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """The live sessions with their rolling statistics, oldest first.
+        """The live sessions with their rolling statistics, oldest first: the caller's own, or those of all
+        identities where the caller may see them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -101,8 +101,10 @@ const (
 	FrameCodec_FRAME_CODEC_UNSPECIFIED FrameCodec = 0
 	// One baseline or progressive JPEG per frame, 8 bits, YCbCr, RGB or gray. Orientation tags are not applied.
 	FrameCodec_FRAME_CODEC_JPEG FrameCodec = 1
-	// One H.264 access unit (Annex B) per frame. Only where the server offers it.
+	// One H.264 access unit (Annex B) per frame, parameter sets in band. Only where the server offers it.
 	FrameCodec_FRAME_CODEC_H264 FrameCodec = 2
+	// One H.265 access unit (Annex B) per frame, parameter sets in band. Only where the server offers it.
+	FrameCodec_FRAME_CODEC_H265 FrameCodec = 3
 )
 
 // Enum value maps for FrameCodec.
@@ -111,11 +113,13 @@ var (
 		0: "FRAME_CODEC_UNSPECIFIED",
 		1: "FRAME_CODEC_JPEG",
 		2: "FRAME_CODEC_H264",
+		3: "FRAME_CODEC_H265",
 	}
 	FrameCodec_value = map[string]int32{
 		"FRAME_CODEC_UNSPECIFIED": 0,
 		"FRAME_CODEC_JPEG":        1,
 		"FRAME_CODEC_H264":        2,
+		"FRAME_CODEC_H265":        3,
 	}
 )
 
@@ -279,6 +283,8 @@ const (
 	DropReason_DROP_REASON_ENGINE_ERROR DropReason = 4
 	// The server shuts down and its grace period is over.
 	DropReason_DROP_REASON_SHUTDOWN DropReason = 5
+	// More frames than SessionLimits.max_frames_per_second.
+	DropReason_DROP_REASON_QUOTA DropReason = 6
 )
 
 // Enum value maps for DropReason.
@@ -290,6 +296,7 @@ var (
 		3: "DROP_REASON_OVERLOAD",
 		4: "DROP_REASON_ENGINE_ERROR",
 		5: "DROP_REASON_SHUTDOWN",
+		6: "DROP_REASON_QUOTA",
 	}
 	DropReason_value = map[string]int32{
 		"DROP_REASON_UNSPECIFIED":  0,
@@ -298,6 +305,7 @@ var (
 		"DROP_REASON_OVERLOAD":     3,
 		"DROP_REASON_ENGINE_ERROR": 4,
 		"DROP_REASON_SHUTDOWN":     5,
+		"DROP_REASON_QUOTA":        6,
 	}
 )
 
@@ -348,6 +356,10 @@ const (
 	InvalidReason_INVALID_REASON_CORRUPT InvalidReason = 6
 	// A valid JPEG of a kind that is not taken: CMYK or YCCK, not 8 bits, lossless, arithmetic coding.
 	InvalidReason_INVALID_REASON_UNSUPPORTED InvalidReason = 7
+	// Video: no key unit has come yet, or none since a unit was lost or damaged.
+	InvalidReason_INVALID_REASON_NO_KEY_UNIT InvalidReason = 8
+	// Decoding it costs more time than this server spends on a frame.
+	InvalidReason_INVALID_REASON_TOO_COSTLY InvalidReason = 9
 )
 
 // Enum value maps for InvalidReason.
@@ -361,6 +373,8 @@ var (
 		5: "INVALID_REASON_TRUNCATED",
 		6: "INVALID_REASON_CORRUPT",
 		7: "INVALID_REASON_UNSUPPORTED",
+		8: "INVALID_REASON_NO_KEY_UNIT",
+		9: "INVALID_REASON_TOO_COSTLY",
 	}
 	InvalidReason_value = map[string]int32{
 		"INVALID_REASON_UNSPECIFIED":     0,
@@ -371,6 +385,8 @@ var (
 		"INVALID_REASON_TRUNCATED":       5,
 		"INVALID_REASON_CORRUPT":         6,
 		"INVALID_REASON_UNSUPPORTED":     7,
+		"INVALID_REASON_NO_KEY_UNIT":     8,
+		"INVALID_REASON_TOO_COSTLY":      9,
 	}
 )
 
@@ -399,6 +415,59 @@ func (x InvalidReason) Number() protoreflect.EnumNumber {
 // Deprecated: Use InvalidReason.Descriptor instead.
 func (InvalidReason) EnumDescriptor() ([]byte, []int) {
 	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{5}
+}
+
+// Why an event is told.
+type EventKind int32
+
+const (
+	// Never sent.
+	EventKind_EVENT_KIND_UNSPECIFIED EventKind = 0
+	// The rule holds from this frame on.
+	EventKind_EVENT_KIND_BEGAN EventKind = 1
+	// The rule does not hold any more.
+	EventKind_EVENT_KIND_ENDED EventKind = 2
+)
+
+// Enum value maps for EventKind.
+var (
+	EventKind_name = map[int32]string{
+		0: "EVENT_KIND_UNSPECIFIED",
+		1: "EVENT_KIND_BEGAN",
+		2: "EVENT_KIND_ENDED",
+	}
+	EventKind_value = map[string]int32{
+		"EVENT_KIND_UNSPECIFIED": 0,
+		"EVENT_KIND_BEGAN":       1,
+		"EVENT_KIND_ENDED":       2,
+	}
+)
+
+func (x EventKind) Enum() *EventKind {
+	p := new(EventKind)
+	*p = x
+	return p
+}
+
+func (x EventKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EventKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_tilestream_v1_segmentation_proto_enumTypes[6].Descriptor()
+}
+
+func (EventKind) Type() protoreflect.EnumType {
+	return &file_tilestream_v1_segmentation_proto_enumTypes[6]
+}
+
+func (x EventKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EventKind.Descriptor instead.
+func (EventKind) EnumDescriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{6}
 }
 
 // Why a stream is going to end.
@@ -438,11 +507,11 @@ func (x DrainReason) String() string {
 }
 
 func (DrainReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_tilestream_v1_segmentation_proto_enumTypes[6].Descriptor()
+	return file_tilestream_v1_segmentation_proto_enumTypes[7].Descriptor()
 }
 
 func (DrainReason) Type() protoreflect.EnumType {
-	return &file_tilestream_v1_segmentation_proto_enumTypes[6]
+	return &file_tilestream_v1_segmentation_proto_enumTypes[7]
 }
 
 func (x DrainReason) Number() protoreflect.EnumNumber {
@@ -451,7 +520,7 @@ func (x DrainReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DrainReason.Descriptor instead.
 func (DrainReason) EnumDescriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{6}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{7}
 }
 
 // States of a session.
@@ -495,11 +564,11 @@ func (x SessionState) String() string {
 }
 
 func (SessionState) Descriptor() protoreflect.EnumDescriptor {
-	return file_tilestream_v1_segmentation_proto_enumTypes[7].Descriptor()
+	return file_tilestream_v1_segmentation_proto_enumTypes[8].Descriptor()
 }
 
 func (SessionState) Type() protoreflect.EnumType {
-	return &file_tilestream_v1_segmentation_proto_enumTypes[7]
+	return &file_tilestream_v1_segmentation_proto_enumTypes[8]
 }
 
 func (x SessionState) Number() protoreflect.EnumNumber {
@@ -508,7 +577,7 @@ func (x SessionState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SessionState.Descriptor instead.
 func (SessionState) EnumDescriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{7}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{8}
 }
 
 // What a client sends on a stream.
@@ -781,7 +850,21 @@ type SessionConfig struct {
 	// With resume_token: the highest frame_id whose result the client has. The results after it are sent
 	// (again); a server that does not have all of them any more starts a new session. Default (unset): the
 	// client has no result.
-	LastResultId  *uint64 `protobuf:"varint,14,opt,name=last_result_id,json=lastResultId,proto3,oneof" json:"last_result_id,omitempty"`
+	LastResultId *uint64 `protobuf:"varint,14,opt,name=last_result_id,json=lastResultId,proto3,oneof" json:"last_result_id,omitempty"`
+	// How long an answer may wait for frames that come after its own, milliseconds: labels are then moved from
+	// both sides, which costs less for the same accuracy. Answers stay in order; half-closing the stream answers
+	// what waits. Default (0): no answer waits. Limit: SessionLimits.max_delay_ms; more is taken as that, so a
+	// server that does not look ahead says 0 in SessionStarted.config.
+	MaxDelayMs uint32 `protobuf:"varint,15,opt,name=max_delay_ms,json=maxDelayMs,proto3" json:"max_delay_ms,omitempty"`
+	// How far frames are turned before anything else is done with them, degrees clockwise: 0, 90, 180 or 270, as
+	// the display matrix of a video says. Masks and all that is told of places are of the turned picture.
+	Rotation uint32 `protobuf:"varint,16,opt,name=rotation,proto3" json:"rotation,omitempty"`
+	// What is sent beside the mask, or instead of it. Default (unset): the mask alone.
+	Outputs *Outputs `protobuf:"bytes,17,opt,name=outputs,proto3" json:"outputs,omitempty"`
+	// Parts of the picture whose areas are told apart. At most 64, names must differ.
+	Regions []*Region `protobuf:"bytes,18,rep,name=regions,proto3" json:"regions,omitempty"`
+	// What is told as FrameResult.events. At most 64, names must differ.
+	Rules         []*Rule `protobuf:"bytes,19,rep,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -914,6 +997,345 @@ func (x *SessionConfig) GetLastResultId() uint64 {
 	return 0
 }
 
+func (x *SessionConfig) GetMaxDelayMs() uint32 {
+	if x != nil {
+		return x.MaxDelayMs
+	}
+	return 0
+}
+
+func (x *SessionConfig) GetRotation() uint32 {
+	if x != nil {
+		return x.Rotation
+	}
+	return 0
+}
+
+func (x *SessionConfig) GetOutputs() *Outputs {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
+func (x *SessionConfig) GetRegions() []*Region {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *SessionConfig) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// What a result says of the labels. All of it is worked out from the mask at its size, output_size.
+type Outputs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Leave FrameResult.mask out. Default: false.
+	NoMask bool `protobuf:"varint,1,opt,name=no_mask,json=noMask,proto3" json:"no_mask,omitempty"`
+	// Send FrameResult.areas. Default: false.
+	Areas bool `protobuf:"varint,2,opt,name=areas,proto3" json:"areas,omitempty"`
+	// Send FrameResult.instances. Default: false.
+	Instances bool `protobuf:"varint,3,opt,name=instances,proto3" json:"instances,omitempty"`
+	// Smallest instance that is told, pixels. Default (0): 64.
+	MinInstancePixels uint32 `protobuf:"varint,4,opt,name=min_instance_pixels,json=minInstancePixels,proto3" json:"min_instance_pixels,omitempty"`
+	// Classes whose instances are told, LabelClass.value. Default (empty): all.
+	InstanceClasses []uint32 `protobuf:"varint,5,rep,packed,name=instance_classes,json=instanceClasses,proto3" json:"instance_classes,omitempty"`
+	// Send the outline of every instance: Instance.polygons. Needs `instances`. Default: false.
+	Polygons bool `protobuf:"varint,6,opt,name=polygons,proto3" json:"polygons,omitempty"`
+	// How far an outline may be off, pixels, 0..100. Default (0): 1.
+	PolygonTolerance float32 `protobuf:"fixed32,7,opt,name=polygon_tolerance,json=polygonTolerance,proto3" json:"polygon_tolerance,omitempty"`
+	// Send every instance (or, without `instances`, every class of `areas`) as COCO's compressed run lengths
+	// too. Default: false.
+	CocoRle       bool `protobuf:"varint,8,opt,name=coco_rle,json=cocoRle,proto3" json:"coco_rle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outputs) Reset() {
+	*x = Outputs{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outputs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outputs) ProtoMessage() {}
+
+func (x *Outputs) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outputs.ProtoReflect.Descriptor instead.
+func (*Outputs) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Outputs) GetNoMask() bool {
+	if x != nil {
+		return x.NoMask
+	}
+	return false
+}
+
+func (x *Outputs) GetAreas() bool {
+	if x != nil {
+		return x.Areas
+	}
+	return false
+}
+
+func (x *Outputs) GetInstances() bool {
+	if x != nil {
+		return x.Instances
+	}
+	return false
+}
+
+func (x *Outputs) GetMinInstancePixels() uint32 {
+	if x != nil {
+		return x.MinInstancePixels
+	}
+	return 0
+}
+
+func (x *Outputs) GetInstanceClasses() []uint32 {
+	if x != nil {
+		return x.InstanceClasses
+	}
+	return nil
+}
+
+func (x *Outputs) GetPolygons() bool {
+	if x != nil {
+		return x.Polygons
+	}
+	return false
+}
+
+func (x *Outputs) GetPolygonTolerance() float32 {
+	if x != nil {
+		return x.PolygonTolerance
+	}
+	return 0
+}
+
+func (x *Outputs) GetCocoRle() bool {
+	if x != nil {
+		return x.CocoRle
+	}
+	return false
+}
+
+// A named part of the picture.
+type Region struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For RegionAreas and Rule: 1 to 64 characters.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// A polygon of 3 to 64 corners, closed by itself; where it crosses itself, what is enclosed an odd number of
+	// times is inside.
+	Points        []*Point `protobuf:"bytes,2,rep,name=points,proto3" json:"points,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Region) Reset() {
+	*x = Region{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Region) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Region) ProtoMessage() {}
+
+func (x *Region) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Region.ProtoReflect.Descriptor instead.
+func (*Region) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Region) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Region) GetPoints() []*Point {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+// A place in the picture, as a share of it.
+type Point struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From the left edge, 0..1.
+	X float32 `protobuf:"fixed32,1,opt,name=x,proto3" json:"x,omitempty"`
+	// From the top edge, 0..1.
+	Y             float32 `protobuf:"fixed32,2,opt,name=y,proto3" json:"y,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Point) Reset() {
+	*x = Point{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Point) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Point) ProtoMessage() {}
+
+func (x *Point) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Point.ProtoReflect.Descriptor instead.
+func (*Point) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Point) GetX() float32 {
+	if x != nil {
+		return x.X
+	}
+	return 0
+}
+
+func (x *Point) GetY() float32 {
+	if x != nil {
+		return x.Y
+	}
+	return 0
+}
+
+// Something to be told of as soon as it holds: "more than 2 % person in `crossing` for half a second".
+type Rule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For Event: 1 to 64 characters.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// LabelClass.value; the areas of several are added. At least one.
+	Classes []uint32 `protobuf:"varint,2,rep,packed,name=classes,proto3" json:"classes,omitempty"`
+	// Region.name. Default (empty): the whole picture.
+	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	// The area must be above this share of the region, 0 up to below 1. Default (0): any pixel.
+	AboveShare float32 `protobuf:"fixed32,4,opt,name=above_share,json=aboveShare,proto3" json:"above_share,omitempty"`
+	// The rule holds once this was so for that long, and ends once it was not for that long, milliseconds of
+	// Frame.capture_time_us (of arrival, where frames have none). Default (0): at once.
+	ForMs         uint32 `protobuf:"varint,5,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Rule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Rule) GetClasses() []uint32 {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *Rule) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Rule) GetAboveShare() float32 {
+	if x != nil {
+		return x.AboveShare
+	}
+	return 0
+}
+
+func (x *Rule) GetForMs() uint32 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
+}
+
 // A width and a height.
 type Size struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -927,7 +1349,7 @@ type Size struct {
 
 func (x *Size) Reset() {
 	*x = Size{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[3]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1361,7 @@ func (x *Size) String() string {
 func (*Size) ProtoMessage() {}
 
 func (x *Size) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[3]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1374,7 @@ func (x *Size) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Size.ProtoReflect.Descriptor instead.
 func (*Size) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{3}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Size) GetWidth() uint32 {
@@ -982,13 +1404,16 @@ type Frame struct {
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	// Compute this frame in full, whatever the budget says. Default: false.
 	ForceKeyFrame bool `protobuf:"varint,4,opt,name=force_key_frame,json=forceKeyFrame,proto3" json:"force_key_frame,omitempty"`
+	// The frame has its answer and is sent again for the decoder alone: after a resume, the access units from the
+	// last key unit on. Gets no answer; its frame_id is that of before. Only for H.264 and H.265. Default: false.
+	DecodeOnly    bool `protobuf:"varint,5,opt,name=decode_only,json=decodeOnly,proto3" json:"decode_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[4]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1425,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[4]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1438,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{4}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Frame) GetFrameId() uint64 {
@@ -1044,6 +1469,13 @@ func (x *Frame) GetForceKeyFrame() bool {
 	return false
 }
 
+func (x *Frame) GetDecodeOnly() bool {
+	if x != nil {
+		return x.DecodeOnly
+	}
+	return false
+}
+
 // A sign of life; carries no request and needs no answer.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1055,7 +1487,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[5]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1499,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[5]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1512,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{5}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Heartbeat) GetTimeUs() int64 {
@@ -1115,7 +1547,7 @@ type SessionStarted struct {
 
 func (x *SessionStarted) Reset() {
 	*x = SessionStarted{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[6]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1559,7 @@ func (x *SessionStarted) String() string {
 func (*SessionStarted) ProtoMessage() {}
 
 func (x *SessionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[6]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1572,7 @@ func (x *SessionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStarted.ProtoReflect.Descriptor instead.
 func (*SessionStarted) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{6}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SessionStarted) GetSessionId() string {
@@ -1215,14 +1647,19 @@ type SessionLimits struct {
 	MaxSessionAgeMs uint64 `protobuf:"varint,9,opt,name=max_session_age_ms,json=maxSessionAgeMs,proto3" json:"max_session_age_ms,omitempty"`
 	// A lost session can be resumed for this long, milliseconds. 0: this server does not keep lost
 	// sessions, a resume token always starts a new one.
-	ResumeTtlMs   uint32 `protobuf:"varint,10,opt,name=resume_ttl_ms,json=resumeTtlMs,proto3" json:"resume_ttl_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ResumeTtlMs uint32 `protobuf:"varint,10,opt,name=resume_ttl_ms,json=resumeTtlMs,proto3" json:"resume_ttl_ms,omitempty"`
+	// Largest SessionConfig.max_delay_ms. 0: this server does not look ahead.
+	MaxDelayMs uint32 `protobuf:"varint,11,opt,name=max_delay_ms,json=maxDelayMs,proto3" json:"max_delay_ms,omitempty"`
+	// Frames per second that the caller's identity may send over all its sessions; what is above is answered
+	// DROPPED. 0: no such limit.
+	MaxFramesPerSecond float32 `protobuf:"fixed32,12,opt,name=max_frames_per_second,json=maxFramesPerSecond,proto3" json:"max_frames_per_second,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *SessionLimits) Reset() {
 	*x = SessionLimits{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[7]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1671,7 @@ func (x *SessionLimits) String() string {
 func (*SessionLimits) ProtoMessage() {}
 
 func (x *SessionLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[7]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1684,7 @@ func (x *SessionLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionLimits.ProtoReflect.Descriptor instead.
 func (*SessionLimits) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{7}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SessionLimits) GetMaxFrameBytes() uint32 {
@@ -1320,6 +1757,20 @@ func (x *SessionLimits) GetResumeTtlMs() uint32 {
 	return 0
 }
 
+func (x *SessionLimits) GetMaxDelayMs() uint32 {
+	if x != nil {
+		return x.MaxDelayMs
+	}
+	return 0
+}
+
+func (x *SessionLimits) GetMaxFramesPerSecond() float32 {
+	if x != nil {
+		return x.MaxFramesPerSecond
+	}
+	return 0
+}
+
 // The answer to one frame.
 type FrameResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1335,7 +1786,7 @@ type FrameResult struct {
 	InvalidReason InvalidReason `protobuf:"varint,5,opt,name=invalid_reason,json=invalidReason,proto3,enum=tilestream.v1.InvalidReason" json:"invalid_reason,omitempty"`
 	// For people: more about the reason. Empty where status is OK.
 	Detail string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
-	// The labels. Set where status is OK.
+	// The labels. Set where status is OK, unless Outputs.no_mask.
 	Mask *Mask `protobuf:"bytes,7,opt,name=mask,proto3" json:"mask,omitempty"`
 	// Only if SessionConfig.include_confidence, where status is OK.
 	Confidence *ConfidenceMap `protobuf:"bytes,8,opt,name=confidence,proto3" json:"confidence,omitempty"`
@@ -1344,14 +1795,22 @@ type FrameResult struct {
 	// Only if SessionConfig.include_bins, where status is OK.
 	Bins *BinAccount `protobuf:"bytes,10,opt,name=bins,proto3" json:"bins,omitempty"`
 	// Where the time went. Set for every frame.
-	Times         *StageTimes `protobuf:"bytes,11,opt,name=times,proto3" json:"times,omitempty"`
+	Times *StageTimes `protobuf:"bytes,11,opt,name=times,proto3" json:"times,omitempty"`
+	// Only if Outputs.areas, where status is OK: the classes that are in the picture, by value.
+	Areas []*ClassArea `protobuf:"bytes,12,rep,name=areas,proto3" json:"areas,omitempty"`
+	// Only if Outputs.instances, where status is OK: largest first.
+	Instances []*Instance `protobuf:"bytes,13,rep,name=instances,proto3" json:"instances,omitempty"`
+	// Only where the session has regions and status is OK: one for each, in the config's order.
+	Regions []*RegionAreas `protobuf:"bytes,14,rep,name=regions,proto3" json:"regions,omitempty"`
+	// What began or ended with this frame, in the order of the config's rules.
+	Events        []*Event `protobuf:"bytes,15,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FrameResult) Reset() {
 	*x = FrameResult{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[8]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1822,7 @@ func (x *FrameResult) String() string {
 func (*FrameResult) ProtoMessage() {}
 
 func (x *FrameResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[8]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1835,7 @@ func (x *FrameResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrameResult.ProtoReflect.Descriptor instead.
 func (*FrameResult) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{8}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FrameResult) GetFrameId() uint64 {
@@ -1456,6 +1915,446 @@ func (x *FrameResult) GetTimes() *StageTimes {
 	return nil
 }
 
+func (x *FrameResult) GetAreas() []*ClassArea {
+	if x != nil {
+		return x.Areas
+	}
+	return nil
+}
+
+func (x *FrameResult) GetInstances() []*Instance {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *FrameResult) GetRegions() []*RegionAreas {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *FrameResult) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// How much of the picture (or of a region) one class covers.
+type ClassArea struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// LabelClass.value.
+	Value uint32 `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	// Pixels of the mask.
+	Pixels uint64 `protobuf:"varint,2,opt,name=pixels,proto3" json:"pixels,omitempty"`
+	// Share of the picture, or of the region, 0..1.
+	Share float32 `protobuf:"fixed32,3,opt,name=share,proto3" json:"share,omitempty"`
+	// Only if Outputs.coco_rle: "counts" of COCO's compressed run lengths, by columns, at the mask's size.
+	CocoRle       []byte `protobuf:"bytes,4,opt,name=coco_rle,json=cocoRle,proto3" json:"coco_rle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassArea) Reset() {
+	*x = ClassArea{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassArea) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassArea) ProtoMessage() {}
+
+func (x *ClassArea) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassArea.ProtoReflect.Descriptor instead.
+func (*ClassArea) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ClassArea) GetValue() uint32 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *ClassArea) GetPixels() uint64 {
+	if x != nil {
+		return x.Pixels
+	}
+	return 0
+}
+
+func (x *ClassArea) GetShare() float32 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+func (x *ClassArea) GetCocoRle() []byte {
+	if x != nil {
+		return x.CocoRle
+	}
+	return nil
+}
+
+// Pixels of one class that hang together, corners included.
+type Instance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// LabelClass.value.
+	Value uint32 `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	// Pixels of the mask.
+	Pixels uint64 `protobuf:"varint,2,opt,name=pixels,proto3" json:"pixels,omitempty"`
+	// The smallest box around it.
+	Box *Box `protobuf:"bytes,3,opt,name=box,proto3" json:"box,omitempty"`
+	// Its centre of mass.
+	Centroid *Point `protobuf:"bytes,4,opt,name=centroid,proto3" json:"centroid,omitempty"`
+	// Only if Outputs.polygons: the outer outline first, then the holes.
+	Polygons []*Polygon `protobuf:"bytes,5,rep,name=polygons,proto3" json:"polygons,omitempty"`
+	// Only if Outputs.coco_rle: "counts" of COCO's compressed run lengths, by columns, at the mask's size.
+	CocoRle       []byte `protobuf:"bytes,6,opt,name=coco_rle,json=cocoRle,proto3" json:"coco_rle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Instance) Reset() {
+	*x = Instance{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Instance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Instance) ProtoMessage() {}
+
+func (x *Instance) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Instance.ProtoReflect.Descriptor instead.
+func (*Instance) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Instance) GetValue() uint32 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *Instance) GetPixels() uint64 {
+	if x != nil {
+		return x.Pixels
+	}
+	return 0
+}
+
+func (x *Instance) GetBox() *Box {
+	if x != nil {
+		return x.Box
+	}
+	return nil
+}
+
+func (x *Instance) GetCentroid() *Point {
+	if x != nil {
+		return x.Centroid
+	}
+	return nil
+}
+
+func (x *Instance) GetPolygons() []*Polygon {
+	if x != nil {
+		return x.Polygons
+	}
+	return nil
+}
+
+func (x *Instance) GetCocoRle() []byte {
+	if x != nil {
+		return x.CocoRle
+	}
+	return nil
+}
+
+// A box, pixels of the mask.
+type Box struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the leftmost column.
+	X uint32 `protobuf:"varint,1,opt,name=x,proto3" json:"x,omitempty"`
+	// Of the topmost row.
+	Y uint32 `protobuf:"varint,2,opt,name=y,proto3" json:"y,omitempty"`
+	// Columns.
+	Width uint32 `protobuf:"varint,3,opt,name=width,proto3" json:"width,omitempty"`
+	// Rows.
+	Height        uint32 `protobuf:"varint,4,opt,name=height,proto3" json:"height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Box) Reset() {
+	*x = Box{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Box) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Box) ProtoMessage() {}
+
+func (x *Box) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Box.ProtoReflect.Descriptor instead.
+func (*Box) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Box) GetX() uint32 {
+	if x != nil {
+		return x.X
+	}
+	return 0
+}
+
+func (x *Box) GetY() uint32 {
+	if x != nil {
+		return x.Y
+	}
+	return 0
+}
+
+func (x *Box) GetWidth() uint32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *Box) GetHeight() uint32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+// A closed outline.
+type Polygon struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its corners, pixels of the mask: x, y, x, y, ...
+	Points        []float32 `protobuf:"fixed32,1,rep,packed,name=points,proto3" json:"points,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Polygon) Reset() {
+	*x = Polygon{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Polygon) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Polygon) ProtoMessage() {}
+
+func (x *Polygon) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Polygon.ProtoReflect.Descriptor instead.
+func (*Polygon) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Polygon) GetPoints() []float32 {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+// The classes of one region.
+type RegionAreas struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Region.name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Pixels of the mask whose centres are inside.
+	Pixels uint64 `protobuf:"varint,2,opt,name=pixels,proto3" json:"pixels,omitempty"`
+	// The classes that are in it, by value.
+	Areas         []*ClassArea `protobuf:"bytes,3,rep,name=areas,proto3" json:"areas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionAreas) Reset() {
+	*x = RegionAreas{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionAreas) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionAreas) ProtoMessage() {}
+
+func (x *RegionAreas) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionAreas.ProtoReflect.Descriptor instead.
+func (*RegionAreas) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RegionAreas) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RegionAreas) GetPixels() uint64 {
+	if x != nil {
+		return x.Pixels
+	}
+	return 0
+}
+
+func (x *RegionAreas) GetAreas() []*ClassArea {
+	if x != nil {
+		return x.Areas
+	}
+	return nil
+}
+
+// A rule began to hold, or ceased to.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rule.name.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Which of both.
+	Kind EventKind `protobuf:"varint,2,opt,name=kind,proto3,enum=tilestream.v1.EventKind" json:"kind,omitempty"`
+	// When what the rule asks for began or ended (Rule.for_ms before the frame that tells of it), by the clock of
+	// Frame.capture_time_us, or of the server where frames have none.
+	TimeUs        int64 `protobuf:"varint,3,opt,name=time_us,json=timeUs,proto3" json:"time_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Event) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Event) GetKind() EventKind {
+	if x != nil {
+		return x.Kind
+	}
+	return EventKind_EVENT_KIND_UNSPECIFIED
+}
+
+func (x *Event) GetTimeUs() int64 {
+	if x != nil {
+		return x.TimeUs
+	}
+	return 0
+}
+
 // A label for every pixel.
 type Mask struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1473,7 +2372,7 @@ type Mask struct {
 
 func (x *Mask) Reset() {
 	*x = Mask{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[9]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +2384,7 @@ func (x *Mask) String() string {
 func (*Mask) ProtoMessage() {}
 
 func (x *Mask) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[9]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +2397,7 @@ func (x *Mask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mask.ProtoReflect.Descriptor instead.
 func (*Mask) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{9}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Mask) GetWidth() uint32 {
@@ -1546,7 +2445,7 @@ type ConfidenceMap struct {
 
 func (x *ConfidenceMap) Reset() {
 	*x = ConfidenceMap{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[10]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +2457,7 @@ func (x *ConfidenceMap) String() string {
 func (*ConfidenceMap) ProtoMessage() {}
 
 func (x *ConfidenceMap) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[10]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +2470,7 @@ func (x *ConfidenceMap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfidenceMap.ProtoReflect.Descriptor instead.
 func (*ConfidenceMap) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{10}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ConfidenceMap) GetWidth() uint32 {
@@ -1619,14 +2518,26 @@ type ReuseStats struct {
 	Macs uint64 `protobuf:"varint,6,opt,name=macs,proto3" json:"macs,omitempty"`
 	// Reuse agreement: where reused bins were recomputed, the share of pixels that kept their label,
 	// 0..1. Default (unset): nothing was recomputed that could tell.
-	Agreement     *float32 `protobuf:"fixed32,7,opt,name=agreement,proto3,oneof" json:"agreement,omitempty"`
+	Agreement *float32 `protobuf:"fixed32,7,opt,name=agreement,proto3,oneof" json:"agreement,omitempty"`
+	// Bins that were computed anew in a frame that was not computed in full.
+	BinsRefreshed uint32 `protobuf:"varint,8,opt,name=bins_refreshed,json=binsRefreshed,proto3" json:"bins_refreshed,omitempty"`
+	// Share of the pixels of these bins whose label that changed, 0..1. Default (unset): nothing was refreshed.
+	RefreshChanged *float32 `protobuf:"fixed32,9,opt,name=refresh_changed,json=refreshChanged,proto3,oneof" json:"refresh_changed,omitempty"`
+	// Frames since the latest frame that labels were moved from; 0: they are this frame's own. Default (unset):
+	// there is none before this one.
+	FramesSinceSource *uint32 `protobuf:"varint,10,opt,name=frames_since_source,json=framesSinceSource,proto3,oneof" json:"frames_since_source,omitempty"`
+	// Frames until the one after this frame that labels were moved from. Default (unset): none; see
+	// SessionConfig.max_delay_ms.
+	FramesUntilSource *uint32 `protobuf:"varint,11,opt,name=frames_until_source,json=framesUntilSource,proto3,oneof" json:"frames_until_source,omitempty"`
+	// Share of the pixels whose label came from the frame after this one, 0..1.
+	FutureShare   float32 `protobuf:"fixed32,12,opt,name=future_share,json=futureShare,proto3" json:"future_share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReuseStats) Reset() {
 	*x = ReuseStats{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[11]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +2549,7 @@ func (x *ReuseStats) String() string {
 func (*ReuseStats) ProtoMessage() {}
 
 func (x *ReuseStats) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[11]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +2562,7 @@ func (x *ReuseStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReuseStats.ProtoReflect.Descriptor instead.
 func (*ReuseStats) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{11}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReuseStats) GetKeyFrame() bool {
@@ -1703,6 +2614,41 @@ func (x *ReuseStats) GetAgreement() float32 {
 	return 0
 }
 
+func (x *ReuseStats) GetBinsRefreshed() uint32 {
+	if x != nil {
+		return x.BinsRefreshed
+	}
+	return 0
+}
+
+func (x *ReuseStats) GetRefreshChanged() float32 {
+	if x != nil && x.RefreshChanged != nil {
+		return *x.RefreshChanged
+	}
+	return 0
+}
+
+func (x *ReuseStats) GetFramesSinceSource() uint32 {
+	if x != nil && x.FramesSinceSource != nil {
+		return *x.FramesSinceSource
+	}
+	return 0
+}
+
+func (x *ReuseStats) GetFramesUntilSource() uint32 {
+	if x != nil && x.FramesUntilSource != nil {
+		return *x.FramesUntilSource
+	}
+	return 0
+}
+
+func (x *ReuseStats) GetFutureShare() float32 {
+	if x != nil {
+		return x.FutureShare
+	}
+	return 0
+}
+
 // The account of every bin of a frame. Arrays are row-major, rows * columns long.
 type BinAccount struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1723,14 +2669,16 @@ type BinAccount struct {
 	// Pixels of the image that the network computed. The last row of bins may reach beyond it.
 	Height uint32 `protobuf:"varint,8,opt,name=height,proto3" json:"height,omitempty"`
 	// Block units that every bin has: the model's residual blocks.
-	UnitsPerBin   uint32 `protobuf:"varint,9,opt,name=units_per_bin,json=unitsPerBin,proto3" json:"units_per_bin,omitempty"`
+	UnitsPerBin uint32 `protobuf:"varint,9,opt,name=units_per_bin,json=unitsPerBin,proto3" json:"units_per_bin,omitempty"`
+	// Share of the bin's pixels whose label changed by a refresh, 0..1; empty where nothing was refreshed.
+	Changed       []float32 `protobuf:"fixed32,10,rep,packed,name=changed,proto3" json:"changed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BinAccount) Reset() {
 	*x = BinAccount{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[12]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +2690,7 @@ func (x *BinAccount) String() string {
 func (*BinAccount) ProtoMessage() {}
 
 func (x *BinAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[12]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +2703,7 @@ func (x *BinAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BinAccount.ProtoReflect.Descriptor instead.
 func (*BinAccount) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{12}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BinAccount) GetBinSize() uint32 {
@@ -1821,6 +2769,13 @@ func (x *BinAccount) GetUnitsPerBin() uint32 {
 	return 0
 }
 
+func (x *BinAccount) GetChanged() []float32 {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
 // Where the time of a frame went, microseconds, by the server's clock. 0: did not happen or took less than 1.
 type StageTimes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1850,7 +2805,7 @@ type StageTimes struct {
 
 func (x *StageTimes) Reset() {
 	*x = StageTimes{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[13]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +2817,7 @@ func (x *StageTimes) String() string {
 func (*StageTimes) ProtoMessage() {}
 
 func (x *StageTimes) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[13]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +2830,7 @@ func (x *StageTimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageTimes.ProtoReflect.Descriptor instead.
 func (*StageTimes) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{13}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StageTimes) GetTotalUs() uint64 {
@@ -1964,7 +2919,7 @@ type DrainingNotice struct {
 
 func (x *DrainingNotice) Reset() {
 	*x = DrainingNotice{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[14]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1976,7 +2931,7 @@ func (x *DrainingNotice) String() string {
 func (*DrainingNotice) ProtoMessage() {}
 
 func (x *DrainingNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[14]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1989,7 +2944,7 @@ func (x *DrainingNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainingNotice.ProtoReflect.Descriptor instead.
 func (*DrainingNotice) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{14}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DrainingNotice) GetReason() DrainReason {
@@ -2036,7 +2991,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[15]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +3003,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[15]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +3016,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{15}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Model) GetName() string {
@@ -2128,7 +3083,7 @@ type LabelClass struct {
 
 func (x *LabelClass) Reset() {
 	*x = LabelClass{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[16]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +3095,7 @@ func (x *LabelClass) String() string {
 func (*LabelClass) ProtoMessage() {}
 
 func (x *LabelClass) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[16]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +3108,7 @@ func (x *LabelClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelClass.ProtoReflect.Descriptor instead.
 func (*LabelClass) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{16}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LabelClass) GetValue() uint32 {
@@ -2186,7 +3141,7 @@ type GetServerInfoRequest struct {
 
 func (x *GetServerInfoRequest) Reset() {
 	*x = GetServerInfoRequest{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[17]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +3153,7 @@ func (x *GetServerInfoRequest) String() string {
 func (*GetServerInfoRequest) ProtoMessage() {}
 
 func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[17]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +3166,7 @@ func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{17}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{27}
 }
 
 // What a server is and what it offers.
@@ -2240,14 +3195,17 @@ type GetServerInfoResponse struct {
 	// Queue policies that sessions may choose.
 	QueuePolicies []QueuePolicy `protobuf:"varint,11,rep,packed,name=queue_policies,json=queuePolicies,proto3,enum=tilestream.v1.QueuePolicy" json:"queue_policies,omitempty"`
 	// Name of the default model.
-	DefaultModel  string `protobuf:"bytes,12,opt,name=default_model,json=defaultModel,proto3" json:"default_model,omitempty"`
+	DefaultModel string `protobuf:"bytes,12,opt,name=default_model,json=defaultModel,proto3" json:"default_model,omitempty"`
+	// The server's clock when it answered, microseconds since the Unix epoch: ages are told by it, not by the
+	// caller's clock.
+	TimeUs        int64 `protobuf:"varint,13,opt,name=time_us,json=timeUs,proto3" json:"time_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetServerInfoResponse) Reset() {
 	*x = GetServerInfoResponse{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[18]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2259,7 +3217,7 @@ func (x *GetServerInfoResponse) String() string {
 func (*GetServerInfoResponse) ProtoMessage() {}
 
 func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[18]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2272,7 +3230,7 @@ func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{18}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetServerInfoResponse) GetVersion() string {
@@ -2359,6 +3317,13 @@ func (x *GetServerInfoResponse) GetDefaultModel() string {
 	return ""
 }
 
+func (x *GetServerInfoResponse) GetTimeUs() int64 {
+	if x != nil {
+		return x.TimeUs
+	}
+	return 0
+}
+
 // Asks for ListModelsResponse; has no fields.
 type ListModelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2368,7 +3333,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[19]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2380,7 +3345,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[19]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2393,7 +3358,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{19}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{29}
 }
 
 // The models of a server.
@@ -2407,7 +3372,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[20]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +3384,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[20]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +3397,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{20}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -2455,7 +3420,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[21]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +3432,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[21]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +3445,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{21}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListSessionsRequest) GetPageSize() uint32 {
@@ -2505,14 +3470,16 @@ type ListSessionsResponse struct {
 	// Set if there are more.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// Number of all live sessions.
-	Total         uint32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	Total uint32 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// The server's clock when it answered, microseconds since the Unix epoch.
+	TimeUs        int64 `protobuf:"varint,4,opt,name=time_us,json=timeUs,proto3" json:"time_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[22]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +3491,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[22]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +3504,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{22}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -2557,6 +3524,13 @@ func (x *ListSessionsResponse) GetNextPageToken() string {
 func (x *ListSessionsResponse) GetTotal() uint32 {
 	if x != nil {
 		return x.Total
+	}
+	return 0
+}
+
+func (x *ListSessionsResponse) GetTimeUs() int64 {
+	if x != nil {
+		return x.TimeUs
 	}
 	return 0
 }
@@ -2599,14 +3573,18 @@ type Session struct {
 	// Its queue policy.
 	QueuePolicy QueuePolicy `protobuf:"varint,17,opt,name=queue_policy,json=queuePolicy,proto3,enum=tilestream.v1.QueuePolicy" json:"queue_policy,omitempty"`
 	// Its weight.
-	Weight        float32 `protobuf:"fixed32,18,opt,name=weight,proto3" json:"weight,omitempty"`
+	Weight float32 `protobuf:"fixed32,18,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Whose it is, where the server knows its callers. Default (empty): anonymous.
+	Identity string `protobuf:"bytes,19,opt,name=identity,proto3" json:"identity,omitempty"`
+	// How long its answers may wait, SessionConfig.max_delay_ms in force.
+	MaxDelayMs    uint32 `protobuf:"varint,20,opt,name=max_delay_ms,json=maxDelayMs,proto3" json:"max_delay_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[23]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +3596,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_tilestream_v1_segmentation_proto_msgTypes[23]
+	mi := &file_tilestream_v1_segmentation_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +3609,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{23}
+	return file_tilestream_v1_segmentation_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Session) GetSessionId() string {
@@ -2760,6 +3738,20 @@ func (x *Session) GetWeight() float32 {
 	return 0
 }
 
+func (x *Session) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *Session) GetMaxDelayMs() uint32 {
+	if x != nil {
+		return x.MaxDelayMs
+	}
+	return 0
+}
+
 var File_tilestream_v1_segmentation_proto protoreflect.FileDescriptor
 
 const file_tilestream_v1_segmentation_proto_rawDesc = "" +
@@ -2776,7 +3768,7 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\theartbeat\x18\x03 \x01(\v2\x18.tilestream.v1.HeartbeatH\x00R\theartbeat\x12;\n" +
 	"\bdraining\x18\x04 \x01(\v2\x1d.tilestream.v1.DrainingNoticeH\x00R\bdrainingB\n" +
 	"\n" +
-	"\bresponse\"\x85\x05\n" +
+	"\bresponse\"\xd1\x06\n" +
 	"\rSessionConfig\x12\x1b\n" +
 	"\tcamera_id\x18\x01 \x01(\tR\bcameraId\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12@\n" +
@@ -2794,16 +3786,46 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\finclude_bins\x18\v \x01(\bR\vincludeBins\x12-\n" +
 	"\x12include_confidence\x18\f \x01(\bR\x11includeConfidence\x12!\n" +
 	"\fresume_token\x18\r \x01(\fR\vresumeToken\x12)\n" +
-	"\x0elast_result_id\x18\x0e \x01(\x04H\x00R\flastResultId\x88\x01\x01B\x11\n" +
-	"\x0f_last_result_id\"4\n" +
+	"\x0elast_result_id\x18\x0e \x01(\x04H\x00R\flastResultId\x88\x01\x01\x12 \n" +
+	"\fmax_delay_ms\x18\x0f \x01(\rR\n" +
+	"maxDelayMs\x12\x1a\n" +
+	"\brotation\x18\x10 \x01(\rR\brotation\x120\n" +
+	"\aoutputs\x18\x11 \x01(\v2\x16.tilestream.v1.OutputsR\aoutputs\x12/\n" +
+	"\aregions\x18\x12 \x03(\v2\x15.tilestream.v1.RegionR\aregions\x12)\n" +
+	"\x05rules\x18\x13 \x03(\v2\x13.tilestream.v1.RuleR\x05rulesB\x11\n" +
+	"\x0f_last_result_id\"\x95\x02\n" +
+	"\aOutputs\x12\x17\n" +
+	"\ano_mask\x18\x01 \x01(\bR\x06noMask\x12\x14\n" +
+	"\x05areas\x18\x02 \x01(\bR\x05areas\x12\x1c\n" +
+	"\tinstances\x18\x03 \x01(\bR\tinstances\x12.\n" +
+	"\x13min_instance_pixels\x18\x04 \x01(\rR\x11minInstancePixels\x12)\n" +
+	"\x10instance_classes\x18\x05 \x03(\rR\x0finstanceClasses\x12\x1a\n" +
+	"\bpolygons\x18\x06 \x01(\bR\bpolygons\x12+\n" +
+	"\x11polygon_tolerance\x18\a \x01(\x02R\x10polygonTolerance\x12\x19\n" +
+	"\bcoco_rle\x18\b \x01(\bR\acocoRle\"J\n" +
+	"\x06Region\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
+	"\x06points\x18\x02 \x03(\v2\x14.tilestream.v1.PointR\x06points\"#\n" +
+	"\x05Point\x12\f\n" +
+	"\x01x\x18\x01 \x01(\x02R\x01x\x12\f\n" +
+	"\x01y\x18\x02 \x01(\x02R\x01y\"\x84\x01\n" +
+	"\x04Rule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aclasses\x18\x02 \x03(\rR\aclasses\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\x12\x1f\n" +
+	"\vabove_share\x18\x04 \x01(\x02R\n" +
+	"aboveShare\x12\x15\n" +
+	"\x06for_ms\x18\x05 \x01(\rR\x05forMs\"4\n" +
 	"\x04Size\x12\x14\n" +
 	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
-	"\x06height\x18\x02 \x01(\rR\x06height\"\x86\x01\n" +
+	"\x06height\x18\x02 \x01(\rR\x06height\"\xa7\x01\n" +
 	"\x05Frame\x12\x19\n" +
 	"\bframe_id\x18\x01 \x01(\x04R\aframeId\x12&\n" +
 	"\x0fcapture_time_us\x18\x02 \x01(\x03R\rcaptureTimeUs\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12&\n" +
-	"\x0fforce_key_frame\x18\x04 \x01(\bR\rforceKeyFrame\"$\n" +
+	"\x0fforce_key_frame\x18\x04 \x01(\bR\rforceKeyFrame\x12\x1f\n" +
+	"\vdecode_only\x18\x05 \x01(\bR\n" +
+	"decodeOnly\"$\n" +
 	"\tHeartbeat\x12\x17\n" +
 	"\atime_us\x18\x01 \x01(\x03R\x06timeUs\"\xbf\x02\n" +
 	"\x0eSessionStarted\x12\x1d\n" +
@@ -2815,7 +3837,7 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x05model\x18\x05 \x01(\v2\x14.tilestream.v1.ModelR\x05model\x124\n" +
 	"\x06config\x18\x06 \x01(\v2\x1c.tilestream.v1.SessionConfigR\x06config\x124\n" +
 	"\x06limits\x18\a \x01(\v2\x1c.tilestream.v1.SessionLimitsR\x06limitsB\x10\n" +
-	"\x0e_last_frame_id\"\xbf\x03\n" +
+	"\x0e_last_frame_id\"\x94\x04\n" +
 	"\rSessionLimits\x12&\n" +
 	"\x0fmax_frame_bytes\x18\x01 \x01(\rR\rmaxFrameBytes\x12(\n" +
 	"\x10max_frame_pixels\x18\x02 \x01(\rR\x0emaxFramePixels\x12$\n" +
@@ -2827,7 +3849,10 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x0fidle_timeout_ms\x18\b \x01(\rR\ridleTimeoutMs\x12+\n" +
 	"\x12max_session_age_ms\x18\t \x01(\x04R\x0fmaxSessionAgeMs\x12\"\n" +
 	"\rresume_ttl_ms\x18\n" +
-	" \x01(\rR\vresumeTtlMs\"\x95\x04\n" +
+	" \x01(\rR\vresumeTtlMs\x12 \n" +
+	"\fmax_delay_ms\x18\v \x01(\rR\n" +
+	"maxDelayMs\x121\n" +
+	"\x15max_frames_per_second\x18\f \x01(\x02R\x12maxFramesPerSecond\"\xe0\x05\n" +
 	"\vFrameResult\x12\x19\n" +
 	"\bframe_id\x18\x01 \x01(\x04R\aframeId\x12&\n" +
 	"\x0fcapture_time_us\x18\x02 \x01(\x03R\rcaptureTimeUs\x122\n" +
@@ -2843,7 +3868,38 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x05reuse\x18\t \x01(\v2\x19.tilestream.v1.ReuseStatsR\x05reuse\x12-\n" +
 	"\x04bins\x18\n" +
 	" \x01(\v2\x19.tilestream.v1.BinAccountR\x04bins\x12/\n" +
-	"\x05times\x18\v \x01(\v2\x19.tilestream.v1.StageTimesR\x05times\"\x81\x01\n" +
+	"\x05times\x18\v \x01(\v2\x19.tilestream.v1.StageTimesR\x05times\x12.\n" +
+	"\x05areas\x18\f \x03(\v2\x18.tilestream.v1.ClassAreaR\x05areas\x125\n" +
+	"\tinstances\x18\r \x03(\v2\x17.tilestream.v1.InstanceR\tinstances\x124\n" +
+	"\aregions\x18\x0e \x03(\v2\x1a.tilestream.v1.RegionAreasR\aregions\x12,\n" +
+	"\x06events\x18\x0f \x03(\v2\x14.tilestream.v1.EventR\x06events\"j\n" +
+	"\tClassArea\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\rR\x05value\x12\x16\n" +
+	"\x06pixels\x18\x02 \x01(\x04R\x06pixels\x12\x14\n" +
+	"\x05share\x18\x03 \x01(\x02R\x05share\x12\x19\n" +
+	"\bcoco_rle\x18\x04 \x01(\fR\acocoRle\"\xdf\x01\n" +
+	"\bInstance\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\rR\x05value\x12\x16\n" +
+	"\x06pixels\x18\x02 \x01(\x04R\x06pixels\x12$\n" +
+	"\x03box\x18\x03 \x01(\v2\x12.tilestream.v1.BoxR\x03box\x120\n" +
+	"\bcentroid\x18\x04 \x01(\v2\x14.tilestream.v1.PointR\bcentroid\x122\n" +
+	"\bpolygons\x18\x05 \x03(\v2\x16.tilestream.v1.PolygonR\bpolygons\x12\x19\n" +
+	"\bcoco_rle\x18\x06 \x01(\fR\acocoRle\"O\n" +
+	"\x03Box\x12\f\n" +
+	"\x01x\x18\x01 \x01(\rR\x01x\x12\f\n" +
+	"\x01y\x18\x02 \x01(\rR\x01y\x12\x14\n" +
+	"\x05width\x18\x03 \x01(\rR\x05width\x12\x16\n" +
+	"\x06height\x18\x04 \x01(\rR\x06height\"%\n" +
+	"\aPolygon\x12\x1a\n" +
+	"\x06points\x18\x01 \x03(\x02B\x02\x10\x01R\x06points\"i\n" +
+	"\vRegionAreas\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06pixels\x18\x02 \x01(\x04R\x06pixels\x12.\n" +
+	"\x05areas\x18\x03 \x03(\v2\x18.tilestream.v1.ClassAreaR\x05areas\"b\n" +
+	"\x05Event\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12,\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x18.tilestream.v1.EventKindR\x04kind\x12\x17\n" +
+	"\atime_us\x18\x03 \x01(\x03R\x06timeUs\"\x81\x01\n" +
 	"\x04Mask\x12\x14\n" +
 	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\rR\x06height\x127\n" +
@@ -2853,7 +3909,7 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\rR\x06height\x127\n" +
 	"\bencoding\x18\x03 \x01(\x0e2\x1b.tilestream.v1.MaskEncodingR\bencoding\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"\x86\x02\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"\xac\x04\n" +
 	"\n" +
 	"ReuseStats\x12\x1b\n" +
 	"\tkey_frame\x18\x01 \x01(\bR\bkeyFrame\x12%\n" +
@@ -2862,9 +3918,18 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x0fmean_distortion\x18\x04 \x01(\x02R\x0emeanDistortion\x12!\n" +
 	"\fblock_budget\x18\x05 \x01(\x02R\vblockBudget\x12\x12\n" +
 	"\x04macs\x18\x06 \x01(\x04R\x04macs\x12!\n" +
-	"\tagreement\x18\a \x01(\x02H\x00R\tagreement\x88\x01\x01B\f\n" +
+	"\tagreement\x18\a \x01(\x02H\x00R\tagreement\x88\x01\x01\x12%\n" +
+	"\x0ebins_refreshed\x18\b \x01(\rR\rbinsRefreshed\x12,\n" +
+	"\x0frefresh_changed\x18\t \x01(\x02H\x01R\x0erefreshChanged\x88\x01\x01\x123\n" +
+	"\x13frames_since_source\x18\n" +
+	" \x01(\rH\x02R\x11framesSinceSource\x88\x01\x01\x123\n" +
+	"\x13frames_until_source\x18\v \x01(\rH\x03R\x11framesUntilSource\x88\x01\x01\x12!\n" +
+	"\ffuture_share\x18\f \x01(\x02R\vfutureShareB\f\n" +
 	"\n" +
-	"_agreement\"\x80\x02\n" +
+	"_agreementB\x12\n" +
+	"\x10_refresh_changedB\x16\n" +
+	"\x14_frames_since_sourceB\x16\n" +
+	"\x14_frames_until_source\"\x9a\x02\n" +
 	"\n" +
 	"BinAccount\x12\x19\n" +
 	"\bbin_size\x18\x01 \x01(\rR\abinSize\x12\x18\n" +
@@ -2877,7 +3942,9 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x03age\x18\x06 \x03(\rR\x03age\x12\x14\n" +
 	"\x05width\x18\a \x01(\rR\x05width\x12\x16\n" +
 	"\x06height\x18\b \x01(\rR\x06height\x12\"\n" +
-	"\runits_per_bin\x18\t \x01(\rR\vunitsPerBin\"\xa6\x02\n" +
+	"\runits_per_bin\x18\t \x01(\rR\vunitsPerBin\x12\x18\n" +
+	"\achanged\x18\n" +
+	" \x03(\x02R\achanged\"\xa6\x02\n" +
 	"\n" +
 	"StageTimes\x12\x19\n" +
 	"\btotal_us\x18\x01 \x01(\x04R\atotalUs\x12\x19\n" +
@@ -2912,7 +3979,7 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x05value\x18\x01 \x01(\rR\x05value\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05color\x18\x03 \x01(\rR\x05color\"\x16\n" +
-	"\x14GetServerInfoRequest\"\x86\x04\n" +
+	"\x14GetServerInfoRequest\"\x9f\x04\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x1c\n" +
@@ -2926,18 +3993,20 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x0emask_encodings\x18\n" +
 	" \x03(\x0e2\x1b.tilestream.v1.MaskEncodingR\rmaskEncodings\x12A\n" +
 	"\x0equeue_policies\x18\v \x03(\x0e2\x1a.tilestream.v1.QueuePolicyR\rqueuePolicies\x12#\n" +
-	"\rdefault_model\x18\f \x01(\tR\fdefaultModel\"\x13\n" +
+	"\rdefault_model\x18\f \x01(\tR\fdefaultModel\x12\x17\n" +
+	"\atime_us\x18\r \x01(\x03R\x06timeUs\"\x13\n" +
 	"\x11ListModelsRequest\"B\n" +
 	"\x12ListModelsResponse\x12,\n" +
 	"\x06models\x18\x01 \x03(\v2\x14.tilestream.v1.ModelR\x06models\"Q\n" +
 	"\x13ListSessionsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"\x88\x01\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\xa1\x01\n" +
 	"\x14ListSessionsResponse\x122\n" +
 	"\bsessions\x18\x01 \x03(\v2\x16.tilestream.v1.SessionR\bsessions\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\rR\x05total\"\xab\x05\n" +
+	"\x05total\x18\x03 \x01(\rR\x05total\x12\x17\n" +
+	"\atime_us\x18\x04 \x01(\x03R\x06timeUs\"\xe9\x05\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
@@ -2959,19 +4028,23 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x0eframes_dropped\x18\x0f \x01(\x04R\rframesDropped\x12%\n" +
 	"\x0eframes_invalid\x18\x10 \x01(\x04R\rframesInvalid\x12=\n" +
 	"\fqueue_policy\x18\x11 \x01(\x0e2\x1a.tilestream.v1.QueuePolicyR\vqueuePolicy\x12\x16\n" +
-	"\x06weight\x18\x12 \x01(\x02R\x06weightB\f\n" +
+	"\x06weight\x18\x12 \x01(\x02R\x06weight\x12\x1a\n" +
+	"\bidentity\x18\x13 \x01(\tR\bidentity\x12 \n" +
+	"\fmax_delay_ms\x18\x14 \x01(\rR\n" +
+	"maxDelayMsB\f\n" +
 	"\n" +
 	"_agreement*r\n" +
 	"\fMaskEncoding\x12\x1d\n" +
 	"\x19MASK_ENCODING_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11MASK_ENCODING_PNG\x10\x01\x12\x15\n" +
 	"\x11MASK_ENCODING_RLE\x10\x02\x12\x15\n" +
-	"\x11MASK_ENCODING_RAW\x10\x03*U\n" +
+	"\x11MASK_ENCODING_RAW\x10\x03*k\n" +
 	"\n" +
 	"FrameCodec\x12\x1b\n" +
 	"\x17FRAME_CODEC_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10FRAME_CODEC_JPEG\x10\x01\x12\x14\n" +
-	"\x10FRAME_CODEC_H264\x10\x02*~\n" +
+	"\x10FRAME_CODEC_H264\x10\x02\x12\x14\n" +
+	"\x10FRAME_CODEC_H265\x10\x03*~\n" +
 	"\vQueuePolicy\x12\x1c\n" +
 	"\x18QUEUE_POLICY_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11QUEUE_POLICY_WAIT\x10\x01\x12\x1c\n" +
@@ -2981,7 +4054,7 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x18FRAME_STATUS_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fFRAME_STATUS_OK\x10\x01\x12\x18\n" +
 	"\x14FRAME_STATUS_DROPPED\x10\x02\x12\x18\n" +
-	"\x14FRAME_STATUS_INVALID\x10\x03*\xb3\x01\n" +
+	"\x14FRAME_STATUS_INVALID\x10\x03*\xca\x01\n" +
 	"\n" +
 	"DropReason\x12\x1b\n" +
 	"\x17DROP_REASON_UNSPECIFIED\x10\x00\x12\x1a\n" +
@@ -2989,7 +4062,8 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x16DROP_REASON_SUPERSEDED\x10\x02\x12\x18\n" +
 	"\x14DROP_REASON_OVERLOAD\x10\x03\x12\x1c\n" +
 	"\x18DROP_REASON_ENGINE_ERROR\x10\x04\x12\x18\n" +
-	"\x14DROP_REASON_SHUTDOWN\x10\x05*\x87\x02\n" +
+	"\x14DROP_REASON_SHUTDOWN\x10\x05\x12\x15\n" +
+	"\x11DROP_REASON_QUOTA\x10\x06*\xc6\x02\n" +
 	"\rInvalidReason\x12\x1e\n" +
 	"\x1aINVALID_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14INVALID_REASON_EMPTY\x10\x01\x12!\n" +
@@ -2998,7 +4072,13 @@ const file_tilestream_v1_segmentation_proto_rawDesc = "" +
 	"\x17INVALID_REASON_NOT_JPEG\x10\x04\x12\x1c\n" +
 	"\x18INVALID_REASON_TRUNCATED\x10\x05\x12\x1a\n" +
 	"\x16INVALID_REASON_CORRUPT\x10\x06\x12\x1e\n" +
-	"\x1aINVALID_REASON_UNSUPPORTED\x10\a*`\n" +
+	"\x1aINVALID_REASON_UNSUPPORTED\x10\a\x12\x1e\n" +
+	"\x1aINVALID_REASON_NO_KEY_UNIT\x10\b\x12\x1d\n" +
+	"\x19INVALID_REASON_TOO_COSTLY\x10\t*S\n" +
+	"\tEventKind\x12\x1a\n" +
+	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10EVENT_KIND_BEGAN\x10\x01\x12\x14\n" +
+	"\x10EVENT_KIND_ENDED\x10\x02*`\n" +
 	"\vDrainReason\x12\x1c\n" +
 	"\x18DRAIN_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15DRAIN_REASON_SHUTDOWN\x10\x01\x12\x18\n" +
@@ -3027,8 +4107,8 @@ func file_tilestream_v1_segmentation_proto_rawDescGZIP() []byte {
 	return file_tilestream_v1_segmentation_proto_rawDescData
 }
 
-var file_tilestream_v1_segmentation_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_tilestream_v1_segmentation_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_tilestream_v1_segmentation_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_tilestream_v1_segmentation_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_tilestream_v1_segmentation_proto_goTypes = []any{
 	(MaskEncoding)(0),             // 0: tilestream.v1.MaskEncoding
 	(FrameCodec)(0),               // 1: tilestream.v1.FrameCodec
@@ -3036,83 +4116,107 @@ var file_tilestream_v1_segmentation_proto_goTypes = []any{
 	(FrameStatus)(0),              // 3: tilestream.v1.FrameStatus
 	(DropReason)(0),               // 4: tilestream.v1.DropReason
 	(InvalidReason)(0),            // 5: tilestream.v1.InvalidReason
-	(DrainReason)(0),              // 6: tilestream.v1.DrainReason
-	(SessionState)(0),             // 7: tilestream.v1.SessionState
-	(*StreamSegmentRequest)(nil),  // 8: tilestream.v1.StreamSegmentRequest
-	(*StreamSegmentResponse)(nil), // 9: tilestream.v1.StreamSegmentResponse
-	(*SessionConfig)(nil),         // 10: tilestream.v1.SessionConfig
-	(*Size)(nil),                  // 11: tilestream.v1.Size
-	(*Frame)(nil),                 // 12: tilestream.v1.Frame
-	(*Heartbeat)(nil),             // 13: tilestream.v1.Heartbeat
-	(*SessionStarted)(nil),        // 14: tilestream.v1.SessionStarted
-	(*SessionLimits)(nil),         // 15: tilestream.v1.SessionLimits
-	(*FrameResult)(nil),           // 16: tilestream.v1.FrameResult
-	(*Mask)(nil),                  // 17: tilestream.v1.Mask
-	(*ConfidenceMap)(nil),         // 18: tilestream.v1.ConfidenceMap
-	(*ReuseStats)(nil),            // 19: tilestream.v1.ReuseStats
-	(*BinAccount)(nil),            // 20: tilestream.v1.BinAccount
-	(*StageTimes)(nil),            // 21: tilestream.v1.StageTimes
-	(*DrainingNotice)(nil),        // 22: tilestream.v1.DrainingNotice
-	(*Model)(nil),                 // 23: tilestream.v1.Model
-	(*LabelClass)(nil),            // 24: tilestream.v1.LabelClass
-	(*GetServerInfoRequest)(nil),  // 25: tilestream.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 26: tilestream.v1.GetServerInfoResponse
-	(*ListModelsRequest)(nil),     // 27: tilestream.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 28: tilestream.v1.ListModelsResponse
-	(*ListSessionsRequest)(nil),   // 29: tilestream.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),  // 30: tilestream.v1.ListSessionsResponse
-	(*Session)(nil),               // 31: tilestream.v1.Session
+	(EventKind)(0),                // 6: tilestream.v1.EventKind
+	(DrainReason)(0),              // 7: tilestream.v1.DrainReason
+	(SessionState)(0),             // 8: tilestream.v1.SessionState
+	(*StreamSegmentRequest)(nil),  // 9: tilestream.v1.StreamSegmentRequest
+	(*StreamSegmentResponse)(nil), // 10: tilestream.v1.StreamSegmentResponse
+	(*SessionConfig)(nil),         // 11: tilestream.v1.SessionConfig
+	(*Outputs)(nil),               // 12: tilestream.v1.Outputs
+	(*Region)(nil),                // 13: tilestream.v1.Region
+	(*Point)(nil),                 // 14: tilestream.v1.Point
+	(*Rule)(nil),                  // 15: tilestream.v1.Rule
+	(*Size)(nil),                  // 16: tilestream.v1.Size
+	(*Frame)(nil),                 // 17: tilestream.v1.Frame
+	(*Heartbeat)(nil),             // 18: tilestream.v1.Heartbeat
+	(*SessionStarted)(nil),        // 19: tilestream.v1.SessionStarted
+	(*SessionLimits)(nil),         // 20: tilestream.v1.SessionLimits
+	(*FrameResult)(nil),           // 21: tilestream.v1.FrameResult
+	(*ClassArea)(nil),             // 22: tilestream.v1.ClassArea
+	(*Instance)(nil),              // 23: tilestream.v1.Instance
+	(*Box)(nil),                   // 24: tilestream.v1.Box
+	(*Polygon)(nil),               // 25: tilestream.v1.Polygon
+	(*RegionAreas)(nil),           // 26: tilestream.v1.RegionAreas
+	(*Event)(nil),                 // 27: tilestream.v1.Event
+	(*Mask)(nil),                  // 28: tilestream.v1.Mask
+	(*ConfidenceMap)(nil),         // 29: tilestream.v1.ConfidenceMap
+	(*ReuseStats)(nil),            // 30: tilestream.v1.ReuseStats
+	(*BinAccount)(nil),            // 31: tilestream.v1.BinAccount
+	(*StageTimes)(nil),            // 32: tilestream.v1.StageTimes
+	(*DrainingNotice)(nil),        // 33: tilestream.v1.DrainingNotice
+	(*Model)(nil),                 // 34: tilestream.v1.Model
+	(*LabelClass)(nil),            // 35: tilestream.v1.LabelClass
+	(*GetServerInfoRequest)(nil),  // 36: tilestream.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil), // 37: tilestream.v1.GetServerInfoResponse
+	(*ListModelsRequest)(nil),     // 38: tilestream.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 39: tilestream.v1.ListModelsResponse
+	(*ListSessionsRequest)(nil),   // 40: tilestream.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),  // 41: tilestream.v1.ListSessionsResponse
+	(*Session)(nil),               // 42: tilestream.v1.Session
 }
 var file_tilestream_v1_segmentation_proto_depIdxs = []int32{
-	10, // 0: tilestream.v1.StreamSegmentRequest.config:type_name -> tilestream.v1.SessionConfig
-	12, // 1: tilestream.v1.StreamSegmentRequest.frame:type_name -> tilestream.v1.Frame
-	13, // 2: tilestream.v1.StreamSegmentRequest.heartbeat:type_name -> tilestream.v1.Heartbeat
-	14, // 3: tilestream.v1.StreamSegmentResponse.session_started:type_name -> tilestream.v1.SessionStarted
-	16, // 4: tilestream.v1.StreamSegmentResponse.result:type_name -> tilestream.v1.FrameResult
-	13, // 5: tilestream.v1.StreamSegmentResponse.heartbeat:type_name -> tilestream.v1.Heartbeat
-	22, // 6: tilestream.v1.StreamSegmentResponse.draining:type_name -> tilestream.v1.DrainingNotice
+	11, // 0: tilestream.v1.StreamSegmentRequest.config:type_name -> tilestream.v1.SessionConfig
+	17, // 1: tilestream.v1.StreamSegmentRequest.frame:type_name -> tilestream.v1.Frame
+	18, // 2: tilestream.v1.StreamSegmentRequest.heartbeat:type_name -> tilestream.v1.Heartbeat
+	19, // 3: tilestream.v1.StreamSegmentResponse.session_started:type_name -> tilestream.v1.SessionStarted
+	21, // 4: tilestream.v1.StreamSegmentResponse.result:type_name -> tilestream.v1.FrameResult
+	18, // 5: tilestream.v1.StreamSegmentResponse.heartbeat:type_name -> tilestream.v1.Heartbeat
+	33, // 6: tilestream.v1.StreamSegmentResponse.draining:type_name -> tilestream.v1.DrainingNotice
 	0,  // 7: tilestream.v1.SessionConfig.mask_encoding:type_name -> tilestream.v1.MaskEncoding
 	1,  // 8: tilestream.v1.SessionConfig.frame_codec:type_name -> tilestream.v1.FrameCodec
 	2,  // 9: tilestream.v1.SessionConfig.queue_policy:type_name -> tilestream.v1.QueuePolicy
-	11, // 10: tilestream.v1.SessionConfig.output_size:type_name -> tilestream.v1.Size
-	11, // 11: tilestream.v1.SessionConfig.compute_size:type_name -> tilestream.v1.Size
-	23, // 12: tilestream.v1.SessionStarted.model:type_name -> tilestream.v1.Model
-	10, // 13: tilestream.v1.SessionStarted.config:type_name -> tilestream.v1.SessionConfig
-	15, // 14: tilestream.v1.SessionStarted.limits:type_name -> tilestream.v1.SessionLimits
-	3,  // 15: tilestream.v1.FrameResult.status:type_name -> tilestream.v1.FrameStatus
-	4,  // 16: tilestream.v1.FrameResult.drop_reason:type_name -> tilestream.v1.DropReason
-	5,  // 17: tilestream.v1.FrameResult.invalid_reason:type_name -> tilestream.v1.InvalidReason
-	17, // 18: tilestream.v1.FrameResult.mask:type_name -> tilestream.v1.Mask
-	18, // 19: tilestream.v1.FrameResult.confidence:type_name -> tilestream.v1.ConfidenceMap
-	19, // 20: tilestream.v1.FrameResult.reuse:type_name -> tilestream.v1.ReuseStats
-	20, // 21: tilestream.v1.FrameResult.bins:type_name -> tilestream.v1.BinAccount
-	21, // 22: tilestream.v1.FrameResult.times:type_name -> tilestream.v1.StageTimes
-	0,  // 23: tilestream.v1.Mask.encoding:type_name -> tilestream.v1.MaskEncoding
-	0,  // 24: tilestream.v1.ConfidenceMap.encoding:type_name -> tilestream.v1.MaskEncoding
-	6,  // 25: tilestream.v1.DrainingNotice.reason:type_name -> tilestream.v1.DrainReason
-	24, // 26: tilestream.v1.Model.classes:type_name -> tilestream.v1.LabelClass
-	15, // 27: tilestream.v1.GetServerInfoResponse.limits:type_name -> tilestream.v1.SessionLimits
-	1,  // 28: tilestream.v1.GetServerInfoResponse.frame_codecs:type_name -> tilestream.v1.FrameCodec
-	0,  // 29: tilestream.v1.GetServerInfoResponse.mask_encodings:type_name -> tilestream.v1.MaskEncoding
-	2,  // 30: tilestream.v1.GetServerInfoResponse.queue_policies:type_name -> tilestream.v1.QueuePolicy
-	23, // 31: tilestream.v1.ListModelsResponse.models:type_name -> tilestream.v1.Model
-	31, // 32: tilestream.v1.ListSessionsResponse.sessions:type_name -> tilestream.v1.Session
-	7,  // 33: tilestream.v1.Session.state:type_name -> tilestream.v1.SessionState
-	11, // 34: tilestream.v1.Session.frame_size:type_name -> tilestream.v1.Size
-	2,  // 35: tilestream.v1.Session.queue_policy:type_name -> tilestream.v1.QueuePolicy
-	8,  // 36: tilestream.v1.SegmentationService.StreamSegment:input_type -> tilestream.v1.StreamSegmentRequest
-	25, // 37: tilestream.v1.SegmentationService.GetServerInfo:input_type -> tilestream.v1.GetServerInfoRequest
-	27, // 38: tilestream.v1.SegmentationService.ListModels:input_type -> tilestream.v1.ListModelsRequest
-	29, // 39: tilestream.v1.SegmentationService.ListSessions:input_type -> tilestream.v1.ListSessionsRequest
-	9,  // 40: tilestream.v1.SegmentationService.StreamSegment:output_type -> tilestream.v1.StreamSegmentResponse
-	26, // 41: tilestream.v1.SegmentationService.GetServerInfo:output_type -> tilestream.v1.GetServerInfoResponse
-	28, // 42: tilestream.v1.SegmentationService.ListModels:output_type -> tilestream.v1.ListModelsResponse
-	30, // 43: tilestream.v1.SegmentationService.ListSessions:output_type -> tilestream.v1.ListSessionsResponse
-	40, // [40:44] is the sub-list for method output_type
-	36, // [36:40] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	16, // 10: tilestream.v1.SessionConfig.output_size:type_name -> tilestream.v1.Size
+	16, // 11: tilestream.v1.SessionConfig.compute_size:type_name -> tilestream.v1.Size
+	12, // 12: tilestream.v1.SessionConfig.outputs:type_name -> tilestream.v1.Outputs
+	13, // 13: tilestream.v1.SessionConfig.regions:type_name -> tilestream.v1.Region
+	15, // 14: tilestream.v1.SessionConfig.rules:type_name -> tilestream.v1.Rule
+	14, // 15: tilestream.v1.Region.points:type_name -> tilestream.v1.Point
+	34, // 16: tilestream.v1.SessionStarted.model:type_name -> tilestream.v1.Model
+	11, // 17: tilestream.v1.SessionStarted.config:type_name -> tilestream.v1.SessionConfig
+	20, // 18: tilestream.v1.SessionStarted.limits:type_name -> tilestream.v1.SessionLimits
+	3,  // 19: tilestream.v1.FrameResult.status:type_name -> tilestream.v1.FrameStatus
+	4,  // 20: tilestream.v1.FrameResult.drop_reason:type_name -> tilestream.v1.DropReason
+	5,  // 21: tilestream.v1.FrameResult.invalid_reason:type_name -> tilestream.v1.InvalidReason
+	28, // 22: tilestream.v1.FrameResult.mask:type_name -> tilestream.v1.Mask
+	29, // 23: tilestream.v1.FrameResult.confidence:type_name -> tilestream.v1.ConfidenceMap
+	30, // 24: tilestream.v1.FrameResult.reuse:type_name -> tilestream.v1.ReuseStats
+	31, // 25: tilestream.v1.FrameResult.bins:type_name -> tilestream.v1.BinAccount
+	32, // 26: tilestream.v1.FrameResult.times:type_name -> tilestream.v1.StageTimes
+	22, // 27: tilestream.v1.FrameResult.areas:type_name -> tilestream.v1.ClassArea
+	23, // 28: tilestream.v1.FrameResult.instances:type_name -> tilestream.v1.Instance
+	26, // 29: tilestream.v1.FrameResult.regions:type_name -> tilestream.v1.RegionAreas
+	27, // 30: tilestream.v1.FrameResult.events:type_name -> tilestream.v1.Event
+	24, // 31: tilestream.v1.Instance.box:type_name -> tilestream.v1.Box
+	14, // 32: tilestream.v1.Instance.centroid:type_name -> tilestream.v1.Point
+	25, // 33: tilestream.v1.Instance.polygons:type_name -> tilestream.v1.Polygon
+	22, // 34: tilestream.v1.RegionAreas.areas:type_name -> tilestream.v1.ClassArea
+	6,  // 35: tilestream.v1.Event.kind:type_name -> tilestream.v1.EventKind
+	0,  // 36: tilestream.v1.Mask.encoding:type_name -> tilestream.v1.MaskEncoding
+	0,  // 37: tilestream.v1.ConfidenceMap.encoding:type_name -> tilestream.v1.MaskEncoding
+	7,  // 38: tilestream.v1.DrainingNotice.reason:type_name -> tilestream.v1.DrainReason
+	35, // 39: tilestream.v1.Model.classes:type_name -> tilestream.v1.LabelClass
+	20, // 40: tilestream.v1.GetServerInfoResponse.limits:type_name -> tilestream.v1.SessionLimits
+	1,  // 41: tilestream.v1.GetServerInfoResponse.frame_codecs:type_name -> tilestream.v1.FrameCodec
+	0,  // 42: tilestream.v1.GetServerInfoResponse.mask_encodings:type_name -> tilestream.v1.MaskEncoding
+	2,  // 43: tilestream.v1.GetServerInfoResponse.queue_policies:type_name -> tilestream.v1.QueuePolicy
+	34, // 44: tilestream.v1.ListModelsResponse.models:type_name -> tilestream.v1.Model
+	42, // 45: tilestream.v1.ListSessionsResponse.sessions:type_name -> tilestream.v1.Session
+	8,  // 46: tilestream.v1.Session.state:type_name -> tilestream.v1.SessionState
+	16, // 47: tilestream.v1.Session.frame_size:type_name -> tilestream.v1.Size
+	2,  // 48: tilestream.v1.Session.queue_policy:type_name -> tilestream.v1.QueuePolicy
+	9,  // 49: tilestream.v1.SegmentationService.StreamSegment:input_type -> tilestream.v1.StreamSegmentRequest
+	36, // 50: tilestream.v1.SegmentationService.GetServerInfo:input_type -> tilestream.v1.GetServerInfoRequest
+	38, // 51: tilestream.v1.SegmentationService.ListModels:input_type -> tilestream.v1.ListModelsRequest
+	40, // 52: tilestream.v1.SegmentationService.ListSessions:input_type -> tilestream.v1.ListSessionsRequest
+	10, // 53: tilestream.v1.SegmentationService.StreamSegment:output_type -> tilestream.v1.StreamSegmentResponse
+	37, // 54: tilestream.v1.SegmentationService.GetServerInfo:output_type -> tilestream.v1.GetServerInfoResponse
+	39, // 55: tilestream.v1.SegmentationService.ListModels:output_type -> tilestream.v1.ListModelsResponse
+	41, // 56: tilestream.v1.SegmentationService.ListSessions:output_type -> tilestream.v1.ListSessionsResponse
+	53, // [53:57] is the sub-list for method output_type
+	49, // [49:53] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_tilestream_v1_segmentation_proto_init() }
@@ -3132,16 +4236,16 @@ func file_tilestream_v1_segmentation_proto_init() {
 		(*StreamSegmentResponse_Draining)(nil),
 	}
 	file_tilestream_v1_segmentation_proto_msgTypes[2].OneofWrappers = []any{}
-	file_tilestream_v1_segmentation_proto_msgTypes[6].OneofWrappers = []any{}
-	file_tilestream_v1_segmentation_proto_msgTypes[11].OneofWrappers = []any{}
-	file_tilestream_v1_segmentation_proto_msgTypes[23].OneofWrappers = []any{}
+	file_tilestream_v1_segmentation_proto_msgTypes[10].OneofWrappers = []any{}
+	file_tilestream_v1_segmentation_proto_msgTypes[21].OneofWrappers = []any{}
+	file_tilestream_v1_segmentation_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tilestream_v1_segmentation_proto_rawDesc), len(file_tilestream_v1_segmentation_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   24,
+			NumEnums:      9,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

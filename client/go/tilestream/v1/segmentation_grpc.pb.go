@@ -52,9 +52,10 @@ type SegmentationServiceClient interface {
 	//
 	// Ends with: INVALID_ARGUMENT (the config is missing or wrong), FAILED_PRECONDITION (a frame
 	// before the config, or a frame_id that does not increase), RESOURCE_EXHAUSTED (message above
-	// the limit; too many sessions, with a retry delay), UNAVAILABLE (server is draining, or the
-	// session reached its age limit; with a retry delay), DEADLINE_EXCEEDED (nothing came for the
-	// idle time-out), ABORTED (another stream resumed this session), INTERNAL (a fault of the server).
+	// the limit; too many sessions or streams, with a retry delay), UNAVAILABLE (server is draining, or the
+	// session reached its age limit; with a retry delay), DEADLINE_EXCEEDED (no config came in time, or nothing
+	// for the idle time-out), ABORTED (another stream resumed this session), UNAUTHENTICATED (no credentials, or
+	// wrong ones), PERMISSION_DENIED (not allowed to this identity), INTERNAL (a fault of the server).
 	//
 	// A stream that is lost (the connection broke, the call was cancelled) does not end its session: for
 	// SessionLimits.resume_ttl_ms another stream may go on with it, see SessionConfig.resume_token.
@@ -63,7 +64,8 @@ type SegmentationServiceClient interface {
 	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
 	// The models that are loaded, with their classes.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
-	// The live sessions with their rolling statistics, oldest first.
+	// The live sessions with their rolling statistics, oldest first: the caller's own, or those of all
+	// identities where the caller may see them.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 }
 
@@ -133,9 +135,10 @@ type SegmentationServiceServer interface {
 	//
 	// Ends with: INVALID_ARGUMENT (the config is missing or wrong), FAILED_PRECONDITION (a frame
 	// before the config, or a frame_id that does not increase), RESOURCE_EXHAUSTED (message above
-	// the limit; too many sessions, with a retry delay), UNAVAILABLE (server is draining, or the
-	// session reached its age limit; with a retry delay), DEADLINE_EXCEEDED (nothing came for the
-	// idle time-out), ABORTED (another stream resumed this session), INTERNAL (a fault of the server).
+	// the limit; too many sessions or streams, with a retry delay), UNAVAILABLE (server is draining, or the
+	// session reached its age limit; with a retry delay), DEADLINE_EXCEEDED (no config came in time, or nothing
+	// for the idle time-out), ABORTED (another stream resumed this session), UNAUTHENTICATED (no credentials, or
+	// wrong ones), PERMISSION_DENIED (not allowed to this identity), INTERNAL (a fault of the server).
 	//
 	// A stream that is lost (the connection broke, the call was cancelled) does not end its session: for
 	// SessionLimits.resume_ttl_ms another stream may go on with it, see SessionConfig.resume_token.
@@ -144,7 +147,8 @@ type SegmentationServiceServer interface {
 	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
 	// The models that are loaded, with their classes.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
-	// The live sessions with their rolling statistics, oldest first.
+	// The live sessions with their rolling statistics, oldest first: the caller's own, or those of all
+	// identities where the caller may see them.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	mustEmbedUnimplementedSegmentationServiceServer()
 }
