@@ -133,6 +133,13 @@ class Settings(BaseSettings):
     max_frame_bytes: int = Field(4 << 20, ge=1024, description="Largest encoded frame, bytes.")
     max_frame_pixels: int = Field(3840 * 2160, ge=64, description="Largest frame, width x height in pixels.")
     max_frame_side: int = Field(8192, ge=8, le=65535, description="Longest side of frames and masks, pixels.")
+    max_decode_seconds: float = Field(
+        0.5,
+        gt=0,
+        le=60,
+        description="Longest time of a core that decoding a frame may take, as estimated from its header: "
+        "above, as with progressive JPEGs of many scans, it is answered INVALID (TOO_COSTLY).",
+    )
     max_compute_pixels: int = Field(
         1280 * 960, ge=64, description="Larger frames are scaled down to this many pixels for the network."
     )

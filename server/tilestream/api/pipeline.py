@@ -40,7 +40,10 @@ class FramePipeline:
         self._services = services
         self.on_answer: Callable[[], None] | None = None
         self._limits = FrameLimits(
-            settings.max_frame_bytes, settings.max_frame_pixels, settings.max_frame_side
+            settings.max_frame_bytes,
+            settings.max_frame_pixels,
+            settings.max_frame_side,
+            settings.max_decode_seconds,
         )
         self._decoding: deque[Ticket] = deque()  # in frame order, up to the ones handed to the engine
         self._decoded: dict[int, Picture] = {}  # of these, by frame_id
