@@ -2,8 +2,8 @@
 
     .venv/bin/python tests/fuzz/jpegs.py --frames 100000
 
-Another process decodes, so that a crash is told with the frame that did it. The exit code is 1 where anything is
-not as it has to be. A seed always gives the same frames.
+Another process decodes, so that a crash is told with the frame that did it. The exit code is 1 where anything
+is not as it has to be. A seed always gives the same frames.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LEAK_BYTES = 200  # a frame, of growth after that
 
 @dataclass
 class Report:
-    """``outcomes``: "ok" or a reason, with how many frames. ``wrong``: one line per frame that was not right."""
+    """``outcomes``: "ok" or a reason, and how many frames. ``wrong``: a line per frame that was not right."""
 
     frames: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -80,7 +80,9 @@ def run(frames: int, seed: int = 0) -> Report:
             process.kill()
     except EOFError:
         process.join()
-        report.wrong.append(f"ended with {process.exitcode} within 100 frames behind {report.frames}, seed {seed}")
+        report.wrong.append(
+            f"ended with {process.exitcode} within 100 frames behind {report.frames}, seed {seed}"
+        )
     process.join()
     report.seconds = time.monotonic() - begin
     return report
@@ -130,7 +132,8 @@ def _problems(data: bytes, answers: dict[str, np.ndarray | Failure]) -> list[str
     found = [
         f"{name} says {answer.detail!r}, which is no damage"
         for name, answer in answers.items()
-        if isinstance(answer, Failure) and any(w.text in answer.detail.lower() for w in WARNINGS if not w.damage)
+        if isinstance(answer, Failure)
+        and any(w.text in answer.detail.lower() for w in WARNINGS if not w.damage)
     ]
     first, *others = answers.values()
     if any(isinstance(each, Failure) is not isinstance(first, Failure) for each in others):

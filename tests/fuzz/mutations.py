@@ -14,7 +14,15 @@ from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg_layout import Layout, read_layout
 
 _SAMPLINGS = (0x111111, 0x211111, 0x221111, 0x121111, 0x411111)
-_FRONTS = (b"\r\n", bytes(9), SOI, SOI + bytes(3), b"--x\r\nContent-Type: image/jpeg\r\n\r\n", b"\xff", b"\x89PNG")
+_FRONTS = (
+    b"\r\n",
+    bytes(9),
+    SOI,
+    SOI + bytes(3),
+    b"--x\r\nContent-Type: image/jpeg\r\n\r\n",
+    b"\xff",
+    b"\x89PNG",
+)
 _MARKERS = (0xC0, 0xC2, 0xC4, 0xD0, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE, 0xFE, 0x00, 0xFF, 0x01)
 
 
@@ -43,7 +51,9 @@ class Mutator:
         index = draw.randrange(len(self._kinds))
         data = self._kinds[index]
         for _ in range(draw.choice((1, 1, 1, 2, 3, 4))):
-            change = draw.choice((_bits, _bits, _bytes, _cut, _around, _segments, _segments, _field, _repeated))
+            change = draw.choice(
+                (_bits, _bits, _bytes, _cut, _around, _segments, _segments, _field, _repeated)
+            )
             data = change(data, draw) or data
             if len(data) < 16:
                 break

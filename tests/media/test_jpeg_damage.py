@@ -7,7 +7,7 @@ import pytest
 import simplejpeg
 
 from support.frames import encode, photo
-from support.jpegs import EOI, as_opencv, inserted, place, segment, with_byte, without_jfif
+from support.jpegs import EOI, as_opencv, inserted, segment, with_byte, without_jfif
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import FrameLimits, bundled_decoder, decode_picture, read_picture, system_decoder
 from tilestream.media.jpeg_damage import WARNINGS

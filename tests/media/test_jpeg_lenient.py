@@ -164,7 +164,7 @@ def test_usual_frames_are_passed_on_without_a_copy():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_not_hidden(backend, kind):
-    """Whether decoded here or looked through for a device; a cut end shows also where nothing is looked through."""
+    """Whether decoded here or looked through for a device; a cut end shows even without looking through."""
     data = KINDS[kind]
     begin = next(data.index(start) for start in STARTS if start in data)
     changed = data[: begin + 1000] + b"\x55\xaa" * 200 + data[begin + 1400 :]

@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from support.frames import encode, photo
-
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 
 
@@ -24,7 +22,7 @@ def place(data: bytes, marker: int, last: bool = False) -> slice:
 
 
 def with_byte(data: bytes, marker: int, offset: int, value: int) -> bytes:
-    """Change a byte of the first segment with this marker, counted from its length (negative: from its end)."""
+    """Change a byte of the first segment with this marker, counted from its length, or back from its end."""
     at = place(data, marker)
     index = at.start + 2 + offset if offset >= 0 else at.stop + offset
     return data[:index] + bytes([value]) + data[index + 1 :]

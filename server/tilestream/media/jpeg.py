@@ -113,8 +113,8 @@ def _checked_header(data: bytes, limits: FrameLimits) -> JpegHeader:
     if header.seconds > limits.max_seconds:
         raise BadFrame(
             InvalidReason.TOO_COSTLY,
-            f"decoding would take a core about {header.seconds:.2g} s, at most {limits.max_seconds:g} are spent "
-            "on a frame; send fewer scans (not progressive) or fewer pixels",
+            f"decoding would take a core about {header.seconds:.2g} s, at most {limits.max_seconds:g} are "
+            "spent on a frame; send fewer scans (not progressive) or fewer pixels",
         )
     return header
 
@@ -162,7 +162,7 @@ def _decode_with(decode: Decode, data: bytes, width: int, height: int, denominat
 
 
 def _padding(text: str, data: bytes) -> int:
-    """How many zeros lie between a whole picture and its end marker, by what a decoder says; 0: none, or others.
+    """How many zeros lie between a whole picture and its end marker, by what a decoder says; 0: none.
 
     Small cameras send all of their buffer.
     """

@@ -1,7 +1,7 @@
 """A picture as decoders get it: its own bytes, without what makes them warn or fail and changes no pixel.
 
-libjpeg tells only of the first warning of a picture. One about a header, which every reader ignores, would hide
-that its data is damaged; and a decoder on a device may refuse, or read otherwise, what libjpeg reads.
+libjpeg tells only of the first warning of a picture. One about a header, which every reader ignores, would
+hide that its data is damaged; and a decoder on a device may refuse, or read otherwise, what libjpeg reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WHOLE_SCAN = (
 
 
 def clean(data: bytes, layout: Layout, progressive: bool) -> tuple[bytes, tuple[Segment, ...]]:
-    """The picture's bytes (``data`` itself where nothing is to be done), and the segments of its header in it."""
+    """The picture's bytes (``data`` itself where nothing is to be done), and its header's segments."""
     segments = tuple(kept for each in layout.header if (kept := _cleaned(each, progressive)) is not None)
     further = [] if progressive else [each for each in layout.between if each.marker == SOS]
     wrong = [each for each in further if each.body[-3:] != _WHOLE_SCAN]

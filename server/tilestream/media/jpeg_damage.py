@@ -14,7 +14,7 @@ from tilestream.messages import InvalidReason
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """A warning, by what its text has in any case; ``damage``: the reason that is answered, None: it is none."""
+    """A warning, by what its text always has; ``damage``: the reason that is answered, None: it is none."""
 
     name: str
     text: str

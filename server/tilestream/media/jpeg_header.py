@@ -1,4 +1,4 @@
-"""Read a JPEG's header without decoding it: is it one, how large, of which kind, is it whole, what will it cost?
+"""Read a JPEG's header without decoding it: is it one, how large, of which kind, whole, what will it cost?
 
 Nothing is decoded, so a frame that claims to be 65535 x 65535 pixels is refused before anything of that size
 is allocated, and one of too many scans before its first.
@@ -29,8 +29,8 @@ class JpegHeader:
 
     ``data``: the picture as decoders get it (``jpeg_clean``), without what was in front of it or behind.
     ``ended``: an end marker was there. ``complete``: its scans have every bit of every coefficient.
-    ``seconds``: about what decoding costs a core. ``segments``: up to the one before the first scan, ``further``:
-    how many come behind it. ``markers``: what comes behind it as it was sent, up to ``scan_end``.
+    ``seconds``: about what decoding costs a core. ``segments``: up to the one before the first scan;
+    ``further``: how many come behind it. ``markers``: those behind it, in the data as it was sent.
     """
 
     width: int
@@ -86,7 +86,7 @@ def _frame_header(layout: Layout) -> Segment:
 
 
 def _read_frame_header(frame: Segment) -> tuple[int, int, bool]:
-    """The SOF segment: width, height, and whether it is progressive. Checks kind, precision and components."""
+    """The SOF segment: width, height, whether it is progressive. Checks kind, precision and components."""
     marker, body = frame.marker, frame.body
     if marker not in _TAKEN:
         kinds = ", ".join(_TAKEN.values())

@@ -64,7 +64,7 @@ class Markers:
         return cls(begin, places[marks], codes[marks])
 
     def ends(self) -> npt.NDArray[np.int64]:
-        """Where the data of a scan may end, counted from the data's begin: at neither restarts nor fill bytes."""
+        """Where a scan's data may end, counted from the JPEG's begin: not at restarts and fill bytes."""
         inside = (self.codes == 0xFF) | (self.codes == 0x01) | (self.codes & 0xF8 == 0xD0)
         return self.places[~inside] + self.begin
 
@@ -73,8 +73,8 @@ class Markers:
 class Layout:
     """A picture within some data.
 
-    ``header``: its segments up to that of the first scan. ``between``: the ones behind, those of further scans
-    too. ``end``: where the data of the last scan ends. ``ended``: whether by an end marker.
+    ``header``: its segments up to that of the first scan. ``between``: the ones behind, those of further
+    scans too. ``end``: where the data of the last scan ends. ``ended``: whether by an end marker.
     """
 
     header: tuple[Segment, ...]

@@ -42,9 +42,9 @@ class _Facts:
 def is_plain(header: JpegHeader) -> bool:
     """Whether a JPEG, of which ``read_header`` found this, is of the most common kind, and whole.
 
-    That is: baseline, gray or YCbCr with a usual subsampling, tables of its own, and one scan, with no markers
-    behind it but the restart markers that there have to be, in order, and an end marker that was sent, without
-    padding. Damage between them is not seen.
+    That is: baseline, gray or YCbCr with a usual subsampling, tables of its own, and one scan, with no
+    markers behind it but the restart markers that there have to be, in order, and an end marker that was
+    sent, without padding. Damage between them is not seen.
     """
     facts = _look_at(header)
     if not facts.baseline or not {DQT, DHT} <= facts.tables or not _is_usual(facts):

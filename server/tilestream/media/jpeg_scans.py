@@ -1,4 +1,4 @@
-"""What a JPEG's scans say without being decoded: whether every part of the picture is in one, what they cost."""
+"""What a JPEG's scans say without being decoded: whether all of the picture is in them, what they cost."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tilestream.messages import InvalidReason
 
 NOTHING = 99  # bits that are missing of what no scan has
 
-# Seconds of one core, from decoding noise of 3840x2160 at several qualities (libjpeg-turbo, 2.5 GHz): a sample
-# that is transformed and turned to RGB, a byte of data (sequential, progressive), a block that a scan comes by,
-# a coefficient of it.
+# Seconds of one core, from decoding noise of 3840x2160 at several qualities (libjpeg-turbo, 2.5 GHz): a
+# sample that is transformed and turned to RGB, a byte of data (sequential, progressive), a block that a scan
+# comes by, a coefficient of it.
 _SAMPLE, _SEQUENTIAL_BYTE, _PROGRESSIVE_BYTE, _BLOCK, _COEFFICIENT = 1.5e-9, 15e-9, 45e-9, 25e-9, 1.2e-9
 
 
@@ -31,7 +31,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Which components it has (by place), which coefficients (``first`` to ``last``), down to which ``bit``."""
+    """Its components (by place), and the coefficients ``first`` to ``last`` of them, down to which ``bit``."""
 
     components: tuple[int, ...]
     first: int
