@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tilestream_client.cli.files import check_places, write_text
 from tilestream_client.cli.options import Connection
 from tilestream_client.config import QueuePolicy
 from tilestream_client.load import LoadPlan, LoadReport, pattern_clip, run_load, video_clip
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
+from tilestream_client.sources import input_files, open_source
 
 _PATTERN_SIZE = (640, 480)
 _REFRESH_SECONDS = 0.25
@@ -65,12 +67,14 @@ class LoadJob:
 
 def run(job: LoadJob, connection: Connection) -> None:
     """Load the server and report. Raises typer.Exit(1) where sessions failed."""
+    check_places(
+        {"--json": job.summary}, {}, [] if job.video is None else input_files(open_source(job.video))
+    )
     with connection.client() as client:
         client.info()  # a server that is not there is told at once and once
     report = asyncio.run(_run(job, job.plan(), connection))
     if job.summary is not None:
-        job.summary.parent.mkdir(parents=True, exist_ok=True)
-        job.summary.write_text(json.dumps(report.summary(), indent=2) + "\n")
+        write_text(job.summary, json.dumps(report.summary(), indent=2) + "\n")
     _show(report)
     if report.errors:
         first = sorted(set(report.errors))[0]

@@ -11,6 +11,7 @@ import grpc
 import typer
 
 from tilestream_client.channel import DEFAULT_TARGET
+from tilestream_client.cli.files import WrongOutput
 from tilestream_client.client import Client
 from tilestream_client.errors import TilestreamError
 from tilestream_client.libav import libav_failures
@@ -55,9 +56,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
-    """What goes wrong is one line on standard error and exit code 1, never a traceback."""
+    """What goes wrong is one line on standard error and exit code 1 (wrong usage: 2), never a traceback."""
     try:
         yield
     except libav_failures(TilestreamError, OSError) as error:
         typer.echo(f"tilestream-client: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2 if isinstance(error, WrongOutput) else 1) from error

@@ -16,6 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tilestream_client import jpeg
+from tilestream_client.cli.files import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    check_places,
+    check_suffix,
+    write_text,
+)
 from tilestream_client.cli.interrupt import StopSwitch
 from tilestream_client.cli.options import Connection
 from tilestream_client.cli.sinks import ContactSheet, MaskFolder, OverlayVideo
@@ -23,7 +30,7 @@ from tilestream_client.client import Client
 from tilestream_client.config import StreamOptions
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 from tilestream_client.result import Result
-from tilestream_client.sources import FrameLike, VideoFile, open_source, paced
+from tilestream_client.sources import FrameLike, VideoFile, input_files, open_source, paced
 from tilestream_client.stats import Tally
 
 _DEFAULT_FPS = 15.0  # of folders, which do not say
@@ -58,6 +65,13 @@ class StreamJob:
         """The source; a number that is no file is a camera."""
         is_camera = self.source.isdecimal() and not Path(self.source).exists()
         return open_source(int(self.source) if is_camera else self.source)
+
+    def check_outputs(self, source: Iterable[FrameLike]) -> None:
+        """Raises WrongOutput for what cannot be written, or would overwrite what is read."""
+        check_suffix("--out", self.video, VIDEO_SUFFIXES)
+        check_suffix("--contact-sheet", self.contact_sheet, PICTURE_SUFFIXES)
+        files = {"--out": self.video, "--json": self.summary, "--contact-sheet": self.contact_sheet}
+        check_places(files, {"--masks": self.masks}, input_files(source))
 
     def rate(self, source: Iterable[FrameLike]) -> float:
         """Frames per second of the output."""
@@ -116,6 +130,7 @@ def run(job: StreamJob, connection: Connection) -> None:
     Raises TilestreamError, and typer.Exit(1) where frames were left unanswered by a second Ctrl-C.
     """
     source = job.open()
+    job.check_outputs(source)
     progressed = _Progressed(started=time.monotonic())
     with StopSwitch() as stop, connection.client() as client:
         try:
@@ -125,8 +140,7 @@ def run(job: StreamJob, connection: Connection) -> None:
             raise typer.Exit(1) from None
         finally:
             if job.summary is not None:
-                job.summary.parent.mkdir(parents=True, exist_ok=True)
-                job.summary.write_text(json.dumps(progressed.summary(), indent=2) + "\n")
+                write_text(job.summary, json.dumps(progressed.summary(), indent=2) + "\n")
     _report(job, source, progressed)
 
 
