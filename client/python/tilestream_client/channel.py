@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from tilestream_client._version import __version__
+from tilestream_client.token import checked_metadata, checked_token
 
 DEFAULT_TARGET = "localhost:50051"
 DEFAULT_TIMEOUT = 20.0  # seconds, for everything that is answered at once
@@ -29,6 +30,11 @@ class Endpoint:
     token: str = field(default="", repr=False)
     metadata: Sequence[tuple[str, str]] = ()
     own_connection: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises InvalidConfig for a token or metadata that cannot be sent."""
+        object.__setattr__(self, "token", checked_token(self.token))
+        object.__setattr__(self, "metadata", checked_metadata(self.metadata))
 
     def call_metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of every call."""
