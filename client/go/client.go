@@ -141,6 +141,9 @@ func (c *Client) authorized(ctx context.Context) (context.Context, error) {
 	if err != nil {
 		return nil, &ConnectionFailedError{Failure{Message: "there is no token: " + err.Error(), cause: err}}
 	}
+	if token, err = checkedToken(token); err != nil {
+		return nil, err
+	}
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), nil
 }
 

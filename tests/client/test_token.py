@@ -22,7 +22,7 @@ def test_white_space_at_the_ends_is_not_sent(serve, token):
     ("token", "problem"),
     [
         ("secret\nvalue", "character 7 of 12 is white space"),
-        ("  secret value", "character 9 of 14 is white space"),
+        ("  secret\tvalue", "character 9 of 14 is white space"),
         ("secret\tvalue", "character 7 of 12 is white space"),
         ("secr\x00et", "character 5 of 7 is a control or non-ASCII character"),
         ("secrët", "character 5 of 6 is a control or non-ASCII character"),

@@ -11,7 +11,6 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 _KEY = re.compile(r"[0-9a-z_.-]+")
 _UNFIT = re.compile(r"[^\x20-\x7e]")
-_UNFIT_IN_TOKEN = re.compile(r"[^\x21-\x7e]")
 
 
 def checked_token(token: str) -> str:
@@ -22,12 +21,12 @@ def checked_token(token: str) -> str:
     stripped = token.strip()
     if token and not stripped:
         raise _refused("token", "it is nothing but white space")
-    unfit = _UNFIT_IN_TOKEN.search(stripped)
+    unfit = _UNFIT.search(stripped)
     if unfit is not None:
         kind = "white space" if unfit[0].isspace() else "a control or non-ASCII character"
         position = len(token) - len(token.lstrip()) + unfit.start() + 1
         raise _refused(
-            "token", f"character {position} of {len(token)} is {kind}; allowed are visible ASCII characters"
+            "token", f"character {position} of {len(token)} is {kind}; allowed are printable ASCII characters"
         )
     return stripped
 

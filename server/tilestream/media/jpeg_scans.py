@@ -31,7 +31,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Its components (by place), and the coefficients ``first`` to ``last`` of them, down to which ``bit``."""
+    """Its components (by place), the coefficients ``first`` to ``last`` of them, down to which ``bit``."""
 
     components: tuple[int, ...]
     first: int

@@ -103,6 +103,9 @@ func choose[T fmt.Stringer](word string, value *T, choices ...T) error {
 }
 
 func run(j job) (err error) {
+	if err := j.checkPlaces(); err != nil {
+		return err
+	}
 	out, err := newOutput(j)
 	if err != nil {
 		return err
@@ -227,7 +230,10 @@ func writeJSON(path string, value any) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
+	return writeFile(path, func(file io.Writer) error {
+		_, err := fmt.Fprintf(file, "%s\n", text)
+		return err
+	})
 }
 
 func loadPalette(path string) (color.Palette, error) {
