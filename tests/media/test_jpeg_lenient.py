@@ -92,6 +92,7 @@ KINDS = {
         b"\x00\x00\x3f\x00", b"\x00\x00\x00\x00"
     ),
     "separate scans": separate_scans(photo(*SIZE)),
+    "colours at a quarter of the rows": separate_scans(photo(*SIZE), 1, 4),
     "JFIF 0.02": with_byte(with_byte(PLAIN, APP0, 7, 0), APP0, 8, 2),
     "JFIF 2.01": with_byte(with_byte(PLAIN, APP0, 7, 2), APP0, 8, 1),
     "JFIF 0.02, progressive": with_byte(PROGRESSIVE, APP0, 7, 0),

@@ -39,16 +39,20 @@ def without_jfif(data: bytes) -> bytes:
     return data[: at.start] + data[at.stop :]
 
 
-def separate_scans(image: np.ndarray) -> bytes:
-    """A sequential JPEG with a scan of its own for each component: three gray ones put together."""
+def separate_scans(image: np.ndarray, across: int = 1, down: int = 1) -> bytes:
+    """A sequential JPEG with a scan of its own for each component: three gray ones put together.
+
+    across, down: how many pixels share a sample of colour.
+    """
     grays = []
     for channel in range(3):
-        ok, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., channel]))
+        step = (1, 1) if channel == 0 else (down, across)
+        ok, data = cv2.imencode(".jpg", np.ascontiguousarray(image[:: step[0], :: step[1], channel]))
         assert ok
         grays.append(data.tobytes())
     first = grays[0]
     frame = first[place(first, 0xC0)]
-    components = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    components = bytes([1, across << 4 | down, 0]) + bytes([2, 0x11, 0]) + bytes([3, 0x11, 0])
     made = first[: place(first, 0xC0).start] + segment(0xC0, frame[4:9] + b"\x03" + components)
     made += first[place(first, 0xC0).stop : place(first, 0xDA).start]
     for number, gray in enumerate(grays, 1):

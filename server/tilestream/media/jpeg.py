@@ -157,6 +157,8 @@ def _decode_with(decode: Decode, data: bytes, width: int, height: int, denominat
     if padding := _padding(text, data):  # what was decoded is whole, but libraries keep it to themselves
         return _decode_with(decode, data[: -len(END) - padding] + END, width, height, denominator)
     if "subsampling" in text.lower():
+        if decode is not _bundled:  # newer, it knows more of them
+            return _decode_with(_bundled, data, width, height, denominator)
         raise BadFrame(InvalidReason.UNSUPPORTED, f"JPEG of a rare kind is not taken: {text}")
     raise BadFrame(reason_for(text), f"the JPEG is damaged: {text}")
 
