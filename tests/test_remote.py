@@ -11,7 +11,7 @@ from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.server import running
 from tilestream.cli import app
-from tilestream.remote import screen
+from tilestream.remote import screen, session_row
 from tilestream.v1 import segmentation_pb2 as pb
 
 
@@ -85,7 +85,7 @@ async def test_what_is_not_known_is_not_shown_as_zero():
 
 def rendered(sessions: list[pb.Session]) -> list[str]:
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(screen("host:1", sessions))
+    console.print(screen("host:1", [session_row(session) for session in sessions]))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     return lines
