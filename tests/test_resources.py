@@ -1,11 +1,13 @@
 """How many cores and how much memory there are, with folders that stand for /sys/fs/cgroup."""
 
+import threading
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
 
+from support.server import running
 from tilestream.engine.device import default_store_bytes, divide, use_threads
 from tilestream.resources import Resources, resources
 
@@ -127,3 +129,15 @@ def test_the_features_memory_follows_the_limit():
     assert default_store_bytes(cpu, 3 * GIB, (1, 2)) == GIB // 2
     assert default_store_bytes(cpu, None, (0, 1)) == 2 * GIB
     assert default_store_bytes(gpu, 3 * GIB, (0, 1)) == 2 * GIB  # of the device, which has its own
+
+
+@pytest.mark.parametrize(("cores", "wanted", "threads"), [(16, 0, 2), (1, 0, 1), (1, 4, 4)])
+async def test_media_threads_follow_the_cores(monkeypatch, caplog, threads_as_before, cores, wanted, threads):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("tilestream.server.resources", lambda: Resources(cores, None))
+    async with running(media_threads=wanted):
+        names = {thread.name for thread in threading.enumerate()}
+        assert {f"media_{number}" for number in range(threads)} <= names
+        assert cv2.getNumThreads() <= cores
+        (line,) = [record for record in caplog.records if record.message == "serving"]
+        assert (line.cores, line.media_threads) == (cores, threads)

@@ -47,7 +47,8 @@ def use_threads(threads: int, cores: int) -> None:
 
     ``cores``: there are for this process; more threads than that only get in each other's way.
     """
-    torch.set_num_threads(threads or min(torch.get_num_threads(), cores))
+    if threads or torch.get_num_threads() > cores:
+        torch.set_num_threads(threads or cores)
     limit_opencv(cores)
 
 
