@@ -29,7 +29,7 @@ type Client struct {
 	sessions map[*Session]struct{}
 }
 
-// New makes a client of the server at target, such as "localhost:50051" or any name that gRPC resolves. nil options
+// New makes a client of the server at target, such as "localhost:50051", "unix:/path" or any name that gRPC resolves. nil options
 // are the defaults.
 func New(target string, options *Options) (*Client, error) {
 	chosen := options.withDefaults()

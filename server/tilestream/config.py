@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -24,10 +25,12 @@ from pydantic_settings import (
 
 from tilestream.engine.gates.registry import AUTO, NAMES, gates_help
 from tilestream.engine.options import BLOCK_BUDGET, FUSION
+from tilestream.listening import UNIX, socket_path, unbracketed
 
 ENV_PREFIX = "TILESTREAM_"
 MAX_ENGINES = 64
 _MESSAGE_OVERHEAD = 1024  # bytes of a request beside its frame, at most
+_LEAST_FEATURE_MEMORY = 1 << 20
 
 
 class ConfigError(Exception):
@@ -40,9 +43,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
     # Where it listens
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or [::] for all.")
-    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    port_file: Path | None = Field(None, description="File to write the bound port to, once ready.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on, 0.0.0.0 or :: for all; unix:/path: a socket of the file system.",
+    )
+    port: int = Field(
+        50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one. Not for unix:/path."
+    )
+    port_file: Path | None = Field(
+        None, description="File to write the bound port to, once ready; 0 for unix:/path."
+    )
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
 
     # What it computes with
@@ -56,7 +66,11 @@ class Settings(BaseSettings):
         description="Working precision; auto is bf16 where the device has it, else fp32; "
         "on GPUs fp16, where that is faster and loses nothing.",
     )
-    threads: int = Field(0, ge=0, description="CPU threads of an engine; 0: all cores, divided up.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="CPU threads of an engine; 0: all cores (that a quota leaves), divided up.",
+    )
     engines: Literal["auto"] | int = Field(
         "auto",
         description="Engines in processes of their own; one that dies is replaced. "
@@ -115,16 +129,21 @@ class Settings(BaseSettings):
         description="Side of a bin, pixels, a power of two: what is computed or reused as one.",
     )
     feature_memory: int = Field(
-        2 << 30,
-        ge=1 << 20,
+        0,
+        ge=0,
         description="Memory for the features of all sessions, bytes, divided among engines and models; "
-        "the rest is evicted.",
+        "the rest is evicted. 0: 2 GiB; on a CPU a third of the memory (or its limit), if that is less.",
     )
     verify_jpegs: bool = Field(
         True,
         description="Look for damage in JPEGs that the engine decodes, for 1.5 ms of a core at 1280x720.",
     )
-    media_threads: int = Field(2, ge=1, le=256, description="Threads that decode frames and encode masks.")
+    media_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Threads that decode frames and encode masks; 0: 2, or 1 where there is one core.",
+    )
 
     # What sessions may ask for
     max_sessions: int = Field(64, ge=1, description="Most sessions at a time.")
@@ -204,6 +223,36 @@ class Settings(BaseSettings):
             raise ValueError(f"has to be auto or a number from 0 to {MAX_ENGINES}")
         return int(text)
 
+    @field_validator("host", "metrics_host")
+    @classmethod
+    def _host_is_an_address(cls, value: str, info: ValidationInfo) -> str:
+        if value.startswith(UNIX) and info.field_name == "host":
+            socket_path(value)
+        elif ":" in value:
+            try:
+                ip_address(unbracketed(value).partition("%")[0])
+            except ValueError:
+                raise ValueError(
+                    "has to be a name or an address, without a port (IPv6 such as ::1)"
+                    + (", or unix:/path" if info.field_name == "host" else "")
+                ) from None
+        return value
+
+    @field_validator("bin_size")
+    @classmethod
+    def _bins_halve(cls, value: int) -> int:
+        if value & (value - 1):
+            allowed = ", ".join(str(1 << power) for power in range(4, 10))
+            raise ValueError(f"has to be a power of two: {allowed}")
+        return value
+
+    @field_validator("feature_memory")
+    @classmethod
+    def _some_feature_memory(cls, value: int) -> int:
+        if 0 < value < _LEAST_FEATURE_MEMORY:
+            raise ValueError(f"has to be at least {_LEAST_FEATURE_MEMORY}, or 0")
+        return value
+
     @field_validator("gate")
     @classmethod
     def _gate_exists(cls, value: str) -> str:
@@ -262,8 +311,10 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _explain(problem: Any) -> str:
-    """One line for one wrong setting."""
+    """One line for one wrong setting, or for several that do not go together."""
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{name}: no such setting; settings are {', '.join(Settings.model_fields)}"
-    return f"{name}: {problem['msg']} (is {problem['input']!r})"
+    own = problem.get("ctx", {}).get("error")  # a ValueError from above, without pydantic's words before it
+    said = str(own) if isinstance(own, ValueError) else problem["msg"]
+    return f"{name}: {said} (is {problem['input']!r})" if name else said

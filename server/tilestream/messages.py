@@ -34,6 +34,7 @@ class ModelInfo:
     stride: int  # frames are padded to a multiple of this before they reach the network
     parameters: int
     reference_miou: float | None = None  # single frame, on the data set its model card names
+    gate: str = ""  # what decides what is computed, by name, where an engine serves it
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ from tilestream.clock import Clock
 from tilestream.config import Settings
 from tilestream.engine import ENGINE_MODULE, EngineOptions, create_engine
 from tilestream.engine_process import EngineProcess, ProcessEngine, count_engines, preload
+from tilestream.listening import Listener, ListenError, bracketed, listen, unbracketed
 from tilestream.messages import Codec, Engine, EngineError, EngineInfo
+from tilestream.resources import limit_opencv, resources
 from tilestream.scheduling.engine_group import EngineGroup
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
@@ -33,6 +35,7 @@ from tilestream.sessions.session import CloseCause, Session
 from tilestream.telemetry.logs import setup_logging
 from tilestream.telemetry.metrics import Metrics
 from tilestream.telemetry.tracing import FrameTracer, TracingError, make_tracer
+from tilestream.temporary import NoTemporaryFolderError, ensure_temporary_folder
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
@@ -40,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SegmentationService"]
 SERVICE = _DESCRIPTOR.full_name
+_MEDIA_THREADS = 2  # unless settings name a number, or there are fewer cores
 _POLL = 0.02  # seconds between looks at what is left while shutting down
 _LAST_STEP = 0.2  # seconds for a step that runs when the grace period is over
 _STOP_STARTED = 10.0  # seconds for engines to end where the server could not start
@@ -62,6 +66,7 @@ class Server:
         self.settings = settings
         self.clock = clock or Clock()
         self.port = 0
+        self._listener: Listener | None = None
         self.metrics = Metrics(self.clock.now)
         self.tracer: FrameTracer | None = None
         self.lifecycle = Lifecycle(self.clock)
@@ -83,7 +88,10 @@ class Server:
             self.clock.now,
         )
         self.metrics.ask_loads(self._engines.loads)
-        self._media = MediaThreads(settings.media_threads)
+        self._resources = resources()
+        self._media_threads = settings.media_threads or min(_MEDIA_THREADS, self._resources.cores)
+        limit_opencv(self._resources.cores)
+        self._media = MediaThreads(self._media_threads)
         self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(
             interceptors=[MetricsInterceptor(_DESCRIPTOR, self.metrics.calls), ErrorInterceptor(SERVICE)],
@@ -99,6 +107,7 @@ class Server:
         except StartError:
             await asyncio.to_thread(self._engines.stop, _STOP_STARTED)
             self._media.close()
+            self._leave_address()
             if self.tracer is not None:
                 await asyncio.to_thread(self.tracer.close)
             raise
@@ -145,10 +154,13 @@ class Server:
         log.info(
             "serving",
             extra={
-                "address": f"{settings.host}:{self.port}",
+                "address": self._listener.address if self._listener else "",
                 "models": ",".join(model.name for model in engine.models),
+                "gates": ",".join(model.gate for model in engine.models),
                 "device": engine.device,
                 "precision": engine.precision,
+                "cores": self._resources.cores,
+                "media_threads": self._media_threads,
                 "version": __version__,
             },
         )
@@ -158,14 +170,16 @@ class Server:
     def _listen(self) -> None:
         settings = self.settings
         try:
-            self.port = self._grpc.add_insecure_port(f"{settings.host}:{settings.port}")
-        except RuntimeError as error:
-            raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+            self._listener = listen(self._grpc.add_insecure_port, settings.host, settings.port)
+        except ListenError as error:
+            raise StartError(str(error)) from error
+        self.port = self._listener.port
         if settings.metrics_port:
+            host = unbracketed(settings.metrics_host)
             try:
-                self._metrics_server = self.metrics.serve(settings.metrics_port, settings.metrics_host)
+                self._metrics_server = self.metrics.serve(settings.metrics_port, host)
             except OSError as error:
-                where = f"{settings.metrics_host}:{settings.metrics_port}"
+                where = f"{bracketed(host)}:{settings.metrics_port}"
                 raise StartError(f"cannot serve metrics on {where}: {error}") from error
 
     async def stop(self, grace: float | None = None) -> None:
@@ -180,6 +194,7 @@ class Server:
             await asyncio.sleep(_POLL)
         if len(self.registry):
             log.warning("grace period is over", extra={"sessions": len(self.registry)})
+        self._leave_address()
         await self._grpc.stop(min(_LAST_ANSWERS, max(0.1, self.lifecycle.remaining())))
         await asyncio.to_thread(self._engines.stop, max(_LAST_STEP, self.lifecycle.remaining()))
         self._media.close()
@@ -188,6 +203,10 @@ class Server:
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.close)
         log.info("stopped")
+
+    def _leave_address(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):
@@ -208,6 +227,11 @@ def run_server(settings: Settings, *make_engines: Callable[[], Engine]) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit status. Without ``make_engines``: the settings'."""
     begin = partial(setup_logging, settings.log_format, settings.log_level, limit=settings.log_limit)
     begin()
+    try:
+        ensure_temporary_folder()
+    except NoTemporaryFolderError as error:
+        log.error("cannot start: %s", error)
+        return 1
     return asyncio.run(_run(settings, make_engines or make_torch_engines(settings, begin)))
 
 

@@ -27,7 +27,7 @@ def options() -> SessionOptions:
 
 
 def session() -> Session:
-    return Session("s-1", 1, options(), 0.0, 0.0)
+    return Session("s-1", 1, options(), 0.0)
 
 
 def test_only_the_table_s_transitions_are_possible():

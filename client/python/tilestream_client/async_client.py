@@ -94,7 +94,7 @@ class AsyncClient:
         while True:
             answer = await self._ask(self._stub.ListSessions, request)
             for session in answer.sessions:
-                yield SessionInfo.from_proto(session)
+                yield SessionInfo.from_proto(session, answer.time_us / 1e6)
             if not answer.next_page_token:
                 return
             request = pb.ListSessionsRequest(page_token=answer.next_page_token)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from tilestream_client._version import __version__
+from tilestream_client.proxies import proxy_options
 from tilestream_client.token import checked_metadata, checked_token
 
 DEFAULT_TARGET = "localhost:50051"
@@ -52,6 +53,7 @@ class Endpoint:
             ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.primary_user_agent", f"tilestream-client/{__version__}"),
         ]
+        options += proxy_options(self.target)
         if self.own_connection:
             options.append(("grpc.use_local_subchannel_pool", 1))
         return options

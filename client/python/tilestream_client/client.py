@@ -25,9 +25,10 @@ _Answer = TypeVar("_Answer")
 class Client:
     """A connection to one server; any number of streams may run on it, from any threads.
 
-    target: "host:port". credentials: None = plain text, else for example ``grpc.ssl_channel_credentials()``.
-    token: sent as a bearer token. metadata: further pairs for every call. timeout: seconds that the
-    server has to answer a question or to open a session. Nothing is sent before it is needed.
+    target: "host:port" or "unix:/path". credentials: None = plain text, else for example
+    ``grpc.ssl_channel_credentials()``. token: sent as a bearer token. metadata: further
+    pairs for every call. timeout: seconds that the server has to answer a question or to open a session.
+    Nothing is sent before it is needed.
     """
 
     def __init__(
@@ -96,7 +97,8 @@ class Client:
         request = pb.ListSessionsRequest()
         while True:
             answer = self._ask(self._stub.ListSessions, request)
-            yield from map(SessionInfo.from_proto, answer.sessions)
+            for session in answer.sessions:
+                yield SessionInfo.from_proto(session, answer.time_us / 1e6)
             if not answer.next_page_token:
                 return
             request = pb.ListSessionsRequest(page_token=answer.next_page_token)

@@ -122,12 +122,12 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
         self, request: pb.GetServerInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetServerInfoResponse:
         """What this server is and what it offers."""
-        services = self._services
+        services, now = self._services, time.time()
         return pb.GetServerInfoResponse(
             version=__version__,
             device=services.engine.device,
             precision=services.engine.precision,
-            start_time_us=round(services.start_time * 1e6),
+            start_time_us=round((now - (services.clock.now() - services.started)) * 1e6),
             draining=services.lifecycle.draining.is_set(),
             sessions=len(services.registry),
             max_sessions=services.settings.max_sessions,
@@ -136,7 +136,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             mask_encodings=list(convert.MASK_FORMATS),
             queue_policies=list(convert.QUEUE_POLICIES),
             default_model=services.engine.models[0].name,
-            time_us=round(time.time() * 1e6),
+            time_us=round(now * 1e6),
         )
 
     async def ListModels(  # noqa: N802

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -113,4 +112,8 @@ class Services:
     lifecycle: Lifecycle
     clock: Clock
     tracer: FrameTracer | None = None
-    start_time: float = field(default_factory=time.time)  # seconds since the Unix epoch
+    started: float = field(init=False)  # monotonic seconds: the time of day may be set meanwhile
+
+    def __post_init__(self) -> None:
+        """Now it is ready."""
+        self.started = self.clock.now()

@@ -83,7 +83,7 @@ class SessionRegistry:
         self.admit()
         self._opened += 1
         session_id = f"s-{secrets.token_hex(6)}"
-        session = Session(session_id, self._opened, options, self._clock(), time.time())
+        session = Session(session_id, self._opened, options, self._clock())
         self._sessions[session_id] = session
         return session
 

@@ -77,16 +77,13 @@ def phase_of(camera_id: str) -> float:
 
 
 class Session:
-    """A live session. ``opened`` is monotonic seconds, ``opened_at`` seconds since the Unix epoch."""
+    """A live session. ``opened`` is monotonic seconds."""
 
-    def __init__(
-        self, session_id: str, number: int, options: SessionOptions, opened: float, opened_at: float
-    ) -> None:
+    def __init__(self, session_id: str, number: int, options: SessionOptions, opened: float) -> None:
         self.session_id = session_id
         self.number = number  # counts up over the server's life: the order of sessions
         self.options = options
         self.opened = opened
-        self.opened_at = opened_at
         self.state = SessionState.OPENING
         self.last_frame_id: int | None = None  # the highest that was accepted
         self.stats = SessionStats(opened)

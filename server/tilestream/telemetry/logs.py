@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TextIO
 
+from tilestream.terminal import printable
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -101,10 +103,15 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={_plain(value)}" for key, value in _fields(record).items())
-        line = f"{_timestamp(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        line = f"{_timestamp(record)} {record.levelname:<7} {_printable_lines(record.getMessage())}{fields}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + _printable_lines(self.formatException(record.exc_info))
         return line
+
+
+def _printable_lines(text: str) -> str:
+    """A message or traceback; lines after its first are set in, so that none looks like one of ours."""
+    return "\n  ".join(printable(line) for line in text.split("\n"))
 
 
 def _plain(value: object) -> str:

@@ -39,12 +39,12 @@ func main() {
 	job, err := parse(os.Args[1:])
 	if err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "tilestream-stream:", err)
+			fmt.Fprintln(os.Stderr, "tilestream-stream:", printable(err.Error()))
 		}
 		os.Exit(2)
 	}
 	if err := run(job); err != nil {
-		fmt.Fprintln(os.Stderr, "tilestream-stream:", err)
+		fmt.Fprintln(os.Stderr, "tilestream-stream:", printable(err.Error()))
 		os.Exit(1)
 	}
 }
@@ -60,7 +60,7 @@ func parse(words []string) (job, error) {
 	if server == "" {
 		server = "localhost:50051"
 	}
-	flags.StringVar(&j.server, "server", server, "`HOST:PORT` of the server (or TILESTREAM_SERVER)")
+	flags.StringVar(&j.server, "server", server, "`HOST:PORT` of the server, or unix:/path (or TILESTREAM_SERVER)")
 	flags.StringVar(&j.token, "token", os.Getenv("TILESTREAM_TOKEN"), "bearer `token` (or TILESTREAM_TOKEN)")
 	flags.StringVar(&j.masks, "masks", "", "`folder` for the masks, palette PNGs")
 	flags.StringVar(&j.overlays, "overlays", "", "`folder` for PNGs of the frames with the labels' colours over them")

@@ -15,6 +15,7 @@ from tilestream_client.cli import stream as stream_command
 from tilestream_client.cli import tables
 from tilestream_client.cli.options import (
     DEFAULT_SERVER,
+    AsJson,
     Connection,
     ReconnectTimeout,
     Server,
@@ -23,6 +24,7 @@ from tilestream_client.cli.options import (
     one_line_failures,
     parse_size,
 )
+from tilestream_client.cli.terminal import prepare_output, say
 from tilestream_client.config import MaskEncoding, QueuePolicy
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 
@@ -31,12 +33,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: nothing is cut at 80 columns, and every output can show it
 )
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -151,7 +154,7 @@ def load(
     token: Token = "",
     tls: Tls = False,
 ) -> None:
-    """Load a server with cameras that send by the clock, and measure what comes back."""
+    """Load a server with cameras that send by the clock, and measure."""
     job = load_command.LoadJob(
         sessions=sessions,
         fps=fps,
@@ -173,28 +176,35 @@ def load(
 
 
 @app.command()
-def models(server: Server = DEFAULT_SERVER, token: Token = "", tls: Tls = False) -> None:
+def models(
+    server: Server = DEFAULT_SERVER, as_json: AsJson = False, token: Token = "", tls: Tls = False
+) -> None:
     """List the models of a server and their classes."""
     with one_line_failures(), Connection(server, token, tls).client() as client:
-        tables.show_models(client.models())
+        tables.show_models(client.models(), as_json=as_json)
 
 
 @app.command()
-def info(server: Server = DEFAULT_SERVER, token: Token = "", tls: Tls = False) -> None:
+def info(
+    server: Server = DEFAULT_SERVER, as_json: AsJson = False, token: Token = "", tls: Tls = False
+) -> None:
     """Show what a server is and what it offers."""
     with one_line_failures(), Connection(server, token, tls).client() as client:
-        tables.show_info(client.info())
+        tables.show_info(client.info(), as_json=as_json)
 
 
 @app.command()
-def sessions(server: Server = DEFAULT_SERVER, token: Token = "", tls: Tls = False) -> None:
+def sessions(
+    server: Server = DEFAULT_SERVER, as_json: AsJson = False, token: Token = "", tls: Tls = False
+) -> None:
     """List the live sessions of a server."""
     with one_line_failures(), Connection(server, token, tls).client() as client:
-        tables.show_sessions(client.sessions())
+        tables.show_sessions(client.sessions(), as_json=as_json)
 
 
 def main() -> None:
     """Entry point of the command."""
+    prepare_output()
     try:
         app()
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from tilestream_client.cli.files import check_places, write_text
 from tilestream_client.cli.options import Connection
+from tilestream_client.cli.terminal import console, say
 from tilestream_client.config import QueuePolicy
 from tilestream_client.load import LoadPlan, LoadReport, pattern_clip, run_load, video_clip
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
@@ -78,7 +79,7 @@ def run(job: LoadJob, connection: Connection) -> None:
     _show(report)
     if report.errors:
         first = sorted(set(report.errors))[0]
-        typer.echo(f"tilestream-client: {len(report.errors)} sessions failed: {first}", err=True)
+        say(f"tilestream-client: {len(report.errors)} sessions failed: {first}", error=True)
         raise typer.Exit(1)
 
 
@@ -128,7 +129,8 @@ async def _display(job: LoadJob, report: LoadReport) -> None:
 
 def _show(report: LoadReport) -> None:
     tally = report.tally
-    table = Table("", "frames", title=f"{report.sessions} sessions, {report.seconds:.1f} s")
+    output = console()
+    table = Table("", "frames", title=f"{report.sessions} sessions, {report.seconds:.1f} s", box=None)
     rows = {
         "due": report.due,
         "skipped, not sent": report.skipped,
@@ -142,11 +144,10 @@ def _show(report: LoadReport) -> None:
     }
     for name, count in rows.items():
         table.add_row(name, str(count))
-    table.add_section()
     summary = report.summary()
     table.add_row("frames/s", f"{summary['fps']:.1f}")
     for name, value in summary["latency_ms"].items():
         table.add_row(f"latency {name}, ms", "" if value is None else f"{value:.1f}")
     table.add_row("block drop rate", f"{summary['block_drop_rate']:.1%}")
     table.add_row("fairness (Jain)", f"{summary['fairness_jain']:.3f}")
-    Console().print(table)
+    output.print(table)

@@ -26,6 +26,7 @@ from tilestream_client.cli.files import (
 from tilestream_client.cli.interrupt import StopSwitch
 from tilestream_client.cli.options import Connection
 from tilestream_client.cli.sinks import ContactSheet, MaskFolder, OverlayVideo
+from tilestream_client.cli.terminal import say
 from tilestream_client.client import Client
 from tilestream_client.config import StreamOptions
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
@@ -136,7 +137,7 @@ def run(job: StreamJob, connection: Connection) -> None:
         try:
             _stream(job, client, source, stop, progressed)
         except KeyboardInterrupt:
-            typer.echo(f"stopped with {progressed.tally.unanswered} frames unanswered", err=True)
+            say(f"stopped with {progressed.tally.unanswered} frames unanswered", error=True)
             raise typer.Exit(1) from None
         finally:
             if job.summary is not None:
@@ -208,9 +209,9 @@ def _report(job: StreamJob, source: Iterable[FrameLike], progressed: _Progressed
     notes = ((tally.dropped, "dropped"), (tally.invalid, "invalid"), (progressed.reconnects, "reconnects"))
     for count, what in notes:
         line += f", {count} {what}" if count else ""
-    typer.echo(f"{line}: {_in_short(progressed)}")
+    say(f"{line}: {_in_short(progressed)}")
     if isinstance(source, VideoFile) and source.damaged:
-        typer.echo(f"{source.damaged} damaged packets of {source.path} were skipped", err=True)
+        say(f"{source.damaged} damaged packets of {source.path} were skipped", error=True)
     for path in (job.video, job.masks, job.contact_sheet, job.summary):
         if path is not None:
-            typer.echo(f"  {path}")
+            say(f"  {path}")
