@@ -26,7 +26,11 @@ app = typer.Typer(
 )
 
 # Its own commands that need much to be imported; the others are below.
-LAZY_COMMANDS = {"top": "tilestream.remote:top", "health": "tilestream.remote:health"}
+LAZY_COMMANDS = {
+    "top": "tilestream.remote:top",
+    "health": "tilestream.remote:health",
+    "token": "tilestream.access.command:app",
+}
 
 
 def main() -> None:

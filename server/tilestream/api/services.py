@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tilestream.access.admission import Admission
+from tilestream.access.authenticator import Authenticator
 from tilestream.api.media_threads import MediaThreads
 from tilestream.clock import Clock
 from tilestream.config import Settings
@@ -112,5 +114,7 @@ class Services:
     metrics: Metrics
     lifecycle: Lifecycle
     clock: Clock
+    authenticator: Authenticator
+    admission: Admission
     tracer: FrameTracer | None = None
     start_time: float = field(default_factory=time.time)  # seconds since the Unix epoch
