@@ -102,6 +102,8 @@ class LiveSessions:
             confidence=options.include_confidence,
             bins=options.include_bins,
             phase=phase_of(options.camera_id),
+            owner=caller.identity,
+            owner_weight=services.admission.policy(caller).weight,
         )
         try:
             await asyncio.wrap_future(services.engines.open(spec))

@@ -72,7 +72,9 @@ class FramePipeline:
             self._services.settings.max_compute_pixels,
             self._services.settings.verify_jpegs,
         )
-        ticket.on_drop = self._services.media.submit(work, partial(self._on_decoded, ticket)).cancel
+        ticket.on_drop = self._services.media.submit(
+            work, partial(self._on_decoded, ticket), self._holder
+        ).cancel
         return True
 
     def drop_unanswered(self, reason: DropReason, detail: str) -> None:
@@ -80,6 +82,10 @@ class FramePipeline:
         for ticket in self.inbox.unanswered():
             ticket.drop(reason, detail)
         self._on_answer()
+
+    @property
+    def _holder(self) -> str:
+        return self._session.caller.holder
 
     def close(self) -> None:
         """Stop all work of this session; what still comes for it is ignored. Idempotent."""
@@ -163,7 +169,7 @@ class FramePipeline:
         if outcome.stats is not None:
             ticket.stage_seconds = outcome.stats.stage_seconds
         work = partial(_encode, outcome, outcome.labels, self._session.options, size)
-        self._services.media.submit(work, partial(self._on_encoded, ticket))
+        self._services.media.submit(work, partial(self._on_encoded, ticket), self._holder)
 
     def _on_encoded(self, ticket: Ticket, job: Job[tuple[Answer, float]]) -> None:
         if job.result is None:
