@@ -35,13 +35,14 @@ from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
 from tilestream.sessions.registry import SessionRegistry
 from tilestream.sessions.session import CloseCause, Session
-from tilestream.telemetry.logs import setup_logging
+from tilestream.telemetry.logs import AUDIT, setup_logging
 from tilestream.telemetry.metrics import Metrics
 from tilestream.telemetry.tracing import FrameTracer, TracingError, make_tracer
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
 log = logging.getLogger(__name__)
+audit = logging.getLogger(AUDIT)
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SegmentationService"]
 SERVICE = _DESCRIPTOR.full_name
@@ -235,7 +236,22 @@ class Server:
         self._event_loop.call_soon_threadsafe(self.engine_died.set)
 
     def _on_close(self, session: Session, cause: CloseCause) -> None:
-        log.info("session closed", extra={"session": session.session_id, "cause": cause.value})
+        stats = session.stats
+        audit.info(
+            "session closed",
+            extra={
+                "session": session.session_id,
+                "cause": cause.value,
+                "identity": session.caller.identity,
+                "camera": session.options.camera_id,
+                "peer": session.caller.connection,
+                "seconds": round(self.clock.now() - session.opened, 3),
+                **{f"frames_{status.value}": count for status, count in stats.answered.items()},
+                "frames_received": stats.received,
+                "bytes_received": stats.bytes_received,
+                "bytes_sent": stats.bytes_sent,
+            },
+        )
         self.metrics.session_closed(cause.value)
 
 

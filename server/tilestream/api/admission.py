@@ -71,7 +71,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             with self._counted():
                 caller = self._identify(context)
                 self._services().admission.take_call(caller)
-                await self._answer(behaviour, context, caller)
+                await self._answer(behaviour, context, caller, crowds=True)
 
         return admitted
 
@@ -84,13 +84,17 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                         async for response in handler.stream_stream(requests, context):
                             await context.write(response)
                     else:
-                        await self._answer(handler.unary_unary or handler.unary_stream, context, caller)
+                        await self._answer(
+                            handler.unary_unary or handler.unary_stream, context, caller, crowds=False
+                        )
 
         return admitted
 
-    async def _answer(self, behaviour: Behaviour, context: grpc.aio.ServicerContext, caller: Caller) -> None:
+    async def _answer(
+        self, behaviour: Behaviour, context: grpc.aio.ServicerContext, caller: Caller, *, crowds: bool
+    ) -> None:
         """Read the one request of a call and hand it to its handler."""
-        request = await first_request(context, self._services(), caller)
+        request = await first_request(context, self._services(), caller, crowds=crowds)
         if request is grpc.aio.EOF:
             raise errors.invalid_argument("request", "missing", "one request")
         response = await behaviour(request, context)

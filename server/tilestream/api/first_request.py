@@ -17,9 +17,15 @@ from tilestream.sessions.registry import ServerDraining
 
 
 async def first_request(
-    context: grpc.aio.ServicerContext, services: Services, caller: Caller, *, for_work: bool = False
+    context: grpc.aio.ServicerContext,
+    services: Services,
+    caller: Caller,
+    *,
+    for_work: bool = False,
+    crowds: bool = True,
 ) -> Any:
     """The request, or ``grpc.aio.EOF``. ``for_work``: the call is for what a draining server does not do.
+    ``crowds``: it counts among those that have sent none yet; health checks do not, of which few are taken anyway.
 
     Raises DEADLINE_EXCEEDED after ``config_timeout`` seconds, TooManyStreams where others needed the place,
     ServerDraining, and what reading raises.
@@ -32,7 +38,8 @@ async def first_request(
         if not crowded.done():
             crowded.set_result(None)
 
-    with services.admission.lobby.wait(caller.connection, give_way):
+    lobby = services.admission.lobby.wait(caller.connection, give_way) if crowds else contextlib.nullcontext()
+    with lobby:
         wanted = asyncio.ensure_future(context.read())
         draining = asyncio.ensure_future(services.lifecycle.draining.wait())
         reasons = {wanted, crowded, *([draining] if for_work else [])}

@@ -57,6 +57,7 @@ class FramePipeline:
         self._session.accepted(ticket.frame_id)
         self._session.silent_since = ticket.received
         self._session.stats.received += 1
+        self._session.stats.bytes_received += len(data)
         self._services.metrics.frame_received(len(data))
         if not within:
             self._on_answer()
