@@ -25,7 +25,7 @@ async def first_request(
     crowds: bool = True,
 ) -> Any:
     """The request, or ``grpc.aio.EOF``. ``for_work``: the call is for what a draining server does not do.
-    ``crowds``: it counts among those that have sent none yet; health checks do not, of which few are taken anyway.
+    ``crowds``: it counts among those that have sent none yet; health checks do not.
 
     Raises DEADLINE_EXCEEDED after ``config_timeout`` seconds, TooManyStreams where others needed the place,
     ServerDraining, and what reading raises.

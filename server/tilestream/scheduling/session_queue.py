@@ -15,7 +15,7 @@ _PATIENCE = 8  # frames in a row whose whole one is deferred at most
 
 @dataclass(slots=True)
 class Share:
-    """An owner of sessions. ``service``: seconds / weight that all of them had, on the virtual clock of owners.
+    """An owner of sessions. ``service``: seconds / weight that all of them had, on the owners' virtual clock.
 
     ``now``: the virtual clock of its sessions. ``ready``: how many of them have frames that wait.
     """
@@ -29,7 +29,7 @@ class Share:
 
 @dataclass(slots=True)
 class SessionQueue:
-    """``number``: breaks ties by age. ``service``: seconds / weight that it had, on its owner's virtual clock.
+    """``number``: breaks ties by age. ``service``: seconds / weight that it had, on its owner's clock.
 
     Frames of one model cost the same per pixel.
     """
