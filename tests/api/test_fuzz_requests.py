@@ -122,7 +122,7 @@ def test_any_sequence_of_requests(plays):
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_campaign_of_sequences():
-    """`python -m pytest --long tests/api/test_fuzz_requests.py`; TILESTREAM_FUZZ_SEQUENCES: how many at least."""
+    """`pytest --long tests/api/test_fuzz_requests.py`; TILESTREAM_FUZZ_SEQUENCES: how many at least."""
     wanted, played = int(os.environ.get("TILESTREAM_FUZZ_SEQUENCES", "20000")), 0
 
     @given(plays_at_once)
