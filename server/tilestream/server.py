@@ -237,8 +237,9 @@ class Server:
 
     def _on_close(self, session: Session, cause: CloseCause) -> None:
         stats = session.stats
+        log.info("session closed", extra={"session": session.session_id, "cause": cause.value})
         audit.info(
-            "session closed",
+            "session over",
             extra={
                 "session": session.session_id,
                 "cause": cause.value,
