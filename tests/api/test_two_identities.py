@@ -21,7 +21,9 @@ async def test_the_frames_of_one_are_not_lost_while_another_floods(tmp_path):
     engine = FakeEngine()
     engine.seconds = 0.004  # a frame: the flood has always more than the engine can do
     files = {"token_file": tmp_path / "t", "policy_file": tmp_path / "p"}
-    async with running(engine, max_batch=4, block_budget=1.0, min_block_budget=1.0, **files) as r:
+    async with running(
+        engine, max_batch=4, block_budget=1.0, min_block_budget=1.0, max_calls_per_second=10, **files
+    ) as r:
         other = grpc.aio.insecure_channel(
             f"127.0.0.1:{r.server.port}", options=(("grpc.use_local_subchannel_pool", 1),)
         )
