@@ -33,6 +33,7 @@ _OF_A_MODEL = ("name", "description", "classes", "stride", "parameters", "refere
 
 # Its own commands that need much to be imported; the others are below.
 LAZY_COMMANDS = {name: f"tilestream.remote:{name}" for name in ("top", "info", "health")}
+LAZY_COMMANDS["token"] = "tilestream.access.command:app"
 
 
 def main() -> None:

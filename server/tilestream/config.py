@@ -29,6 +29,8 @@ from tilestream.listening import UNIX, socket_path, unbracketed
 
 ENV_PREFIX = "TILESTREAM_"
 MAX_ENGINES = 64
+JWT_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Those that may be allowed: signatures only, so that nobody who can check a token can make one."""
 _MESSAGE_OVERHEAD = 1024  # bytes of a request beside its frame, at most
 _LEAST_FEATURE_MEMORY = 1 << 20
 
@@ -54,6 +56,29 @@ class Settings(BaseSettings):
         None, description="File to write the bound port to, once ready; 0 for unix:/path."
     )
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
+
+    # Who may call
+    allow_anonymous: bool = Field(
+        False,
+        description="Let callers in that show no credentials. Without it they are let in on loopback "
+        "only, and only where no credentials are asked for.",
+    )
+    token_file: Path | None = Field(
+        None,
+        description="File of named tokens, as `tilestream token add NAME` makes it; read when it changes.",
+    )
+    jwks_file: Path | None = Field(
+        None, description="File of public keys (JWKS) that sign callers' JWTs; read when it changes."
+    )
+    jwt_issuer: str = Field("", description="What JWTs have to have as `iss`; needed with jwks_file.")
+    jwt_audience: str = Field("", description="What JWTs have to have in `aud`; needed with jwks_file.")
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("RS256", "ES256", "EdDSA"), description="Signatures of JWTs that are taken, comma-separated."
+    )
+    jwt_name_claim: str = Field("sub", description="The claim of a JWT that has the identity's name.")
+    policy_file: Path | None = Field(
+        None, description="YAML file of what identities may do; read when it changes."
+    )
 
     # What it computes with
     models: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -147,6 +172,18 @@ class Settings(BaseSettings):
 
     # What sessions may ask for
     max_sessions: int = Field(64, ge=1, description="Most sessions at a time.")
+    max_sessions_per_caller: int = Field(
+        0,
+        ge=0,
+        description="Most sessions of an identity or, of anonymous callers, of a connection; "
+        "0: max_sessions.",
+    )
+    max_frames_per_second: float = Field(
+        0.0,
+        ge=0,
+        description="Frames per second that an identity, or an anonymous connection, may send over all its "
+        "sessions; the rest is dropped. 0: no limit.",
+    )
     max_frames_in_flight: int = Field(8, ge=1, le=64, description="Most unanswered frames of a session.")
     max_message_bytes: int = Field(8 << 20, ge=1024, description="Largest request message, bytes.")
     max_frame_bytes: int = Field(4 << 20, ge=1024, description="Largest encoded frame, bytes.")
@@ -163,7 +200,41 @@ class Settings(BaseSettings):
         1280 * 960, ge=64, description="Larger frames are scaled down to this many pixels for the network."
     )
 
+    # What calls may hold
+    max_streams: int = Field(
+        0, ge=0, description="Most streams open at a time; 0: twice max_sessions and 64 more."
+    )
+    max_streams_per_caller: int = Field(
+        0,
+        ge=0,
+        description="Most streams of an identity or an anonymous connection; 0: as many as it may have "
+        "sessions, and max_unconfigured_streams more.",
+    )
+    max_unconfigured_streams: int = Field(
+        64,
+        ge=1,
+        description="Most streams and other calls of a connection that have not sent a request yet; "
+        "of all connections together four times as many.",
+    )
+    max_calls_per_second: float = Field(
+        200.0,
+        ge=0,
+        description="Calls per second, other than streams, of an identity or an anonymous connection; "
+        "0: no limit.",
+    )
+    max_connections: int = Field(4096, ge=1, description="Most connections at a time.")
+
     # How long things last
+    config_timeout: float = Field(
+        5.0, gt=0, le=3600, description="Seconds that a stream may take to send its config."
+    )
+    silence_timeout: float = Field(
+        5.0,
+        ge=0,
+        le=86400,
+        description="Seconds without a frame after which a session gives way to somebody who has "
+        "fewer, where all places are taken; 0: never.",
+    )
     heartbeat_interval: float = Field(
         5.0, ge=0, le=3600, description="Seconds without an answer until a heartbeat is sent; 0: never."
     )
@@ -206,9 +277,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "jwt_algorithms", mode="before")
     @classmethod
-    def _split_models(cls, value: object) -> object:
+    def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
@@ -260,6 +331,43 @@ class Settings(BaseSettings):
             raise ValueError(f"no such gate; there are {', '.join(NAMES)}")
         return value
 
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _algorithms_are_safe(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= set(JWT_ALGORITHMS):
+            raise ValueError(f"allowed: {', '.join(JWT_ALGORITHMS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _jwts_are_pinned(self) -> Self:
+        if self.jwks_file is not None and not (self.jwt_issuer and self.jwt_audience):
+            raise ValueError("jwks_file needs jwt_issuer and jwt_audience: JWTs for others must not do")
+        return self
+
+    @model_validator(mode="after")
+    def _strangers_are_meant(self) -> Self:
+        if not (self.is_local or self.authenticates or self.allow_anonymous):
+            raise ValueError(
+                f"host {self.host} is reached from elsewhere, and nothing tells who calls: set token_file, "
+                "jwks_file or tls_client_ca, or allow_anonymous where the network is trusted"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return is_local(self.host)
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers can show who they are."""
+        return self.token_file is not None or self.jwks_file is not None
+
+    @property
+    def lets_strangers_in(self) -> bool:
+        """Whether callers need not show who they are."""
+        return self.allow_anonymous or not self.authenticates
+
     @model_validator(mode="after")
     def _frames_fit_into_messages(self) -> Self:
         if self.max_frame_bytes + _MESSAGE_OVERHEAD > self.max_message_bytes:
@@ -268,6 +376,16 @@ class Settings(BaseSettings):
                 "that is too large is to be answered, not to end its stream"
             )
         return self
+
+
+def is_local(host: str) -> bool:
+    """Whether an address to listen on is this machine's own: loopback, or a unix socket."""
+    if host.startswith(("unix:", "unix-abstract:")) or host == "localhost":
+        return True
+    try:
+        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:

@@ -154,6 +154,7 @@ def limits_message(settings: Settings) -> pb.SessionLimits:
         idle_timeout_ms=_ms(settings.idle_timeout),
         max_session_age_ms=_ms(settings.max_session_age),
         resume_ttl_ms=_ms(settings.resume_ttl),
+        max_frames_per_second=settings.max_frames_per_second,
     )
 
 
@@ -205,6 +206,7 @@ def session_message(session: Session, now: float) -> pb.Session:
         frames_invalid=stats.answered[Status.INVALID],
         queue_policy=_POLICIES[session.options.queue_policy],
         weight=session.options.weight,
+        identity=session.caller.identity,
     )
     if stats.frame_size is not None:
         message.frame_size.width, message.frame_size.height = stats.frame_size

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tilestream.access.admission import Admission
+from tilestream.access.authenticator import Authenticator
 from tilestream.api.media_threads import MediaThreads
 from tilestream.clock import Clock
 from tilestream.config import Settings
@@ -111,6 +113,8 @@ class Services:
     metrics: Metrics
     lifecycle: Lifecycle
     clock: Clock
+    authenticator: Authenticator
+    admission: Admission
     tracer: FrameTracer | None = None
     started: float = field(init=False)  # monotonic seconds: the time of day may be set meanwhile
 
