@@ -92,3 +92,16 @@ def test_a_wrong_environment_variable_is_named(monkeypatch):
 def test_the_largest_frame_has_to_fit_into_a_message():
     with pytest.raises(ConfigError, match="max_message_bytes has to be at least"):
         load_settings({"max_frame_bytes": 5000, "max_message_bytes": 5000})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tls_certificate": "a.pem"}, "tls_key is missing"),
+        ({"tls_key": "a.key"}, "tls_certificate is missing"),
+        ({"tls_client_ca": "ca.pem"}, "tls_client_ca needs tls_certificate and tls_key"),
+    ],
+)
+def test_half_of_what_tls_needs_is_an_error(given, message):
+    with pytest.raises(ConfigError, match=message):
+        load_settings(given)

@@ -6,6 +6,7 @@ Nothing here imports torch or gRPC before a command needs it, so that ``--help``
 from __future__ import annotations
 
 import inspect
+import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -31,6 +32,9 @@ LAZY_COMMANDS = {"top": "tilestream.remote:top", "health": "tilestream.remote:he
 
 def main() -> None:
     """Entry point of the ``tilestream`` command."""
+    # gRPC's own lines keep to no format and no limit, and anybody can cause one by a handshake that fails. It
+    # reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     app()
 
 

@@ -33,6 +33,8 @@ from tilestream.sessions.session import CloseCause, Session
 from tilestream.telemetry.logs import setup_logging
 from tilestream.telemetry.metrics import Metrics
 from tilestream.telemetry.tracing import FrameTracer, TracingError, make_tracer
+from tilestream.tls.files import CertificateError
+from tilestream.tls.ports import Ports
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
@@ -105,6 +107,10 @@ class Server:
 
     async def _start(self) -> None:
         settings = self.settings
+        try:  # before models are loaded: what is wrong with it is told at once
+            self._ports = Ports(settings)
+        except CertificateError as error:
+            raise StartError(str(error)) from error
         if settings.trace_endpoint:
             try:
                 self.tracer = make_tracer(settings.trace_endpoint)
@@ -150,6 +156,7 @@ class Server:
                 "device": engine.device,
                 "precision": engine.precision,
                 "version": __version__,
+                "tls": self._ports.security,
             },
         )
         if settings.port_file is not None:
@@ -158,12 +165,12 @@ class Server:
     def _listen(self) -> None:
         settings = self.settings
         try:
-            self.port = self._grpc.add_insecure_port(f"{settings.host}:{settings.port}")
+            self.port = self._ports.add_grpc_port(self._grpc, f"{settings.host}:{settings.port}")
         except RuntimeError as error:
             raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
         if settings.metrics_port:
             try:
-                self._metrics_server = self.metrics.serve(settings.metrics_port, settings.metrics_host)
+                self._metrics_server = self._ports.serve_metrics(self.metrics)
             except OSError as error:
                 where = f"{settings.metrics_host}:{settings.metrics_port}"
                 raise StartError(f"cannot serve metrics on {where}: {error}") from error

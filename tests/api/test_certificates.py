@@ -15,26 +15,21 @@ class Subject(grpc.GenericRpcHandler):
     """Answers with the subject of the caller's certificate."""
 
     def service(self, details):
-        async def ask(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
             return repr(certificate_subject(context)).encode()
 
-        return grpc.unary_unary_rpc_method_handler(ask)
+        return grpc.unary_unary_rpc_method_handler(answer)
 
 
 async def ask(authority: Authority, server: Issued, client: Issued | None, *, require: bool) -> str:
     """What a server of these credentials takes this client for."""
-    root = authority.certificate.read_bytes()
     pair = (server.key.read_bytes(), server.certificate.read_bytes())
+    root = authority.certificate.read_bytes() if require else None
     running = grpc.aio.server(handlers=[Subject()])
-    port = running.add_secure_port(
-        "127.0.0.1:0", grpc.ssl_server_credentials([pair], root if require else None, require)
-    )
+    port = running.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair], root, require))
     await running.start()
-    own = (client.key.read_bytes(), client.certificate.read_bytes()) if client else (None, None)
     try:
-        async with grpc.aio.secure_channel(
-            f"localhost:{port}", grpc.ssl_channel_credentials(root, *own)
-        ) as channel:
+        async with authority.connect(client)(f"localhost:{port}") as channel:
             answer: bytes = await channel.unary_unary(METHOD)(b"")
     finally:
         await running.stop(0)

@@ -1,4 +1,4 @@
-"""Certificates for tests, made when they are needed."""
+"""Certificates for tests, made when they are needed, and channels that use them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import datetime
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,16 +27,21 @@ class Issued:
     certificate: Path
     key: Path
 
-    def copy_to(self, other: Issued) -> None:
-        """Put these in the place of others, the certificate first: for a moment they do not belong together."""
-        for source, target in ((self.certificate, other.certificate), (self.key, other.key)):
-            part = target.with_suffix(".part")
-            part.write_bytes(source.read_bytes())
-            part.replace(target)
+    @property
+    def flags(self) -> dict[str, Path]:
+        """The server's settings for it."""
+        return {"tls_certificate": self.certificate, "tls_key": self.key}
+
+
+def replace_file(target: Path, content: bytes) -> None:
+    """In one step, as whoever renews certificates should."""
+    part = target.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(target)
 
 
 class Authority:
-    """Issues certificates into files of ``folder``. ``certificate``: the path of its own, for those who trust it."""
+    """Issues certificates into files of ``folder``. ``certificate``: the path of its own, to be trusted."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
@@ -44,6 +51,14 @@ class Authority:
         builder = _builder(self._subject, self._subject, self._key, VALID)
         signed = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self.certificate.write_bytes(_pem(signed.sign(self._key, hashes.SHA256())))
+
+    def connect(self, client: Issued | None = None):
+        """What makes an asyncio channel of a target: trusts this authority, shows the client's."""
+        own = (client.key.read_bytes(), client.certificate.read_bytes()) if client else (None, None)
+        credentials = grpc.ssl_channel_credentials(self.certificate.read_bytes(), *own)
+        # Channels of the same arguments share a connection, also with those before.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        return partial(grpc.aio.secure_channel, credentials=credentials, options=options)
 
     def issue(
         self,
