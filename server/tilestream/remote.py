@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import grpc
 import typer
@@ -14,26 +14,42 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tilestream.connection import (
+    Authorities,
+    Certificate,
+    Connection,
+    Key,
+    Server,
+    ServerName,
+    UseTls,
+    tls_options,
+)
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
 _DEADLINE = 5.0  # seconds for one answer
 _PAGE = 1000
 
-Server = Annotated[str, typer.Option("--server", envvar="TILESTREAM_SERVER", help="HOST:PORT of the server.")]
 
-
-def health(server: Server = "localhost:50051") -> None:
+def health(
+    server: Server = "localhost:50051",
+    tls: UseTls = False,
+    ca: Authorities = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = "",
+) -> None:
     """Ask a server for its health: exit status 0 if it serves, 1 otherwise."""
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(server) as channel:
+    connection = Connection("health", server, tls_options(tls, ca, certificate, key, server_name))
+    with connection.channel() as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=_DEADLINE
             )
         except grpc.RpcError as error:
-            _fail("health", server, error)
+            connection.fail(error)
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     typer.echo(name)
     raise typer.Exit(0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1)
@@ -44,9 +60,15 @@ def top(
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and end.")] = False,
+    tls: UseTls = False,
+    ca: Authorities = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = "",
 ) -> None:
     """Show the live sessions of a server: frames/s, latency, drop rate, budget, agreement."""
-    with grpc.insecure_channel(server) as channel:
+    connection = Connection("top", server, tls_options(tls, ca, certificate, key, server_name))
+    with connection.channel() as channel:
         stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
         try:
             if as_json:
@@ -56,7 +78,7 @@ def top(
             else:
                 _watch(stub, server, interval)
         except grpc.RpcError as error:
-            _fail("top", server, error)
+            connection.fail(error)
 
 
 def _watch(stub: Any, server: str, interval: float) -> None:
@@ -67,11 +89,6 @@ def _watch(stub: Any, server: str, interval: float) -> None:
                 live.update(screen(server, list_sessions(stub)), refresh=True)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
-
-
-def _fail(command: str, server: str, error: grpc.RpcError) -> NoReturn:
-    typer.echo(f"tilestream {command}: {server}: {error.code().name}: {error.details()}", err=True)
-    raise typer.Exit(1) from None
 
 
 def list_sessions(stub: Any) -> list[pb.Session]:

@@ -23,10 +23,8 @@ class Subject(grpc.GenericRpcHandler):
 
 async def ask(authority: Authority, server: Issued, client: Issued | None, *, require: bool) -> str:
     """What a server of these credentials takes this client for."""
-    pair = (server.key.read_bytes(), server.certificate.read_bytes())
-    root = authority.certificate.read_bytes() if require else None
     running = grpc.aio.server(handlers=[Subject()])
-    port = running.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair], root, require))
+    port = running.add_secure_port("127.0.0.1:0", authority.serve(server, mutual=require))
     await running.start()
     try:
         async with authority.connect(client)(f"localhost:{port}") as channel:

@@ -52,6 +52,12 @@ class Authority:
         signed = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self.certificate.write_bytes(_pem(signed.sign(self._key, hashes.SHA256())))
 
+    def serve(self, server: Issued, *, mutual: bool = False) -> grpc.ServerCredentials:
+        """What a server shows. mutual: clients have to show what this authority issued."""
+        pair = (server.key.read_bytes(), server.certificate.read_bytes())
+        root = self.certificate.read_bytes() if mutual else None
+        return grpc.ssl_server_credentials([pair], root, mutual)
+
     def connect(self, client: Issued | None = None):
         """What makes an asyncio channel of a target: trusts this authority, shows the client's."""
         own = (client.key.read_bytes(), client.certificate.read_bytes()) if client else (None, None)

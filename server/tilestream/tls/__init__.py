@@ -1,1 +1,1 @@
-"""The server's own certificates: read and checked, read again when they change, shown to clients."""
+"""TLS: the server's certificates, which follow their files, and what its commands need as clients."""
