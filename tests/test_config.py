@@ -106,4 +106,17 @@ def test_the_largest_frame_has_to_fit_into_a_message():
     "host", ["::1", "[::1]", "::", "0.0.0.0", "localhost", "fe80::1%lo", "unix:/run/t/s"]
 )
 def test_hosts_are_taken_as_people_write_them(host):
-    assert load_settings({"host": host}).host == host
+    assert load_settings({"host": host, "allow_anonymous": True}).host == host
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tls_certificate": "a.pem"}, "tls_key is missing"),
+        ({"tls_key": "a.key"}, "tls_certificate is missing"),
+        ({"tls_client_ca": "ca.pem"}, "tls_client_ca needs tls_certificate and tls_key"),
+    ],
+)
+def test_half_of_what_tls_needs_is_an_error(given, message):
+    with pytest.raises(ConfigError, match=message):
+        load_settings(given)

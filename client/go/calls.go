@@ -100,7 +100,7 @@ func (s *Session) callError(ctx context.Context, err error, call int) error {
 	if ctx.Err() != nil && s.ctx.Err() == nil && !open {
 		return connectionFailed(s.client.target + " did not open a session within " + s.client.options.Timeout.String())
 	}
-	return fromStatus(err, s.client.target, open)
+	return s.client.failure(err, open)
 }
 
 func (s *Session) isOpen(call int) bool {

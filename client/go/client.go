@@ -2,12 +2,15 @@ package tilestream
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	pb "github.com/tilestream/tilestream/client/go/tilestream/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -19,10 +22,11 @@ const maxAnswerBytes = 64 << 20 // a raw mask of 8192x4096 with a confidence map
 // Client is a connection to a server, for any number of sessions at a time. Its methods may be called by any
 // number of goroutines. Nothing is sent before it is needed.
 type Client struct {
-	target  string
-	options Options
-	conn    *grpc.ClientConn
-	stub    pb.SegmentationServiceClient
+	target     string
+	options    Options
+	handshakes *handshakes
+	conn       *grpc.ClientConn
+	stub       pb.SegmentationServiceClient
 
 	mu       sync.Mutex
 	closed   bool
@@ -37,8 +41,9 @@ func New(target string, options *Options) (*Client, error) {
 	if chosen.TLS != nil {
 		transport = credentials.NewTLS(chosen.TLS)
 	}
+	handshakes := watch(transport, chosen.TLS)
 	dial := []grpc.DialOption{
-		grpc.WithTransportCredentials(transport),
+		grpc.WithTransportCredentials(handshakes),
 		grpc.WithUserAgent("tilestream-client-go/" + version),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 		// Finds servers that vanished.
@@ -53,11 +58,12 @@ func New(target string, options *Options) (*Client, error) {
 		return nil, &ConnectionFailedError{Failure{Message: err.Error(), cause: err}}
 	}
 	return &Client{
-		target:   target,
-		options:  chosen,
-		conn:     conn,
-		stub:     pb.NewSegmentationServiceClient(conn),
-		sessions: map[*Session]struct{}{},
+		target:     target,
+		options:    chosen,
+		handshakes: handshakes,
+		conn:       conn,
+		stub:       pb.NewSegmentationServiceClient(conn),
+		sessions:   map[*Session]struct{}{},
 	}, nil
 }
 
@@ -127,9 +133,22 @@ func ask[Q, A any](
 	}
 	answer, err := method(ctx, request)
 	if err != nil {
-		return nil, fromStatus(err, c.target, false)
+		return nil, c.failure(err, false)
 	}
 	return answer, nil
+}
+
+// failure is the error for a call that failed, see fromStatus.
+func (c *Client) failure(err error, started bool) error {
+	made := fromStatus(err, c.target, started)
+	var failed *ConnectionFailedError
+	if errors.As(made, &failed) && failed.Code == codes.Unavailable {
+		if why := c.handshakes.why(failed.Message); why != "" {
+			failed.Message = fmt.Sprintf("cannot connect to %s: %s", c.target, why)
+			return &TLSFailedError{*failed}
+		}
+	}
+	return made
 }
 
 // authorized is ctx with the token.

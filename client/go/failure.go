@@ -48,6 +48,13 @@ type ConnectionFailedError struct{ Failure }
 // Unwrap lets errors.As find the Failure.
 func (e *ConnectionFailedError) Unwrap() error { return &e.Failure }
 
+// TLSFailedError says that client and server do not agree on TLS: what is wrong with which, and what to do. It is a
+// ConnectionFailedError as well.
+type TLSFailedError struct{ ConnectionFailedError }
+
+// Unwrap lets errors.As find the ConnectionFailedError.
+func (e *TLSFailedError) Unwrap() error { return &e.ConnectionFailedError }
+
 // AccessDeniedError says that the server does not know or does not accept the credentials.
 type AccessDeniedError struct{ Failure }
 
@@ -251,7 +258,7 @@ func callError(read callStatus, target string) error {
 
 func readStatus(err error) callStatus {
 	told := status.Convert(err)
-	read := callStatus{Failure: Failure{Code: told.Code(), Message: strings.Join(strings.Fields(told.Message()), " ")}}
+	read := callStatus{Failure: Failure{Code: told.Code(), Message: oneLine(told.Message())}}
 	if read.Message == "" {
 		read.Message = "no reason given"
 	}
@@ -270,6 +277,8 @@ func readStatus(err error) callStatus {
 	}
 	return read
 }
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // isAboutSize: on either side gRPC words it "received message larger than max"; the server gives no delay for it.
 func isAboutSize(read callStatus) bool {

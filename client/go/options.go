@@ -17,7 +17,7 @@ const (
 
 // Options of a Client. The zero value of every field is its default.
 type Options struct {
-	// TLS is how to check the server and what to show it. nil: plain text.
+	// TLS is how to check the server and what to show it; LoadTLS makes one of files. nil: plain text.
 	TLS *tls.Config
 	// TokenSource gives the token that goes with every call as "authorization: Bearer"; it is asked for each call
 	// and may keep what it has. White space at its ends is not sent; what cannot be sent is an *InvalidConfigError.

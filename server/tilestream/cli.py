@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -38,6 +39,9 @@ LAZY_COMMANDS["token"] = "tilestream.access.command:app"
 
 def main() -> None:
     """Entry point of the ``tilestream`` command."""
+    # gRPC's own lines keep to no format and no limit, and anybody can cause one by a handshake that fails. It
+    # reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     prepare_output()
     app()
 

@@ -80,6 +80,18 @@ class Settings(BaseSettings):
         None, description="YAML file of what identities may do; read when it changes."
     )
 
+    # Who may listen in, and who may come
+    tls_certificate: Path | None = Field(
+        None,
+        description="Certificate of the server, PEM, followed by those that issued it; with it the server "
+        "speaks TLS and nothing else. Read again when it changes.",
+    )
+    tls_key: Path | None = Field(None, description="Key of tls_certificate, PEM, without a password.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="Authorities, PEM; clients have to show a certificate that one of them issued.",
+    )
+
     # What it computes with
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -265,7 +277,10 @@ class Settings(BaseSettings):
 
     # What it tells
     metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus (/metrics); 0: off.")
-    metrics_host: str = Field("127.0.0.1", description="Address for Prometheus.")
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Address for Prometheus; on another one than loopback with TLS as the server has it.",
+    )
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or machines.")
     log_limit: int = Field(
         100,
@@ -361,12 +376,24 @@ class Settings(BaseSettings):
     @property
     def authenticates(self) -> bool:
         """Whether callers can show who they are."""
-        return self.token_file is not None or self.jwks_file is not None
+        files = (self.token_file, self.jwks_file, self.tls_client_ca)
+        return any(file is not None for file in files)
 
     @property
     def lets_strangers_in(self) -> bool:
         """Whether callers need not show who they are."""
         return self.allow_anonymous or not self.authenticates
+
+    @model_validator(mode="after")
+    def _certificate_and_key_come_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            absent = "tls_key" if self.tls_key is None else "tls_certificate"
+            raise ValueError(f"{absent} is missing: tls_certificate and tls_key go together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError(
+                "tls_client_ca needs tls_certificate and tls_key: clients show certificates over TLS only"
+            )
+        return self
 
     @model_validator(mode="after")
     def _frames_fit_into_messages(self) -> Self:

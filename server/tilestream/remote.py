@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import grpc
 import typer
@@ -14,7 +14,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tilestream.proxies import WITHOUT, proxy_options, proxy_variable
+from tilestream.connection import (
+    Authorities,
+    Certificate,
+    Connection,
+    Key,
+    Server,
+    ServerName,
+    Token,
+    UseTls,
+    tls_options,
+)
+from tilestream.proxies import WITHOUT
 from tilestream.terminal import console, printable, reader_is_gone, say
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
@@ -22,38 +33,52 @@ from tilestream.v1 import segmentation_pb2_grpc
 _DEADLINE = 5.0  # seconds for one answer
 _PAGE = 1000
 
-Server = Annotated[
-    str,
-    typer.Option("--server", envvar="TILESTREAM_SERVER", help="HOST:PORT of the server, or unix:/path."),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and end.")]
 
 
-def health(server: Server = "localhost:50051") -> None:
+def health(
+    server: Server = "localhost:50051",
+    tls: UseTls = False,
+    ca: Authorities = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = "",
+) -> None:
     """Ask a server for its health: exit status 0 if it serves."""
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(server, options=[WITHOUT]) as channel:
+    connection = Connection("health", server, tls_options(tls, ca, certificate, key, server_name))
+    with connection.channel(WITHOUT) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=_DEADLINE
             )
         except grpc.RpcError as error:
-            _fail("health", server, error)
+            connection.fail(error)
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     say(name)
     raise typer.Exit(0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1)
 
 
-def info(server: Server = "localhost:50051", as_json: AsJson = False) -> None:
+def info(
+    server: Server = "localhost:50051",
+    as_json: AsJson = False,
+    token: Token = "",
+    tls: UseTls = False,
+    ca: Authorities = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = "",
+) -> None:
     """Show what a server is: version, device, models and gates."""
-    with _channel(server) as channel:
+    connection = Connection("info", server, tls_options(tls, ca, certificate, key, server_name), token)
+    with connection.channel() as channel:
         stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
         try:
             answer = stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=_DEADLINE)
             models = stub.ListModels(pb.ListModelsRequest(), timeout=_DEADLINE).models
         except grpc.RpcError as error:
-            _fail("info", server, error)
+            connection.fail(error)
     facts = _facts(answer, models)
     if as_json:
         print(json.dumps(facts), flush=True)
@@ -87,9 +112,16 @@ def top(
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
     as_json: AsJson = False,
+    token: Token = "",
+    tls: UseTls = False,
+    ca: Authorities = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = "",
 ) -> None:
     """Show the live sessions of a server, again and again."""
-    with _channel(server) as channel:
+    connection = Connection("top", server, tls_options(tls, ca, certificate, key, server_name), token)
+    with connection.channel() as channel:
         stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
         try:
             if as_json:
@@ -99,7 +131,7 @@ def top(
             else:
                 _watch(stub, server, interval)
         except grpc.RpcError as error:
-            _fail("top", server, error)
+            connection.fail(error)
 
 
 def _watch(stub: Any, server: str, interval: float) -> None:
@@ -124,19 +156,6 @@ def _print_screen(server: str, sessions: list[dict[str, Any]]) -> None:
     output = console()
     output.print(screen(server, sessions, whole=not output.is_terminal))
     output.file.flush()
-
-
-def _channel(server: str) -> grpc.Channel:
-    return grpc.insecure_channel(server, options=proxy_options(server))
-
-
-def _fail(command: str, server: str, error: grpc.RpcError) -> NoReturn:
-    variable = "" if command == "health" else proxy_variable(server)
-    through = (
-        f" (through the proxy of the environment's {variable}; no_proxy exempts hosts)" if variable else ""
-    )
-    say(f"tilestream {command}: {server}: {error.code().name}: {error.details()}{through}", error=True)
-    raise typer.Exit(1) from None
 
 
 def list_sessions(stub: Any) -> list[dict[str, Any]]:

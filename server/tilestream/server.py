@@ -41,6 +41,8 @@ from tilestream.telemetry.logs import AUDIT, setup_logging
 from tilestream.telemetry.metrics import Metrics
 from tilestream.telemetry.tracing import FrameTracer, TracingError, make_tracer
 from tilestream.temporary import NoTemporaryFolderError, ensure_temporary_folder
+from tilestream.tls.files import CertificateError
+from tilestream.tls.ports import Ports
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
@@ -126,6 +128,10 @@ class Server:
 
     async def _start(self) -> None:
         settings = self.settings
+        try:  # before models are loaded: what is wrong with it is told at once
+            self._ports = Ports(settings)
+        except CertificateError as error:
+            raise StartError(str(error)) from error
         if settings.trace_endpoint:
             try:
                 self.tracer = make_tracer(settings.trace_endpoint)
@@ -182,6 +188,7 @@ class Server:
                 "cores": self._resources.cores,
                 "media_threads": self._media_threads,
                 "version": __version__,
+                "tls": self._ports.security,
             },
         )
         if settings.port_file is not None:
@@ -190,14 +197,16 @@ class Server:
     def _listen(self) -> None:
         settings = self.settings
         try:
-            self._listener = listen(self._grpc.add_insecure_port, settings.host, settings.port)
+            self._listener = listen(
+                partial(self._ports.add_grpc_port, self._grpc), settings.host, settings.port
+            )
         except ListenError as error:
             raise StartError(str(error)) from error
         self.port = self._listener.port
         if settings.metrics_port:
             host = unbracketed(settings.metrics_host)
             try:
-                self._metrics_server = self.metrics.serve(settings.metrics_port, host)
+                self._metrics_server = self._ports.serve_metrics(self.metrics, host)
             except OSError as error:
                 where = f"{bracketed(host)}:{settings.metrics_port}"
                 raise StartError(f"cannot serve metrics on {where}: {error}") from error

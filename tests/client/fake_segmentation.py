@@ -42,6 +42,7 @@ class Script:
     limits: dict[str, int] = field(default_factory=dict)
     config: dict[str, int] = field(default_factory=dict)
     sessions: int = 0
+    credentials: grpc.ServerCredentials | None = None  # None: plain text
 
 
 @dataclass
@@ -89,7 +90,12 @@ class FakeServer(rpc.SegmentationServiceServicer):
     async def _start(self) -> None:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         rpc.add_SegmentationServiceServicer_to_server(self, self._server)
-        self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        address, credentials = "127.0.0.1:0", self.script.credentials
+        if credentials is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, credentials)
+        self.target = f"127.0.0.1:{port}"
         await self._server.start()
 
     # The unary methods.

@@ -1,7 +1,7 @@
 """A real server on a real socket, with the fake engine."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 from grpc_status import rpc_status
@@ -93,12 +93,15 @@ class Stream:
 
 @contextlib.asynccontextmanager
 async def running(
-    engine: FakeEngine | None = None, clock: Clock | None = None, **settings
+    engine: FakeEngine | None = None,
+    clock: Clock | None = None,
+    connect: Callable[[str], grpc.aio.Channel] = grpc.aio.insecure_channel,
+    **settings,
 ) -> AsyncIterator[Running]:
     engine = engine or FakeEngine()
     server = Server(Settings(**{"port": 0, **settings}), lambda: engine, clock=clock)
     await server.start()
-    channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
+    channel = connect(f"127.0.0.1:{server.port}")
     try:
         yield Running(server, engine, channel)
     finally:

@@ -31,11 +31,13 @@ from tilestream_client.errors import (
     SessionClosed,
     SourceError,
     TilestreamError,
+    TlsFailed,
 )
 from tilestream_client.info import Draining, LabelClass, Limits, Model, ServerInfo, Session, SessionInfo
 from tilestream_client.result import EncodedMask, FrameStatus, Result, ReuseStats, Times
 from tilestream_client.sources import Camera, Frame, ImageFolder, VideoFile, paced
 from tilestream_client.stream import Stream
+from tilestream_client.tls import Tls
 
 __all__ = [
     "AccessDenied",
@@ -75,6 +77,8 @@ __all__ = [
     "StreamConfig",
     "TilestreamError",
     "Times",
+    "Tls",
+    "TlsFailed",
     "VideoFile",
     "__version__",
     "paced",

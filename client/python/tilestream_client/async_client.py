@@ -13,10 +13,11 @@ from tilestream_client import jpeg
 from tilestream_client.async_stream import AsyncDriver, AsyncStream
 from tilestream_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Endpoint
 from tilestream_client.config import StreamConfig, StreamOptions
-from tilestream_client.errors import SessionClosed, TilestreamError, from_rpc_error
+from tilestream_client.errors import SessionClosed, TilestreamError
 from tilestream_client.info import Model, ServerInfo, SessionInfo
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT, Reconnect
 from tilestream_client.sources import AsyncFrames, open_source
+from tilestream_client.tls import Tls, chosen
 from tilestream_client.v1 import segmentation_pb2 as pb
 from tilestream_client.v1 import segmentation_pb2_grpc as rpc
 
@@ -31,13 +32,15 @@ class AsyncClient:
         self,
         target: str = DEFAULT_TARGET,
         *,
+        tls: Tls | bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         token: str = "",
         metadata: Sequence[tuple[str, str]] = (),
         timeout: float = DEFAULT_TIMEOUT,
         own_connection: bool = False,
     ) -> None:
-        self._endpoint = Endpoint(target, credentials, token, metadata, own_connection)
+        self._endpoint = Endpoint(target, credentials, token, metadata, own_connection, tls=chosen(tls))
+        self._endpoint.check()
         self._timeout = timeout
         self._loop: asyncio.AbstractEventLoop | None = None  # that of the channel
         self._channel: grpc.aio.Channel | None = (
@@ -71,7 +74,7 @@ class AsyncClient:
             config,
             source,
             self._start_call,
-            self.target,
+            self._endpoint,
             quality=quality,
             timeout=self._timeout,
             reconnect=Reconnect(reconnect_timeout),
@@ -143,6 +146,6 @@ class AsyncClient:
         try:
             return await method(request, timeout=self._timeout, metadata=self._endpoint.call_metadata())
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.target, started=False) from error
+            raise await self._endpoint.aio_failure(error, started=False) from error
         except grpc.aio.UsageError as error:  # so gRPC says that the channel is closed
             raise SessionClosed("the client is closed") from error

@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc
 
-from tilestream_client.errors import ConnectionFailed, SessionClosed, TilestreamError, from_rpc_error
+from tilestream_client.channel import Endpoint
+from tilestream_client.errors import ConnectionFailed, SessionClosed, TilestreamError
 from tilestream_client.exchange import Exchange, Step
 from tilestream_client.info import Draining, Session
 from tilestream_client.reconnect import Reconnect
@@ -101,7 +102,7 @@ class AsyncDriver:
         config: pb.SessionConfig,
         source: Source,
         start_call: Callable[[], Any],
-        target: str,
+        endpoint: Endpoint,
         *,
         quality: int,
         timeout: float,
@@ -110,7 +111,7 @@ class AsyncDriver:
         self.exchange = Exchange(config, reconnect=reconnect)
         self._source = source
         self._start_call = start_call
-        self._target = target
+        self._endpoint = endpoint
         self._quality = quality
         self._timeout = timeout
         self._changed = asyncio.Condition()
@@ -133,7 +134,7 @@ class AsyncDriver:
                     lambda: self.exchange.session is not None or self.exchange.finished
                 )
         except TimeoutError:
-            text = f"{self._target} did not open a session within {self._timeout:g} s"
+            text = f"{self._endpoint.target} did not open a session within {self._timeout:g} s"
             await self.close(ConnectionFailed(text))
         if self.exchange.session is None:
             self.exchange.take()  # raises
@@ -282,7 +283,7 @@ class AsyncDriver:
                 self.exchange.receive(response, number)
                 await self._tell()
         except grpc.aio.AioRpcError as raised:
-            return from_rpc_error(raised, self._target, started=self.exchange.is_open(number))
+            return await self._endpoint.aio_failure(raised, started=self.exchange.is_open(number))
         except asyncio.CancelledError:
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise  # by close()
@@ -302,7 +303,9 @@ class AsyncDriver:
     def _cancelled(self, number: int) -> TilestreamError:
         """A call was cancelled, and not by close()."""
         if number and not self.exchange.is_open(number):
-            return ConnectionFailed(f"{self._target} did not open a session within {self._timeout:g} s")
+            return ConnectionFailed(
+                f"{self._endpoint.target} did not open a session within {self._timeout:g} s"
+            )
         return SessionClosed("the call was cancelled")
 
     async def _status_error(self, call: Any, number: int) -> TilestreamError | None:
@@ -316,4 +319,4 @@ class AsyncDriver:
             trailing_metadata=await call.trailing_metadata(),
             details=await call.details(),
         )
-        return from_rpc_error(raised, self._target, started=self.exchange.is_open(number))
+        return await self._endpoint.aio_failure(raised, started=self.exchange.is_open(number))

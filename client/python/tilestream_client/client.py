@@ -11,11 +11,12 @@ import grpc
 from tilestream_client import jpeg
 from tilestream_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Endpoint
 from tilestream_client.config import StreamConfig, StreamOptions
-from tilestream_client.errors import SessionClosed, from_rpc_error
+from tilestream_client.errors import SessionClosed
 from tilestream_client.info import Model, ServerInfo, SessionInfo
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT, Reconnect
 from tilestream_client.sources import Frames, open_source
 from tilestream_client.stream import Driver, Stream
+from tilestream_client.tls import Tls, chosen
 from tilestream_client.v1 import segmentation_pb2 as pb
 from tilestream_client.v1 import segmentation_pb2_grpc as rpc
 
@@ -25,22 +26,24 @@ _Answer = TypeVar("_Answer")
 class Client:
     """A connection to one server; any number of streams may run on it, from any threads.
 
-    target: "host:port" or "unix:/path". credentials: None = plain text, else for example
-    ``grpc.ssl_channel_credentials()``. token: sent as a bearer token. metadata: further
-    pairs for every call. timeout: seconds that the server has to answer a question or to open a session.
-    Nothing is sent before it is needed.
+    target: "host:port" or "unix:/path". tls: False = plain text, True = encrypted, for the system's
+    authorities, Tls(...) to trust others or to show a certificate. credentials: those of gRPC, in place of
+    ``tls``. token: sent as a bearer token. metadata: further pairs for every call. timeout: seconds that the
+    server has to answer a question or to open a session. Nothing is sent before it is needed. Raises
+    InvalidConfig where files of ``tls`` cannot be used, or a token cannot be sent.
     """
 
     def __init__(
         self,
         target: str = DEFAULT_TARGET,
         *,
+        tls: Tls | bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         token: str = "",
         metadata: Sequence[tuple[str, str]] = (),
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        self._endpoint = Endpoint(target, credentials, token, metadata)
+        self._endpoint = Endpoint(target, credentials, token, metadata, tls=chosen(tls))
         self._timeout = timeout
         self._channel = self._endpoint.channel()
         self._stub = rpc.SegmentationServiceStub(self._channel)
@@ -74,7 +77,7 @@ class Client:
             config,
             source,
             self._start_call,
-            self.target,
+            self._endpoint,
             quality=quality,
             timeout=self._timeout,
             reconnect=Reconnect(reconnect_timeout),
@@ -124,6 +127,6 @@ class Client:
         try:
             return method(request, timeout=self._timeout, metadata=self._endpoint.call_metadata())
         except grpc.RpcError as error:
-            raise from_rpc_error(error, self.target, started=False) from error
+            raise self._endpoint.failure(error, started=False) from error
         except ValueError as error:  # so gRPC says that the channel is closed
             raise SessionClosed("the client is closed") from error

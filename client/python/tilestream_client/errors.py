@@ -48,6 +48,10 @@ class ConnectionFailed(TilestreamError):
     """The server could not be reached or did not answer. Check the address and that it runs."""
 
 
+class TlsFailed(ConnectionFailed):
+    """Client and server do not agree on TLS; the message says what is wrong with which, and what to do."""
+
+
 class AccessDenied(TilestreamError):
     """The server does not know or does not accept the credentials."""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc
 
-from tilestream_client.errors import ConnectionFailed, SessionClosed, TilestreamError, from_rpc_error
+from tilestream_client.channel import Endpoint
+from tilestream_client.errors import ConnectionFailed, SessionClosed, TilestreamError
 from tilestream_client.exchange import Exchange, Step
 from tilestream_client.info import Draining, Session
 from tilestream_client.reconnect import Reconnect
@@ -103,7 +104,7 @@ class Driver:
         config: pb.SessionConfig,
         source: Iterable[FrameLike],
         start_call: StartCall,
-        target: str,
+        endpoint: Endpoint,
         *,
         quality: int,
         timeout: float,
@@ -112,7 +113,7 @@ class Driver:
         self.exchange = Exchange(config, reconnect=reconnect)
         self._source = source
         self._start_call = start_call
-        self._target = target
+        self._endpoint = endpoint
         self._quality = quality
         self._timeout = timeout
         self._changed = threading.Condition()  # guards the exchange and the fields below
@@ -129,7 +130,9 @@ class Driver:
                 return self.exchange.session
             finished = self.exchange.finished
         if not finished:
-            self.close(ConnectionFailed(f"{self._target} did not open a session within {self._timeout:g} s"))
+            self.close(
+                ConnectionFailed(f"{self._endpoint.target} did not open a session within {self._timeout:g} s")
+            )
         with self._changed:
             self.exchange.take()  # raises
         raise SessionClosed("the server ended the stream without a word")
@@ -246,7 +249,7 @@ class Driver:
                     self.exchange.receive(response, number)
                     self._changed.notify_all()
         except grpc.RpcError as raised:
-            return from_rpc_error(raised, self._target, started=self.exchange.is_open(number))
+            return self._endpoint.failure(raised, started=self.exchange.is_open(number))
         except Exception as raised:
             call.cancel()
             return raised

@@ -2,25 +2,24 @@
 
 Base units, no label per session or camera; docs/metrics.md explains them.
 
-All methods but :meth:`Metrics.serve` are called on the event loop, in the frontend: what the engine
+All methods are called on the event loop, in the frontend: what the engine
 knows arrives as plain data, so it is the same whether the engine is in this process or not. What is done
 about the load is asked for when the metrics are read.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Generic, TypeVar
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
     Gauge,
     ProcessCollector,
     disable_created_metrics,
-    start_http_server,
 )
 
 from tilestream.messages import STAGES, EngineReport, FrameStats
@@ -184,6 +183,10 @@ class Metrics:
         )
         self._device_busy = self._gauge("device_utilisation_ratio", "Device busy, 0..1.", on_device)
         self._build = self._gauge("build_info", "Always 1.", ["version", "device", "precision"])
+        self._certificate_expiry = self._gauge(
+            "certificate_expiry_timestamp_seconds", "When the server's certificate expires; NaN without TLS."
+        )
+        self._certificate_expiry.set(math.nan)
 
     def frame_received(self, jpeg_bytes: int) -> None:
         """A frame was accepted."""
@@ -273,6 +276,10 @@ class Metrics:
         self._demand.set_function(lambda: max(load.demand for load in loads()))
         self._budgets_help.set_function(lambda: min(load.remedy is Remedy.LOWER for load in loads()))
 
+    def ask_certificate(self, expires: Callable[[], float]) -> None:
+        """Ask for when the certificate in force expires, Unix time, whenever it is read, from any thread."""
+        self._certificate_expiry.set_function(expires)
+
     def frame_scheduled(self, lag: float) -> None:
         """A frame was computed whose step began ``lag`` seconds after it was handed over."""
         self._lag.observe(max(0.0, lag))
@@ -307,8 +314,3 @@ class Metrics:
         """What serves."""
         self._build.labels(version, device, precision).set(1)
         self._sessions_limit.set(max_sessions)
-
-    def serve(self, port: int, host: str) -> WSGIServer:
-        """Answer Prometheus on ``http://host:port/metrics`` from a thread; ``shutdown()`` ends it."""
-        server, _ = start_http_server(port, addr=host, registry=self.registry)
-        return server

@@ -14,13 +14,10 @@ from tilestream_client.cli import load as load_command
 from tilestream_client.cli import stream as stream_command
 from tilestream_client.cli import tables
 from tilestream_client.cli.options import (
-    DEFAULT_SERVER,
     AsJson,
     Connection,
     ReconnectTimeout,
-    Server,
-    Tls,
-    Token,
+    connects,
     one_line_failures,
     parse_size,
 )
@@ -53,11 +50,12 @@ def _common(
 
 
 @app.command()
+@connects
 def stream(
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="Video, image, folder, or a camera's index.")
     ],
-    server: Server = DEFAULT_SERVER,
+    connection: Connection,
     out: Annotated[Path | None, typer.Option(help="Write a video of the masks over the frames.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write a summary.")] = None,
     masks: Annotated[
@@ -89,8 +87,6 @@ def stream(
         jpeg.DEFAULT_QUALITY
     ),
     reconnect_timeout: ReconnectTimeout = DEFAULT_RECONNECT_TIMEOUT,
-    token: Token = "",
-    tls: Tls = False,
 ) -> None:
     """Segment a video, a folder of images or a camera."""
     if show_bins and not (out or contact_sheet):
@@ -119,12 +115,13 @@ def stream(
         },
     )
     with one_line_failures():
-        stream_command.run(job, Connection(server, token, tls))
+        stream_command.run(job, connection)
 
 
 @app.command()
+@connects
 def load(
-    server: Server = DEFAULT_SERVER,
+    connection: Connection,
     sessions: Annotated[int, typer.Option(min=1, help="How many cameras.")] = 1,
     fps: Annotated[float, typer.Option(min=0.01, help="Frames per second of each camera.")] = 15.0,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long.")] = 10.0,
@@ -151,8 +148,6 @@ def load(
     reconnect_timeout: ReconnectTimeout = DEFAULT_RECONNECT_TIMEOUT,
     late_ms: Annotated[float, typer.Option(min=0, help="Answers later than this count as late.")] = 100.0,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the report.")] = None,
-    token: Token = "",
-    tls: Tls = False,
 ) -> None:
     """Load a server with cameras that send by the clock, and measure."""
     job = load_command.LoadJob(
@@ -172,33 +167,30 @@ def load(
         block_budget=budget,
     )
     with one_line_failures():
-        load_command.run(job, Connection(server, token, tls))
+        load_command.run(job, connection)
 
 
 @app.command()
-def models(
-    server: Server = DEFAULT_SERVER, as_json: AsJson = False, token: Token = "", tls: Tls = False
-) -> None:
+@connects
+def models(connection: Connection, as_json: AsJson = False) -> None:
     """List the models of a server and their classes."""
-    with one_line_failures(), Connection(server, token, tls).client() as client:
+    with one_line_failures(), connection.client() as client:
         tables.show_models(client.models(), as_json=as_json)
 
 
 @app.command()
-def info(
-    server: Server = DEFAULT_SERVER, as_json: AsJson = False, token: Token = "", tls: Tls = False
-) -> None:
+@connects
+def info(connection: Connection, as_json: AsJson = False) -> None:
     """Show what a server is and what it offers."""
-    with one_line_failures(), Connection(server, token, tls).client() as client:
+    with one_line_failures(), connection.client() as client:
         tables.show_info(client.info(), as_json=as_json)
 
 
 @app.command()
-def sessions(
-    server: Server = DEFAULT_SERVER, as_json: AsJson = False, token: Token = "", tls: Tls = False
-) -> None:
+@connects
+def sessions(connection: Connection, as_json: AsJson = False) -> None:
     """List the live sessions of a server."""
-    with one_line_failures(), Connection(server, token, tls).client() as client:
+    with one_line_failures(), connection.client() as client:
         tables.show_sessions(client.sessions(), as_json=as_json)
 
 

@@ -89,7 +89,7 @@ async def _run(job: LoadJob, plan: LoadPlan, connection: Connection) -> LoadRepo
     with _signals(loop, stop):
         display = asyncio.create_task(_display(job, report))
         try:
-            return await run_load(connection.target, plan, report=report, stop=stop, **connection.keywords())
+            return await run_load(connection.server, plan, report=report, stop=stop, **connection.keywords())
         finally:
             display.cancel()
             await asyncio.gather(display, return_exceptions=True)
