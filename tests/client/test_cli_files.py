@@ -122,7 +122,8 @@ def test_every_picture_format_that_is_named_is_written(serve, folder, tmp_path, 
 
 def limited(limit: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command on a disk that takes files of so many bytes only."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(tilestream_client.__file__).parents[1])}
+    path = str(Path(tilestream_client.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "tilestream_client", *map(str, arguments)]
     return subprocess.run(
         command,
