@@ -64,6 +64,10 @@ type ReuseStats struct {
 	// Agreement is the share of recomputed pixels that kept their label; HasAgreement: it could be told.
 	Agreement    float64
 	HasAgreement bool
+	// BinsRefreshed counts bins computed anew in a frame that is not a key frame.
+	BinsRefreshed int
+	// RefreshChanged is the share of their pixels that got another label. 0 also where it could not be told.
+	RefreshChanged float64
 }
 
 // BlockDropRate is dropped block units / all of them, 0..1; 0 where there are none.
@@ -177,5 +181,7 @@ func reuseFromProto(reuse *pb.ReuseStats) *ReuseStats {
 		MACs:           reuse.GetMacs(),
 		Agreement:      float64(reuse.GetAgreement()),
 		HasAgreement:   reuse.Agreement != nil,
+		BinsRefreshed:  int(reuse.GetBinsRefreshed()),
+		RefreshChanged: float64(reuse.GetRefreshChanged()),
 	}
 }

@@ -46,7 +46,8 @@ class SessionSpec:
     sessions that begin together do not all come to their next whole frame at the same time if their phases
     differ. ``retain``: what later frames could reuse is kept even where a frame's budget is 1, for callers
     that decide themselves what is computed of a frame. ``owner``: whose it is; owners share the engine's time
-    first, by ``owner_weight``, and the sessions of an owner what that gets.
+    first, by ``owner_weight``, and the sessions of an owner what that gets. ``refreshes``: its gate computes
+    bins between whole frames, in the rhythm of ``scheduling.rhythm``.
     """
 
     session_id: str
@@ -58,6 +59,7 @@ class SessionSpec:
     retain: bool = False
     owner: str = ""
     owner_weight: float = 1.0
+    refreshes: bool = False
 
 
 class Codec(Enum):
@@ -211,6 +213,13 @@ class FrameStats:
     agreement: float | None = None
     agreement_pixels: int = 0
     agreement_age: float = 0.0
+    bins_refreshed: int = 0  # bins of which anything was computed in a frame that is not whole
+
+    @property
+    def refresh_changed(self) -> float | None:
+        """Of the pixels of the refreshed bins, the share that got another label, 0..1; None: cannot tell."""
+        known = self.bins_refreshed > 0 and self.agreement is not None
+        return 1.0 - (self.agreement or 0.0) if known else None
 
     @property
     def key_frame(self) -> bool:

@@ -13,7 +13,8 @@ from support.frames import photo
 from support.gates import make_gate, random_cells, risk_net
 from support.reuse_engines import NEVER, network
 from tilestream.engine.gates.gate import GateInput
-from tilestream.engine.gates.learned import CHECK_AFTER, MAX_AGE, LearnedGate
+from tilestream.engine.gates.learned import MAX_AGE, LearnedGate
+from tilestream.engine.gates.still import CHECK_AFTER
 from tilestream.engine.streaming import StreamingSegmenter
 
 BINS = (3, 4)

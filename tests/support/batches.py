@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -23,6 +23,8 @@ FIGURES = {
     "credit": torch.float64,
     "limit": torch.float64,
     "since_whole": torch.int64,
+    "since_source": torch.int64,
+    "refreshed": torch.int64,
     "risk_scale": torch.float32,
     "averaged": torch.int64,
 }
@@ -105,9 +107,21 @@ def arrays(signals: BinSignals) -> SimpleNamespace:
 def question(signals: BinSignals, units: int = 3, cells: Tensor | None = None, **figures: Any) -> GateInput:
     """What a gate is asked. ``figures``: see :func:`asked`. ``cells``: float32 [N, channels, h, w]."""
     usual = {"budget": 0.25, "credit": 0.0, "limit": 1.0, "since_whole": 1, "risk_scale": 1.0, "averaged": 0}
+    usual |= {"since_source": 1, "refreshed": 0}
     unknown = {name: torch.zeros(0) for name in FIGURES}
-    frames = GateInput(signals, units, **unknown, cells=None if cells is None else cells.__getitem__)
+    frames = GateInput(
+        signals,
+        units,
+        **unknown,
+        cells=None if cells is None else cells.__getitem__,
+        doubt=_distorted(signals),
+    )
     return asked(frames, **{**usual, **figures})
+
+
+def _distorted(signals: BinSignals) -> Callable[[list[int]], Tensor]:
+    """In place of doubt."""
+    return lambda which: signals.distortion[which]
 
 
 def asked(frames: GateInput, **figures: Any) -> GateInput:
@@ -128,4 +142,9 @@ def with_signals(frames: GateInput, **known: Any) -> GateInput:
 
 def together(frames: Sequence[GateInput]) -> GateInput:
     """Frames that are asked about one by one, asked about at once."""
-    return replace(joined(frames), cells=lambda which: torch.cat([frames[i].cells([0]) for i in which]))
+    everything = joined(frames)
+    return replace(
+        everything,
+        cells=lambda which: torch.cat([frames[i].cells([0]) for i in which]),
+        doubt=_distorted(everything.signals),
+    )

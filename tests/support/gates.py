@@ -59,6 +59,8 @@ def frames(draw: st.DrawFn, shape: tuple[int, int] | None = None) -> GateInput:
         credit=draw(st.floats(-1.0, 1.0)) + budget,
         limit=draw(st.just(1.0) | st.floats(0.0, 1.0)),
         since_whole=draw(st.integers(1, 40)),
+        since_source=draw(st.integers(1, 40)),
+        refreshed=draw(st.integers(0, 3)),
         risk_scale=draw(st.floats(0.25, 4.0)),
         averaged=draw(st.integers(0, 4)),
     )

@@ -50,6 +50,8 @@ class ReuseStats:
     units_computed, units_dropped: block units (residual block x bin). mean_distortion: over all bins.
     block_budget: share of units this frame was allowed. macs: multiply-accumulates, 0 = not counted.
     agreement: share of pixels that kept their label where reused bins were recomputed, None = cannot tell.
+    bins_refreshed: bins computed anew in a frame that is not a key frame. refresh_changed: share of their
+    pixels that got another label, None = cannot tell.
     """
 
     key_frame: bool = False
@@ -59,6 +61,8 @@ class ReuseStats:
     block_budget: float = 0.0
     macs: int = 0
     agreement: float | None = None
+    bins_refreshed: int = 0
+    refresh_changed: float | None = None
 
     @property
     def block_drop_rate(self) -> float:
@@ -235,6 +239,8 @@ def _reuse(reuse: pb.ReuseStats) -> ReuseStats:
         block_budget=reuse.block_budget,
         macs=reuse.macs,
         agreement=reuse.agreement if reuse.HasField("agreement") else None,
+        bins_refreshed=reuse.bins_refreshed,
+        refresh_changed=reuse.refresh_changed if reuse.HasField("refresh_changed") else None,
     )
 
 

@@ -87,6 +87,8 @@ def _reuse(stats: FrameStats) -> dict[str, Any]:
         "block_budget": stats.budget,
         "macs": stats.macs,
         "agreement": stats.agreement,
+        "bins_refreshed": stats.bins_refreshed,
+        "refresh_changed": stats.refresh_changed,
     }
 
 

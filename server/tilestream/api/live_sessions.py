@@ -21,6 +21,7 @@ from tilestream.api.pipeline import FramePipeline
 from tilestream.api.services import Services
 from tilestream.clock import Timer
 from tilestream.messages import SessionSpec
+from tilestream.scheduling.rhythm import REFRESH
 from tilestream.sessions.frames import Ticket
 from tilestream.sessions.registry import QuotaUsedUp, TooManySessions
 from tilestream.sessions.sent_answers import SentAnswers
@@ -104,6 +105,7 @@ class LiveSessions:
             phase=phase_of(options.camera_id),
             owner=caller.identity,
             owner_weight=services.admission.policy(caller).weight,
+            refreshes=options.model.gate == REFRESH,
         )
         try:
             await asyncio.wrap_future(services.engines.open(spec))

@@ -73,6 +73,7 @@ def frame_stats(
         agreement=None if agreement is None else agreement.share,
         agreement_pixels=0 if agreement is None else agreement.compared,
         agreement_age=0.0 if agreement is None else agreement.age,
+        bins_refreshed=0 if whole else int(np.count_nonzero(computed.bins)),
     )
 
 

@@ -39,6 +39,7 @@ class Decider:
             len(self._program.units),
             [(frame.grant, frame.state) for frame in batch.frames],
             cells=lambda which: self._observer.cells(batch.of(which)),
+            doubt=lambda which: self._observer.doubt(batch.of(which)),
             motion=batch.motion,
         )
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tilestream.engine.device import choose_device, default_store_bytes, divide, use_threads
+from tilestream.engine.gates.gate import refreshes
 from tilestream.engine.gates.registry import gate_kind
 from tilestream.engine.ingest.host import decode_on_host
 from tilestream.engine.ingest.ingest import Ingest
@@ -92,6 +93,10 @@ class TorchEngine:
         gate = kind.make(name, options.bin_size)
         common = (module, self.device, self._dtype, mean, std, gate)
         if self.device.type in RESIDENT_DEVICES:
+            if refreshes(gate):
+                raise EngineError(
+                    f"gate {kind.name!r} is run on a CPU only; on {self.device} take learned or every_k"
+                )
             resident = ResidentEngine(
                 *common,
                 self._ingest.decode,

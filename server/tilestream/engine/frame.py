@@ -12,6 +12,7 @@ from torch import Tensor
 from tilestream.engine.accounts import ComputedUnits, bin_account, frame_stats
 from tilestream.engine.arrays import Mask
 from tilestream.engine.gates.agreement import Agreement
+from tilestream.engine.gates.doubt import Doubt
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.memory.features import SessionFeatures
 from tilestream.engine.memory.state import SessionState
@@ -30,8 +31,9 @@ class FrameInFlight:
     batches of one; whether a scene ``cut`` lies between; ``keep``, bool [units, bins_h, bins_w], and
     ``masks``, what that means for every stage of the program; ``risk``: float32 [bins_h, bins_w], what the
     gate expects; ``warped``: uint8 [H, W], the labels that it would have had without computing anything,
-    where some of them are computed and can tell, and ``agreement``, what they told; ``seconds``: its share of
-    the step's time.
+    where some of them are computed and can tell, and ``agreement``, what they told; ``followed``: whether the
+    labels of its session have followed the motion; ``doubt``, where these may be wrong, if the gate asked for
+    it; ``seconds``: its share of the step's time.
     """
 
     frame: Frame
@@ -51,6 +53,8 @@ class FrameInFlight:
     risk: Tensor | None = None
     warped: Tensor | None = None
     agreement: Agreement | None = None
+    followed: bool = False
+    doubt: Doubt | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -74,6 +78,14 @@ class FrameInFlight:
     def touched(self) -> Mask:
         """The bins [bins_h, bins_w] in which anything is computed."""
         return np.asarray(self.keep.any(axis=0))
+
+    def begin_source(self) -> None:
+        """Its labels come: from now on those of its session's frames are warped from it."""
+        state = self.state
+        state.since_source, state.refreshed = 0, 0 if self.whole else state.refreshed + 1
+        if state.sources is not None and self.luma is not None:
+            first = self.whole and not self.goes_on
+            state.sources.begin(self.luma, state.labels, whole=self.whole, first=first)
 
     @property
     def follows(self) -> bool:

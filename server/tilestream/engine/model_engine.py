@@ -18,10 +18,11 @@ from tilestream.engine.dense.normalize import Normalizer
 from tilestream.engine.feature_reuse import FeatureReuse
 from tilestream.engine.frame import FrameInFlight, by_size, forced_units, outcome_of
 from tilestream.engine.gates.agreement import compare
-from tilestream.engine.gates.gate import Gate
+from tilestream.engine.gates.gate import Gate, refreshes
 from tilestream.engine.gates.registry import motion_for_bins, motion_for_labels
 from tilestream.engine.lowering.lower import lower
 from tilestream.engine.memory.labels import LabelMap
+from tilestream.engine.memory.sources import Sources
 from tilestream.engine.memory.state import SessionState
 from tilestream.engine.memory.usage import MemoryUsage
 from tilestream.engine.motion.estimators import MotionEstimator
@@ -71,7 +72,7 @@ class ModelEngine:
     ) -> None:
         self.options = options or ReuseOptions()
         self.gate, self._stages = gate, StageClock(clock)
-        reuses = gate.reuses_features
+        reuses, fused = gate.reuses_features, refreshes(gate) or not gate.reuses_features
         self.program = lower(module, self.options.bin_size)
         normalize = Normalizer(mean, std, device, dtype)
         self.dense = DenseExecutor(module, device, dtype, self.program, normalize, keep=reuses)
@@ -85,10 +86,10 @@ class ModelEngine:
                 self.options.pages_per_tile,
                 clock,
             )
-        motion = motion or (motion_for_bins() if reuses else motion_for_labels())
+        motion = motion or (motion_for_labels() if fused else motion_for_bins())
         self._observer = Observer(self.program, motion)
         self._decider = Decider(self.program, gate, self._observer, self.options.dense_above)
-        self._whole = WholeFrames(self.dense, 0.0 if reuses else self.options.fusion, self._stages)
+        self._whole = WholeFrames(self.dense, self.options.fusion if fused else 0.0, self._stages)
         self.tiles = 0
         """Bins in which anything was computed in the latest step."""
         self._specs: dict[str, SessionSpec] = {}
@@ -174,7 +175,8 @@ class ModelEngine:
             self._forget(frame.session_id)
             labels = LabelMap(height, width, self.program.bin_size, _planes(spec))
             distortion = self._observer.tracker((height, width)).start()
-            state = SessionState(labels, (height, width), distortion, spec.phase)
+            sources = Sources() if refreshes(self.gate) else None
+            state = SessionState(labels, (height, width), distortion, spec.phase, sources)
             self._sessions[frame.session_id] = state
         self._sessions.move_to_end(frame.session_id)
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
@@ -265,6 +267,8 @@ def _planes(spec: SessionSpec) -> int:
 def _place_labels(frames: list[FrameInFlight], tiles: TileSet, planes: tuple[Tensor, ...]) -> None:
     """New labels, and confidence where a session keeps it, into the maps of the sessions they are of."""
     for session, frame in enumerate(frames):
+        frame.begin_source()
         mine = tiles.session == session
         for plane, values in enumerate(planes[: frame.state.labels.planes]):
-            frame.state.labels.place(plane, tiles.y[mine], tiles.x[mine], values.numpy()[mine])
+            believed = None if frame.doubt is None else frame.doubt.believed(frame.state.size)
+            frame.state.labels.place(plane, tiles.y[mine], tiles.x[mine], values.numpy()[mine], believed)

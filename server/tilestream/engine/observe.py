@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tilestream.engine.frame import FrameBatch, FrameInFlight
 from tilestream.engine.gates.cells import cell_features
+from tilestream.engine.gates.doubt import find_doubt
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.motion.distortion import DistortionTracker
 from tilestream.engine.motion.estimators import MotionEstimator
@@ -62,6 +63,7 @@ class Observer:
             frame.cut = cuts[index]
             state.flow = None if frame.cut else _own(motion.flow, index)
             state.since_whole += 1
+            state.since_source += 1
             if still[index]:
                 frame.reference = state.luma
             else:
@@ -77,11 +79,30 @@ class Observer:
         step = self.tracker(states[0].size).cell
         return cell_features(labels, classes, batch.distortion.fine, step, batch.motion, luma)
 
+    def doubt(self, batch: FrameBatch) -> Tensor:
+        """Float32 [N, bins_h, bins_w], see ``gates.doubt``; remembered pixel by pixel."""
+        bins = self._program.bins(*batch.frames[0].state.size)
+        found = []
+        for frame in batch.frames:
+            state = frame.state
+            if state.sources is None or frame.luma is None:
+                raise RuntimeError("a gate asks for doubt, but the engine keeps no sources for it")
+            self.follow(frame)
+            frame.doubt = find_doubt(state.sources, state.labels, frame.luma, batch.motion.scale)
+            found.append(torch.from_numpy(frame.doubt.per_bin(self._program.bin_size, bins)))
+        return stacked(found)
+
+    def follow(self, frame: FrameInFlight) -> None:
+        """The labels of its session follow the motion; once, however often it is asked for."""
+        if frame.motion is not None and not frame.followed:
+            frame.followed = True
+            frame.state.labels.move(frame.motion.flow[0], frame.motion.scale)
+
     def remember(self, frame: FrameInFlight) -> None:
         """Once it is decided: its session's labels follow the motion, and so does what is compared with."""
         state = frame.state
-        if frame.motion is not None and (frame.goes_on or not frame.whole):
-            state.labels.move(frame.motion.flow[0], frame.motion.scale)
+        if frame.goes_on or not frame.whole:
+            self.follow(frame)
         # Labels of a whole frame lie as in it, not as in the one with which stillness began.
         state.luma = frame.luma if frame.whole else frame.reference
 

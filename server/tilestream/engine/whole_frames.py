@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from tilestream.engine.dense.executor import DenseExecutor
@@ -32,7 +34,7 @@ class WholeFrames:
                 labels = frame.state.labels
                 if frame.goes_on and frame.state.since_whole >= 2:  # else warped labels tell nothing new
                     frame.warped = labels.plane(0).clone()
-                readback.add([plane[index] for plane in planes[: labels.planes]], labels.replace)
+                readback.add([plane[index] for plane in planes[: labels.planes]], partial(_take, frame))
         return kept
 
     def _smoothed(self, frame: FrameInFlight, luma: Tensor, scores: Tensor) -> Tensor:
@@ -43,9 +45,16 @@ class WholeFrames:
             state.averaged = 0
         if earlier is not None:
             displacement, weight = state.labels.displacement, weight_of(state.averaged, self._fusion)
+            if state.sources is not None:
+                displacement = state.sources.since_whole(state.labels)
             scores = earlier.smooth(scores, luma, displacement, state.size, weight).to(scores.dtype)
             if state.averaged:
                 luma = earlier.luma  # of the first one, so that what creeps adds up until it shows
         state.averaged = min(state.averaged + 1, MOST_AVERAGED)
         state.scores = SmoothedScores.of(scores, luma, scale, self.dense.score_stride)
         return scores
+
+
+def _take(frame: FrameInFlight, *planes: Tensor) -> None:
+    frame.begin_source()
+    frame.state.labels.replace(*planes)

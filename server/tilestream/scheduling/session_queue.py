@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tilestream.messages import Frame, FrameStats, Grant, SessionSpec
 from tilestream.scheduling.cost_model import Work
 from tilestream.scheduling.credit import Credit
+from tilestream.scheduling.rhythm import Rhythm
 
 _WHOLE = 0.97  # from this share of units on, a frame was computed as a whole
 _PATIENCE = 8  # frames in a row whose whole one is deferred at most
@@ -45,6 +46,8 @@ class SessionQueue:
     _whole: bool = True  # its frames are computed as a whole or not at all
     _quiet: bool = False  # its gate let a whole frame that was due pass, as there was nothing to see
     _deferred: int = 0  # frames in a row whose whole one was deferred
+    _since_source: int = 0  # frames since the latest of which anything was computed
+    _refreshed: int = 0  # frames since the latest whole one of which some bins were
 
     def __post_init__(self) -> None:
         self.credit = Credit(self.spec.phase)
@@ -58,9 +61,19 @@ class SessionQueue:
         """What its next frame will probably come to."""
         whole, share = True, 1.0
         if not self._bound_to_be_whole(frame, budget):
-            whole = self._whole and not self._quiet and self.credit.pays_for_whole(budget)
-            share = float(whole) if self._whole else budget
+            in_full = self._whole or self.spec.refreshes
+            whole = in_full and not self._quiet and self.credit.pays_for_whole(budget)
+            share = float(whole) if in_full else budget
+            if self.spec.refreshes and not whole:
+                share = self._refresh(budget)
         return self._work(frame, budget, whole, share)
+
+    def _refresh(self, budget: float) -> float:
+        """The share of the bins that a refresh of its next frame computes, 0 where none is due."""
+        if self._quiet or budget <= 0.0:
+            return 0.0
+        rhythm = Rhythm.of(budget)
+        return rhythm.share if rhythm.due(self._since_source + 1, self._refreshed) else 0.0
 
     def _work(self, frame: Frame, budget: float, whole: bool, share: float) -> Work:
         compared = self._keeps(budget) and not self.starts_anew(frame)
@@ -98,6 +111,8 @@ class SessionQueue:
         self._whole = whole or share == 0.0
         if share > 0.0 or (grant.limit >= 1.0 and self.credit.pays_for_whole(grant.budget)):
             self._quiet = share == 0.0
+        self._since_source = 0 if share > 0.0 else self._since_source + 1
+        self._refreshed = 0 if whole else self._refreshed + (share > 0.0)
         work = self._work(frame, grant.budget, whole, share)
         self.credit.charge(grant.budget, share)
         self._kept = self._keeps(grant.budget)

@@ -13,7 +13,16 @@ from tilestream.engine.engine import TorchEngine
 from tilestream.engine.model_engine import ModelEngine
 from tilestream.engine.resident.engine import ResidentEngine
 from tilestream.label_runs import label_map
-from tilestream.messages import DropReason, Frame, Grant, InvalidReason, Picture, SessionSpec, StepPlan
+from tilestream.messages import (
+    DropReason,
+    EngineError,
+    Frame,
+    Grant,
+    InvalidReason,
+    Picture,
+    SessionSpec,
+    StepPlan,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +59,15 @@ def test_which_engine_it_is_depends_on_the_device(tmp_path, monkeypatch, gate):
     monkeypatch.setattr(torch_engine, "RESIDENT_DEVICES", ("cpu", "cuda"))
     monkeypatch.setattr(ResidentEngine, "warm_up", lambda self: None)
     assert type(TorchEngine(options)._models["model"]) is ResidentEngine
+
+
+def test_a_gate_that_is_not_run_on_a_gpu_is_refused_with_those_that_are(tmp_path, monkeypatch):
+    path = str(write_weights(tmp_path / "model.safetensors"))
+    options = EngineOptions((path,), device="cpu", precision="fp32", gate="refresh", bin_size=64)
+    assert type(TorchEngine(options)._models["model"]) is ModelEngine
+    monkeypatch.setattr(torch_engine, "RESIDENT_DEVICES", ("cpu", "cuda"))
+    with pytest.raises(EngineError, match="'refresh' is run on a CPU only; on cpu take learned or every_k"):
+        TorchEngine(options)
 
 
 def test_steps_are_answered_and_reported(engine):

@@ -23,6 +23,8 @@ class Spender(Protocol):
     credit: Credit
     calibration: RiskCalibration
     since_whole: int
+    since_source: int
+    refreshed: int
     averaged: int
 
 
@@ -35,12 +37,15 @@ class GateInput:
     ``credit``: float64, whole frames' worth of budget that its session's earlier frames and this one have
     left over; below 0 where they took more than their share.
     ``limit``: float64, share of the block units that may be computed now, whatever the credit pays for.
-    ``since_whole``: float64, frames; 1 for the one after a whole frame.
+    ``since_whole``, ``since_source``: float64, frames since the latest whole frame, and since the latest of
+    which anything was computed; 1 for the one after it. ``refreshed``: float64, frames since the latest whole
+    one in which some bins were computed.
     ``risk_scale``: float32, how many times as much of the session's computed bins was wrong as its gate had
     expected.
     ``averaged``: float64, whole frames that the labels are the mean of, all of them of one unmoved scene; 0
     where labels are not averaged.
     ``cells``: gives float32 [K, channels, h, w] of K of the frames, see ``cell_features``, for 1.5 ms each.
+    ``doubt``: gives float32 [K, bins_h, bins_w] of K of the frames, see ``gates.doubt``.
     ``motion``: what brought the previous frames here.
     ``expected``: float32 [N, bins_h, bins_w], the share of wrong pixels that the gate's own network expects,
     where the engine has run it already, beside what it found the signals with.
@@ -52,9 +57,12 @@ class GateInput:
     credit: Tensor
     limit: Tensor
     since_whole: Tensor
+    since_source: Tensor
+    refreshed: Tensor
     risk_scale: Tensor
     averaged: Tensor
     cells: Callable[[list[int]], Tensor] | None = None
+    doubt: Callable[[list[int]], Tensor] | None = None
     motion: Motion | None = None
     expected: Tensor | None = None
 
@@ -66,6 +74,7 @@ class GateInput:
         frames: Sequence[tuple[Grant, Spender]],
         *,
         cells: Callable[[list[int]], Tensor] | None = None,
+        doubt: Callable[[list[int]], Tensor] | None = None,
         motion: Motion | None = None,
         expected: Tensor | None = None,
     ) -> GateInput:
@@ -77,6 +86,8 @@ class GateInput:
                     session.credit.with_budget(grant.budget),
                     grant.limit,
                     session.since_whole,
+                    session.since_source,
+                    session.refreshed,
                     session.averaged,
                     session.calibration.scale,
                 )
@@ -84,7 +95,9 @@ class GateInput:
             ],
             dtype=np.float64,
         )
-        budget, credit, limit, since_whole, averaged, risk_scale = torch.from_numpy(figures).unbind(dim=1)
+        budget, credit, limit, since_whole, since_source, refreshed, averaged, risk_scale = torch.from_numpy(
+            figures
+        ).unbind(dim=1)
         return cls(
             signals,
             units,
@@ -92,9 +105,12 @@ class GateInput:
             credit=credit,
             limit=limit,
             since_whole=since_whole,
+            since_source=since_source,
+            refreshed=refreshed,
             averaged=averaged,
             risk_scale=risk_scale.float(),
             cells=cells,
+            doubt=doubt,
             motion=motion,
             expected=expected,
         )
@@ -137,7 +153,7 @@ class Gate(Protocol):
     """Decides about frames. Keeps nothing between them, so that one gate serves all sessions.
 
     ``reuses_features``: False if it only ever keeps all bins or none. Then labels are all that is reused, and
-    sessions have no features.
+    sessions have no features. It may have ``refreshes``, see :func:`refreshes`.
     """
 
     reuses_features: bool
@@ -147,6 +163,14 @@ class Gate(Protocol):
 
         A scene cut is a whole frame. Otherwise no more is kept than the frame's ``limit``.
         """
+
+
+def refreshes(gate: Gate) -> bool:
+    """Whether the bins that it keeps between whole frames are those in doubt.
+
+    Then sessions keep two sources, and computed labels are believed only where there is doubt.
+    """
+    return bool(getattr(gate, "refreshes", False))
 
 
 def first_bins(keys: tuple[Tensor, ...], counts: Tensor) -> Tensor:

@@ -12,25 +12,10 @@ from torch import Tensor
 from tilestream.engine.gates.cells import CELL
 from tilestream.engine.gates.gate import GateDecision, GateInput, first_bins
 from tilestream.engine.gates.risk_net import RiskNet
-from tilestream.engine.motion.distortion import BinSignals
+from tilestream.engine.gates.still import still, unchecked
 
 QUIET = 0.004
 """Share of wrong pixels up to which a frame is as good as computed: below it nothing is."""
-
-CHECK_AFTER = 64.0
-"""Frames, four seconds at 15 Hz, after which even a quiet scene is computed, as far as the credit goes: for
-1.6 % of the work, a gate that has gone blind is noticed."""
-
-AVERAGE_AFTER = 8.0
-"""Frames after which a scene in which nothing moves is computed a second time, where labels are averaged; a
-third time after twice as many, and so on up to :data:`CHECK_AFTER`. One says what noise makes it say."""
-
-STILL_MOTION = 1.0
-"""Image pixels, mean of a bin. Noise makes the motion of a bin without texture jump by as much."""
-
-STILL_DISTORTION = 1.5
-"""Luma steps since the bin was computed: what strong noise leaves after 20 frames of a still scene. Driving
-adds 1.2 to 3 in every frame of 15 Hz, mean over the bins."""
 
 MAX_AGE = 16.0
 """Frames after which a bin comes first whatever its risk, in a frame of which anything is computed: training
@@ -64,7 +49,7 @@ class RiskGate:
             return GateDecision.whole_or_nothing(frames, signals.scene_cut, expected)
         expected[which] = self.risk(frames, which)
         risk = expected * frames.risk_scale[:, None, None]
-        wanted = may & ((risk.mean(dim=(1, 2)) >= self._quiet) | self._unchecked(frames))
+        wanted = may & ((risk.mean(dim=(1, 2)) >= self._quiet) | unchecked(frames))
         if not self._spread:
             return GateDecision.whole_or_nothing(frames, wanted | signals.scene_cut, expected)
         overdue = signals.age > MAX_AGE
@@ -72,12 +57,6 @@ class RiskGate:
         counts = torch.where(wanted, torch.minimum(_affordable(frames), worth), 0)
         keep = first_bins((-torch.where(overdue, signals.age, 0.0), -risk), counts)
         return GateDecision.of_bins(frames, keep | signals.scene_cut[:, None, None], expected)
-
-    def _unchecked(self, frames: GateInput) -> Tensor:
-        """Bool [N]: what was computed so long ago that it is looked at again, even where nothing happens."""
-        average_after = AVERAGE_AFTER * 2.0 ** (frames.averaged - 1)
-        after = torch.where(frames.averaged > 0, average_after.clamp(max=CHECK_AFTER), CHECK_AFTER)
-        return frames.signals.age.mean(dim=(1, 2)) > after
 
 
 class LearnedGate(RiskGate):
@@ -91,17 +70,17 @@ class LearnedGate(RiskGate):
 
     def risk(self, frames: GateInput, which: list[int]) -> Tensor:
         """As the base class says; 0 in still bins. Cells outside of the frame do not count."""
-        still = _still(frames.signals)[which]
+        quiet = still(frames.signals)[which]
         if frames.expected is not None:
-            return torch.where(still, 0.0, frames.expected[which])
+            return torch.where(quiet, 0.0, frames.expected[which])
         if frames.cells is None:
             raise ValueError("the learned gate needs the frame's cells")
-        risk = torch.zeros(still.shape)
-        moving = torch.nonzero(~still.flatten(1).all(dim=1)).flatten().tolist()
+        risk = torch.zeros(quiet.shape)
+        moving = torch.nonzero(~quiet.flatten(1).all(dim=1)).flatten().tolist()
         if moving:
             found = self._network.risk(frames.cells([which[index] for index in moving]))
             risk[moving] = self._per_bin(found, frames.bins)
-        return torch.where(still, 0.0, risk)
+        return torch.where(quiet, 0.0, risk)
 
     def on(self, device: torch.device) -> Callable[[Tensor, tuple[int, int]], Tensor]:
         """A function that makes ``GateInput.expected`` on that device, from a copy of the network.
@@ -126,15 +105,6 @@ class LearnedGate(RiskGate):
             for maps in (F.pad(cells, border), inside)
         )
         return total / count
-
-
-def _still(signals: BinSignals) -> Tensor:
-    """Bins [N, bins_h, bins_w] in which nothing moves or has changed: there, old labels are as good as new.
-
-    New ones would differ, as noise alone makes a network change its mind about 0.4 to 1.6 % of the pixels,
-    and clips of driving have taught the gate to expect that and more everywhere.
-    """
-    return (signals.motion < STILL_MOTION) & (signals.distortion < STILL_DISTORTION)
 
 
 def _affordable(frames: GateInput) -> Tensor:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tilestream.scheduling.rhythm import REFRESH
+
 if TYPE_CHECKING:
     from tilestream.engine.gates.gate import Gate
     from tilestream.engine.motion.estimators import MotionEstimator
@@ -74,12 +76,19 @@ def _learned_spread(model: str, bin_size: int) -> Gate:
     return LearnedGate(load_risk_net(model), bin_size, spread=True)
 
 
+def _refresh(model: str, bin_size: int) -> Gate:
+    from tilestream.engine.gates.refresh import RefreshGate
+
+    return RefreshGate()
+
+
 _labels, _bins = motion_for_labels, motion_for_bins
 GATES = {
     kind.name: kind
     for kind in (
         GateKind("every_k", _every_k, False, _labels, False, "whole frames at the budget's rate"),
         GateKind("budget", _budget, True, _bins, False, "the bins that changed most, for any network"),
+        GateKind(REFRESH, _refresh, True, _labels, False, "whole frames, and between them bins in doubt"),
         GateKind("learned", _learned, False, _labels, True, "whole frames, none while none would be wrong"),
         GateKind("learned_spread", _learned_spread, True, _bins, True, "the bins most likely wrong"),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tilestream.engine.arrays import Mask
 from tilestream.engine.motion.warp import chained, resized, warp
 from tilestream.messages import UInt8Array
 
@@ -49,15 +52,31 @@ class LabelMap:
         for index, values in enumerate(planes):
             self._inner(index).copy_(values)
 
+    def as_computed(self) -> Tensor:
+        """The labels as they were computed, uint8 [H, W], ``displacement`` away from now; not to be kept."""
+        return self._inner(0)
+
     def place(
-        self, index: int, y: npt.NDArray[np.int64], x: npt.NDArray[np.int64], tiles: UInt8Array
+        self,
+        index: int,
+        y: npt.NDArray[np.int64],
+        x: npt.NDArray[np.int64],
+        tiles: UInt8Array,
+        believed: Mask | None = None,
     ) -> None:
-        """Bins are new: uint8 [n, bin, bin] at rows ``y`` and columns ``x``."""
+        """Bins are new: uint8 [n, bin, bin] at rows ``y`` and columns ``x``.
+
+        ``believed``: bool [H, W], the pixels that are taken over from them; None: all.
+        """
         if self.displacement is not None:
             self.replace(*self._seen())
-        side = self._bin
-        blocks = self._planes[index].numpy().reshape(self._rows, side, self._columns, side)
-        blocks[y, :, x, :] = tiles
+        blocks = self._blocks(self._planes[index].numpy())
+        if believed is None:
+            blocks[y, :, x, :] = tiles
+            return
+        whole = np.zeros(self._planes[index].shape, dtype=np.bool_)
+        whole[: self._height, : self._width] = believed
+        blocks[y, :, x, :] = np.where(self._blocks(whole)[y, :, x, :], tiles, blocks[y, :, x, :])
 
     def move(self, flow: Tensor, scale: int) -> None:
         """Follow the motion.
@@ -76,12 +95,23 @@ class LabelMap:
         if self.displacement is None:
             return inner
         if self._warped is None:
-            height, width = self.displacement.shape[:2]
-            fine = (self.displacement * self._scale)[None]
-            fine = resized(fine, height * self._scale, width * self._scale, cv2.INTER_LINEAR)
-            fine = fine[:, : self._height, : self._width]
-            self._warped = [warp([plane], fine, cv2.INTER_NEAREST)[0] for plane in inner]
+            self._warped = looked_up(inner, self.displacement, self._scale)
         return self._warped
+
+    def _blocks(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return plane.reshape(self._rows, self._bin, self._columns, self._bin)
 
     def _inner(self, index: int) -> Tensor:
         return self._planes[index][: self._height, : self._width]
+
+
+def looked_up(planes: list[Tensor], displacement: Tensor, scale: int) -> list[Tensor]:
+    """Maps uint8 [H, W] of an earlier frame as they are seen now.
+
+    ``displacement``: float32 [h, w, 2] (x, y), to where it was, on a grid ``scale`` times as coarse.
+    """
+    rows, columns = displacement.shape[:2]
+    fine = resized((displacement * scale)[None], rows * scale, columns * scale, cv2.INTER_LINEAR)
+    height, width = planes[0].shape
+    fine = fine[:, :height, :width]
+    return [warp([plane], fine, cv2.INTER_NEAREST)[0] for plane in planes]

@@ -8,6 +8,7 @@ from tilestream.engine.gates.calibration import RiskCalibration
 from tilestream.engine.memory.features import SessionFeatures
 from tilestream.engine.memory.labels import LabelMap
 from tilestream.engine.memory.scores import SmoothedScores
+from tilestream.engine.memory.sources import Sources
 from tilestream.scheduling.credit import Credit
 
 
@@ -19,11 +20,16 @@ class SessionState:
     the latest frame; the next one's motion is expected to be like it. ``distortion``: see
     :class:`~tilestream.engine.motion.distortion.Distortion`. ``scores``: of its latest whole frame, where
     they are kept; ``averaged``: whole frames of one scene that they are the mean of, 0 once something has
-    moved. ``features``: where its gate reuses any.
+    moved. ``features``: where its gate reuses any; ``sources``: where it refreshes bins.
     """
 
     def __init__(
-        self, labels: LabelMap, size: tuple[int, int], distortion: Tensor, phase: float = 0.0
+        self,
+        labels: LabelMap,
+        size: tuple[int, int],
+        distortion: Tensor,
+        phase: float = 0.0,
+        sources: Sources | None = None,
     ) -> None:
         self.size = size
         self.labels = labels
@@ -32,13 +38,16 @@ class SessionState:
         self.flow: Tensor | None = None
         self.scores: SmoothedScores | None = None
         self.averaged = 0
-        self.since_whole = 0
+        self.since_whole = self.since_source = self.refreshed = 0
         self.credit = Credit(phase)
         self.calibration = RiskCalibration()
         self.ready = False
         self.features: SessionFeatures | None = None
+        self.sources = sources
 
     def invalidate(self) -> None:
         """What could be reused is gone: the next frame has to be computed in full."""
         self.luma, self.flow, self.scores, self.averaged, self.ready = None, None, None, 0, False
         self.features = None
+        if self.sources is not None:
+            self.sources = Sources()

@@ -27,7 +27,8 @@ class ResidentSession:
 
     ``size``: H, W of its frames. ``ready``: its slot has the labels of an earlier frame. ``scored``: and the
     scores of a whole one. ``confident``: and confidence is kept with its labels. ``since_whole``: frames.
-    ``averaged``: see ``memory.state``.
+    ``averaged``: see ``memory.state``. ``since_source``, ``refreshed``: 0, as no gate that refreshes bins
+    is run here.
     """
 
     size: Size
@@ -37,6 +38,8 @@ class ResidentSession:
     scored: bool = False
     confident: bool = False
     since_whole: int = 0
+    since_source: int = 0
+    refreshed: int = 0
     averaged: int = 0
 
     def invalidate(self) -> None:
