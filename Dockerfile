@@ -50,6 +50,8 @@ ENV PATH=/opt/tilestream/bin:/usr/local/bin:/usr/bin:/bin \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 50051 9000
+# It listens on all of the container's addresses: `docker run` has to say who may call, TILESTREAM_TOKEN_FILE or the
+# like, or TILESTREAM_ALLOW_ANONYMOUS=true where the port is published to trusted callers only.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=10s --start-period=120s --retries=3 \
     CMD ["tilestream", "health", "--server", "127.0.0.1:50051"]

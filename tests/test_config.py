@@ -56,7 +56,14 @@ def test_models_as_a_list_or_with_commas(tmp_path, monkeypatch):
     [
         ("prot: 1", "prot: no such setting; settings are host, port"),
         ("port: 70000", "port: Input should be less than or equal to 65535 (is 70000)"),
-        ("engines: 65", "engines: Value error, has to be auto or a number from 0 to 64 (is 65)"),
+        ("engines: 65", "engines: has to be auto or a number from 0 to 64 (is 65)"),
+        ("bin_size: 48", "bin_size: has to be a power of two: 16, 32, 64, 128, 256, 512 (is 48)"),
+        ("gate: none", "gate: no such gate; there are auto, every_k"),
+        ("host: localhost:5", "host: has to be a name or an address, without a port"),
+        ("host: 'unix:'", "host: has to name a file: unix:/path"),
+        ("host: 'unix://relative'", "host: has to be unix:/path or unix:///path"),
+        ("metrics_host: 'unix:/s'", "metrics_host: has to be a name or an address, without a port"),
+        ("feature_memory: 5", "feature_memory: has to be at least 1048576, or 0 (is 5)"),
         ("engines: many", "has to be auto or a number from 0 to 64"),
         ("precision: int8", "precision: Input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
         ("[1, 2]", "has to be a table of settings"),
@@ -90,8 +97,16 @@ def test_a_wrong_environment_variable_is_named(monkeypatch):
 
 
 def test_the_largest_frame_has_to_fit_into_a_message():
-    with pytest.raises(ConfigError, match="max_message_bytes has to be at least"):
+    with pytest.raises(ConfigError) as caught:
         load_settings({"max_frame_bytes": 5000, "max_message_bytes": 5000})
+    assert str(caught.value).startswith("max_message_bytes has to be at least max_frame_bytes")
+
+
+@pytest.mark.parametrize(
+    "host", ["::1", "[::1]", "::", "0.0.0.0", "localhost", "fe80::1%lo", "unix:/run/t/s"]
+)
+def test_hosts_are_taken_as_people_write_them(host):
+    assert load_settings({"host": host, "allow_anonymous": True}).host == host
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 import asyncio
 import io
 import json
+import sys
 
 from rich.console import Console
 from typer.testing import CliRunner
 
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
+from support.processes import environment
 from support.server import running
 from tilestream.cli import app
-from tilestream.remote import screen
+from tilestream.remote import screen, session_row
 from tilestream.v1 import segmentation_pb2 as pb
 
 
@@ -85,10 +87,40 @@ async def test_what_is_not_known_is_not_shown_as_zero():
 
 def rendered(sessions: list[pb.Session]) -> list[str]:
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(screen("host:1", sessions))
+    console.print(screen("host:1", [session_row(session) for session in sessions]))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     return lines
+
+
+async def test_top_writes_tables_where_there_is_no_terminal_until_nobody_reads_them():
+    async with running() as r:
+        names = ["a camera above the northern gate of the yard", "[/gate 3]\x1b[2J\n\u202e"]
+        streams = [await r.open(camera_id=name) for name in names]
+        top = (sys.executable, "-m", "tilestream", "top", "--interval", "0.1")
+        server = ("--server", f"127.0.0.1:{r.server.port}")
+        process = await asyncio.create_subprocess_exec(
+            *top, *server, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        lines = [(await process.stdout.readline()).decode() for _ in range(10)]
+        assert lines[0] == lines[5] and lines[0].startswith("127.0.0.1:") and "2 sessions" in lines[0]
+        for line, stream, name in zip(
+            lines[3:5], streams, [names[0], r"[/gate 3]\x1b[2J\n\u202e"], strict=True
+        ):
+            assert line.startswith(f"{stream.started.session_id} {name}") and "fake" in line
+        process._transport.get_pipe_transport(1).close()
+        assert await process.wait() == 0
+        assert await process.stderr.read() == b""
+
+
+async def test_info_tells_version_models_and_gates():
+    async with running() as r:
+        address = f"127.0.0.1:{r.server.port}"
+        told = (await command("info", "--server", address)).output.splitlines()
+        assert "device: fake" in told and "state: serving" in told
+        facts = json.loads((await command("info", "--json", "--server", address)).output)
+        assert facts["up_seconds"] >= 0 and facts["max_sessions"] == 64
+        assert [model["name"] for model in facts["models"]] == ["fake", "other"]
 
 
 async def test_top_pages_through_many_sessions(monkeypatch):

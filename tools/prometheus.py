@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PATIENCE = 240.0  # seconds for what takes a few
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
 
 
 def ask(url: str, expression: str, at: float | None = None) -> float:
     """The value of an expression by the API at ``url``; 0 where there is none. ``at``: Unix seconds."""
     query = urllib.parse.urlencode({"query": expression, **({"time": at} if at else {})})
-    with urllib.request.urlopen(f"{url}/api/v1/query?{query}", timeout=30) as answer:
+    with _DIRECT.open(f"{url}/api/v1/query?{query}", timeout=30) as answer:
         result = json.load(answer)["data"]["result"]
     return float(result[0]["value"][1]) if result else 0.0
 

@@ -33,7 +33,7 @@ type Client struct {
 	sessions map[*Session]struct{}
 }
 
-// New makes a client of the server at target, such as "localhost:50051" or any name that gRPC resolves. nil options
+// New makes a client of the server at target, such as "localhost:50051", "unix:/path" or any name that gRPC resolves. nil options
 // are the defaults.
 func New(target string, options *Options) (*Client, error) {
 	chosen := options.withDefaults()
@@ -159,6 +159,9 @@ func (c *Client) authorized(ctx context.Context) (context.Context, error) {
 	token, err := c.options.TokenSource(ctx)
 	if err != nil {
 		return nil, &ConnectionFailedError{Failure{Message: "there is no token: " + err.Error(), cause: err}}
+	}
+	if token, err = checkedToken(token); err != nil {
+		return nil, err
 	}
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), nil
 }

@@ -271,6 +271,9 @@ func (e *exchange) settle(message *pb.FrameResult) error {
 		return protocolError("the server answered frame %d, next in order is %d", message.GetFrameId(), next.id)
 	}
 	result, err := newResult(message, next, e.started.Model, e.clock().Sub(next.sentAt))
+	if err == nil && result.Status == StatusInvalid && next.frame.Problem != "" {
+		result.Detail = next.frame.Problem
+	}
 	if err != nil {
 		return err
 	}

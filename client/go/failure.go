@@ -171,13 +171,21 @@ type callStatus struct {
 // session was open, so there is something to lose.
 func fromStatus(err error, target string, started bool) error {
 	read := readStatus(err)
-	if made := commonError(read, target); made != nil {
-		return made
+	made := commonError(read, target)
+	if made == nil && started {
+		made = streamError(read, target)
+	} else if made == nil {
+		made = callError(read, target)
 	}
-	if started {
-		return streamError(read, target)
+	switch made := made.(type) {
+	case *ConnectionFailedError:
+		made.Message += throughProxy(target)
+	case *ConnectionLostError:
+		made.Message += throughProxy(target)
+	case *ProtocolError:
+		made.Message += throughProxy(target)
 	}
-	return callError(read, target)
+	return made
 }
 
 // commonError is what means the same before and within a session; nil for all else.

@@ -12,4 +12,7 @@ type Frame struct {
 	CaptureTime time.Time
 	// ForceKeyFrame asks to compute this frame in full, whatever the budget says.
 	ForceKeyFrame bool
+	// Problem is what is wrong with it as far as is known here, and comes back as the Detail of its result if the
+	// server finds it invalid, too. "": nothing.
+	Problem string
 }

@@ -20,7 +20,8 @@ type Options struct {
 	// TLS is how to check the server and what to show it; LoadTLS makes one of files. nil: plain text.
 	TLS *tls.Config
 	// TokenSource gives the token that goes with every call as "authorization: Bearer"; it is asked for each call
-	// and may keep what it has. nil: no token.
+	// and may keep what it has. White space at its ends is not sent; what cannot be sent is an *InvalidConfigError.
+	// nil: no token.
 	TokenSource func(ctx context.Context) (string, error)
 	// Logger is told of lost and reopened sessions. nil: nobody is.
 	Logger *slog.Logger

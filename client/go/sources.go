@@ -61,8 +61,10 @@ func (c *Client) StreamMJPEG(ctx context.Context, source io.Reader, options *Ses
 	return c.Stream(ctx, MJPEGFrames(source), options)
 }
 
-// DirFrames are the JPEG files of a folder, byte for byte, in natural order of their names: 2.jpg before 10.jpg.
-// A *SourceError where it cannot be read or has none.
+// DirFrames are the JPEG files of a folder, byte for byte, in natural order of their names: 2.jpg before 10.jpg. Names
+// that begin with a dot are left out, such as the resource forks that macOS leaves beside pictures. A file that cannot
+// be read is an empty frame, so that it gets its invalid result and the others go on. A *SourceError where the folder
+// cannot be read or has none.
 func DirFrames(folder string) iter.Seq2[Frame, error] {
 	return func(yield func(Frame, error) bool) {
 		entries, err := os.ReadDir(folder)
@@ -72,7 +74,7 @@ func DirFrames(folder string) iter.Seq2[Frame, error] {
 		}
 		var names []string
 		for _, entry := range entries {
-			if isJPEG(entry.Name()) && !entry.IsDir() {
+			if isJPEG(entry.Name()) && !entry.IsDir() && !strings.HasPrefix(entry.Name(), ".") {
 				names = append(names, entry.Name())
 			}
 		}
@@ -82,12 +84,11 @@ func DirFrames(folder string) iter.Seq2[Frame, error] {
 		}
 		slices.SortFunc(names, natural)
 		for _, name := range names {
-			data, err := os.ReadFile(filepath.Join(folder, name))
-			if err != nil {
-				yield(Frame{}, sourceError(err, "cannot read %s: %v", name, err))
-				return
+			frame := Frame{Name: name}
+			if frame.Data, err = os.ReadFile(filepath.Join(folder, name)); err != nil {
+				frame = Frame{Name: name, Problem: "cannot read " + name + ": " + err.Error()}
 			}
-			if !yield(Frame{Data: data, Name: name}, nil) {
+			if !yield(frame, nil) {
 				return
 			}
 		}

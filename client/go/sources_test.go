@@ -45,6 +45,38 @@ func withThumbnail(picture, thumbnail []byte) []byte {
 	return slices.Concat(picture[:2], segment, picture[2:])
 }
 
+func TestAFolderWithFilesThatAreNoPictures(t *testing.T) {
+	folder := t.TempDir()
+	picture := encodeJPEG(16, 16, 90)
+	for name, data := range map[string][]byte{"1.jpg": picture, "._1.jpg": []byte("a resource fork"), "2.jpg": nil, "4.jpg": picture} {
+		if err := os.WriteFile(filepath.Join(folder, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(folder, "away"), filepath.Join(folder, "3.jpg")); err != nil {
+		t.Fatal(err)
+	}
+	frames, err := pictures(DirFrames(folder))
+	var names []string
+	for _, frame := range frames {
+		names = append(names, frame.Name)
+	}
+	if err != nil || !slices.Equal(names, []string{"1.jpg", "2.jpg", "3.jpg", "4.jpg"}) {
+		t.Fatal(names, err)
+	}
+	if len(frames[2].Data) != 0 || !strings.Contains(frames[2].Problem, "cannot read 3.jpg") || frames[1].Problem != "" {
+		t.Error(frames[1:3])
+	}
+}
+
+func TestMJPEGWithTwoStartMarkers(t *testing.T) {
+	picture := encodeJPEG(16, 16, 90)
+	doubled := slices.Concat(picture[:2], picture)
+	if got, err := split(bytes.NewReader(slices.Concat(doubled, doubled, picture))); err != nil || !equal(got, [][]byte{picture, picture, picture}) {
+		t.Error(len(got), err)
+	}
+}
+
 func TestMJPEG(t *testing.T) {
 	plain, small := encodeJPEG(64, 48, 90), encodeJPEG(8, 8, 3)
 	thumbed := withThumbnail(plain, small)

@@ -6,6 +6,7 @@ Nothing here imports torch or gRPC before a command needs it, so that ``--help``
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,6 +18,8 @@ from pydantic.fields import FieldInfo
 from tilestream import __version__
 from tilestream.commands import GROUP, add_installed_commands, add_lazy_command
 from tilestream.config import ENV_PREFIX, ConfigError, Settings, load_settings
+from tilestream.temporary import NoTemporaryFolderError, ensure_temporary_folder
+from tilestream.terminal import prepare_output, say
 
 app = typer.Typer(
     name="tilestream",
@@ -24,10 +27,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: nothing is cut at 80 columns, and every output can show it
 )
 
+_OF_A_MODEL = ("name", "description", "classes", "stride", "parameters", "reference_miou")
+
 # Its own commands that need much to be imported; the others are below.
-LAZY_COMMANDS = {"top": "tilestream.remote:top", "health": "tilestream.remote:health"}
+LAZY_COMMANDS = {name: f"tilestream.remote:{name}" for name in ("top", "info", "health")}
+LAZY_COMMANDS["token"] = "tilestream.access.command:app"
 
 
 def main() -> None:
@@ -35,12 +42,13 @@ def main() -> None:
     # gRPC's own lines keep to no format and no limit, and anybody can cause one by a handshake that fails. It
     # reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    prepare_output()
     app()
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"tilestream {__version__}")
+        say(f"tilestream {__version__}")
         raise typer.Exit
 
 
@@ -60,27 +68,44 @@ def models(
     ] = "",
     bin_size: Annotated[int, typer.Option(help="Side of a bin for --explain, pixels.")] = 64,
     size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Frame for --explain.")] = "480x360",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the models that are shipped and those of other packages, or explain one of them."""
-    if explain:
-        _explain(explain, bin_size, size)
-        return
+    """List models, shipped and of other packages, or explain one."""
+    try:
+        ensure_temporary_folder()
+        if explain:
+            _explain(explain, bin_size, size)
+            return
+        failed = _list_models(as_json)
+    except (NoTemporaryFolderError, OSError) as error:
+        say(f"tilestream models: {error}", error=True)
+        raise typer.Exit(1) from None
+    if failed:
+        raise typer.Exit(1)
+
+
+def _list_models(as_json: bool) -> bool:
+    """Print them; whether any of them cannot be loaded."""
     from tilestream.messages import ModelInfo
     from tilestream.models import ModelError, list_models, list_plugins, load_model
 
     failed = False
+    found: list[ModelInfo] = []
     for name in (*list_models(), *list_plugins()):
         try:
-            info: ModelInfo = load_model(name).info  # type: ignore[assignment]
+            found.append(load_model(name).info)  # type: ignore[arg-type]
         except ModelError as error:
-            typer.echo(f"tilestream models: {error}", err=True)
+            say(f"tilestream models: {error}", error=True)
             failed = True
-            continue
+    if as_json:
+        listed = [{field: getattr(info, field) for field in _OF_A_MODEL} for info in found]
+        print(json.dumps({"models": listed}), flush=True)
+        return failed
+    for info in found:
         miou = f"mIoU {info.reference_miou:.3f}" if info.reference_miou is not None else "mIoU not measured"
-        typer.echo(f"{name}: {info.description} ({info.parameters / 1e6:.1f} M weights, {miou})")
-        typer.echo(f"  classes: {', '.join(info.classes)}")
-    if failed:
-        raise typer.Exit(1)
+        say(f"{info.name}: {info.description} ({info.parameters / 1e6:.1f} M weights, {miou})")
+        say(f"  classes: {', '.join(info.classes)}")
+    return failed
 
 
 def _explain(name: str, bin_size: int, size: str) -> None:
@@ -95,10 +120,10 @@ def _explain(name: str, bin_size: int, size: str) -> None:
     try:
         program = lower(load_model(name), bin_size)
     except (ModelError, LoweringError) as error:
-        typer.echo(f"tilestream models: {error}", err=True)
+        say(f"tilestream models: {error}", error=True)
         raise typer.Exit(2) from None
     for line in explain_program(program, int(height), int(width)):
-        typer.echo(line)
+        say(line)
 
 
 def serve(**flags: Any) -> None:
@@ -111,7 +136,7 @@ def serve(**flags: Any) -> None:
     try:
         settings = load_settings({name: value for name, value in flags.items() if value is not None}, file)
     except ConfigError as error:
-        typer.echo(f"tilestream serve: {error}", err=True)
+        say(f"tilestream serve: {error}", error=True)
         raise typer.Exit(2) from None
     from tilestream.server import run_server
 

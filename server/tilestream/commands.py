@@ -16,6 +16,8 @@ from typing import NoReturn
 
 import typer
 
+from tilestream.terminal import say
+
 GROUP = "tilestream.commands"
 
 TRAINING = ("train", "train-masked", "train-gate", "eval")
@@ -42,11 +44,12 @@ def add_lazy_command(app: typer.Typer, entry: EntryPoint) -> None:
         try:
             command = entry.load()
         except (ImportError, AttributeError) as error:
-            typer.echo(f"tilestream {entry.name}: {_owner(entry)} cannot be loaded: {error}", err=True)
+            say(f"tilestream {entry.name}: {_owner(entry)} cannot be loaded: {error}", error=True)
             raise typer.Exit(1) from None
         if not isinstance(command, typer.Typer):
             function, command = command, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
             command.command()(function)
+        command.rich_markup_mode = None  # as all of ours: see tilestream.cli
         command(args=context.args, prog_name=f"tilestream {entry.name}")
 
     _add(app, entry.name, run, _summary(entry))
@@ -55,15 +58,16 @@ def add_lazy_command(app: typer.Typer, entry: EntryPoint) -> None:
 def _add(
     app: typer.Typer, name: str, run: Callable[[typer.Context], None], summary: str, hidden: bool = False
 ) -> None:
-    app.command(name, help=summary, hidden=hidden, add_help_option=False, context_settings=_AS_GIVEN)(run)
+    given = {"help": summary, "short_help": summary, "hidden": hidden}  # what is short is never cut
+    app.command(name, add_help_option=False, context_settings=_AS_GIVEN, **given)(run)  # type: ignore[arg-type]
 
 
 def _tell_where(name: str) -> Callable[[typer.Context], NoReturn]:
     def run(context: typer.Context) -> NoReturn:
-        typer.echo(
+        say(
             f"tilestream {name}: not installed; it is in another package: pip install tilestream-training "
             "(from a clone: pip install ./street ./training)",
-            err=True,
+            error=True,
         )
         raise typer.Exit(2)
 

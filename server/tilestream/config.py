@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -24,10 +25,14 @@ from pydantic_settings import (
 
 from tilestream.engine.gates.registry import AUTO, NAMES, gates_help
 from tilestream.engine.options import BLOCK_BUDGET, FUSION
+from tilestream.listening import UNIX, socket_path, unbracketed
 
 ENV_PREFIX = "TILESTREAM_"
 MAX_ENGINES = 64
+JWT_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Those that may be allowed: signatures only, so that nobody who can check a token can make one."""
 _MESSAGE_OVERHEAD = 1024  # bytes of a request beside its frame, at most
+_LEAST_FEATURE_MEMORY = 1 << 20
 
 
 class ConfigError(Exception):
@@ -40,10 +45,40 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
     # Where it listens
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or [::] for all.")
-    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    port_file: Path | None = Field(None, description="File to write the bound port to, once ready.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on, 0.0.0.0 or :: for all; unix:/path: a socket of the file system.",
+    )
+    port: int = Field(
+        50051, ge=0, le=65535, description="Port to listen on; 0 takes a free one. Not for unix:/path."
+    )
+    port_file: Path | None = Field(
+        None, description="File to write the bound port to, once ready; 0 for unix:/path."
+    )
     reflection: bool = Field(True, description="Offer gRPC server reflection.")
+
+    # Who may call
+    allow_anonymous: bool = Field(
+        False,
+        description="Let callers in that show no credentials. Without it they are let in on loopback "
+        "only, and only where no credentials are asked for.",
+    )
+    token_file: Path | None = Field(
+        None,
+        description="File of named tokens, as `tilestream token add NAME` makes it; read when it changes.",
+    )
+    jwks_file: Path | None = Field(
+        None, description="File of public keys (JWKS) that sign callers' JWTs; read when it changes."
+    )
+    jwt_issuer: str = Field("", description="What JWTs have to have as `iss`; needed with jwks_file.")
+    jwt_audience: str = Field("", description="What JWTs have to have in `aud`; needed with jwks_file.")
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("RS256", "ES256", "EdDSA"), description="Signatures of JWTs that are taken, comma-separated."
+    )
+    jwt_name_claim: str = Field("sub", description="The claim of a JWT that has the identity's name.")
+    policy_file: Path | None = Field(
+        None, description="YAML file of what identities may do; read when it changes."
+    )
 
     # Who may listen in, and who may come
     tls_certificate: Path | None = Field(
@@ -68,7 +103,11 @@ class Settings(BaseSettings):
         description="Working precision; auto is bf16 where the device has it, else fp32; "
         "on GPUs fp16, where that is faster and loses nothing.",
     )
-    threads: int = Field(0, ge=0, description="CPU threads of an engine; 0: all cores, divided up.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="CPU threads of an engine; 0: all cores (that a quota leaves), divided up.",
+    )
     engines: Literal["auto"] | int = Field(
         "auto",
         description="Engines in processes of their own; one that dies is replaced. "
@@ -127,29 +166,87 @@ class Settings(BaseSettings):
         description="Side of a bin, pixels, a power of two: what is computed or reused as one.",
     )
     feature_memory: int = Field(
-        2 << 30,
-        ge=1 << 20,
+        0,
+        ge=0,
         description="Memory for the features of all sessions, bytes, divided among engines and models; "
-        "the rest is evicted.",
+        "the rest is evicted. 0: 2 GiB; on a CPU a third of the memory (or its limit), if that is less.",
     )
     verify_jpegs: bool = Field(
         True,
         description="Look for damage in JPEGs that the engine decodes, for 1.5 ms of a core at 1280x720.",
     )
-    media_threads: int = Field(2, ge=1, le=256, description="Threads that decode frames and encode masks.")
+    media_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Threads that decode frames and encode masks; 0: 2, or 1 where there is one core.",
+    )
 
     # What sessions may ask for
     max_sessions: int = Field(64, ge=1, description="Most sessions at a time.")
+    max_sessions_per_caller: int = Field(
+        0,
+        ge=0,
+        description="Most sessions of an identity or, of anonymous callers, of a connection; "
+        "0: max_sessions.",
+    )
+    max_frames_per_second: float = Field(
+        0.0,
+        ge=0,
+        description="Frames per second that an identity, or an anonymous connection, may send over all its "
+        "sessions; the rest is dropped. 0: no limit.",
+    )
     max_frames_in_flight: int = Field(8, ge=1, le=64, description="Most unanswered frames of a session.")
     max_message_bytes: int = Field(8 << 20, ge=1024, description="Largest request message, bytes.")
     max_frame_bytes: int = Field(4 << 20, ge=1024, description="Largest encoded frame, bytes.")
     max_frame_pixels: int = Field(3840 * 2160, ge=64, description="Largest frame, width x height in pixels.")
     max_frame_side: int = Field(8192, ge=8, le=65535, description="Longest side of frames and masks, pixels.")
+    max_decode_seconds: float = Field(
+        0.5,
+        gt=0,
+        le=60,
+        description="Longest time of a core that decoding a frame may take, as estimated from its header: "
+        "above, as with progressive JPEGs of many scans, it is answered INVALID (TOO_COSTLY).",
+    )
     max_compute_pixels: int = Field(
         1280 * 960, ge=64, description="Larger frames are scaled down to this many pixels for the network."
     )
 
+    # What calls may hold
+    max_streams: int = Field(
+        0, ge=0, description="Most streams open at a time; 0: twice max_sessions and 64 more."
+    )
+    max_streams_per_caller: int = Field(
+        0,
+        ge=0,
+        description="Most streams of an identity or an anonymous connection; 0: as many as it may have "
+        "sessions, and max_unconfigured_streams more.",
+    )
+    max_unconfigured_streams: int = Field(
+        64,
+        ge=1,
+        description="Most streams and other calls of a connection that have not sent a request yet; "
+        "of all connections together four times as many.",
+    )
+    max_calls_per_second: float = Field(
+        200.0,
+        ge=0,
+        description="Calls per second, other than streams, of an identity or an anonymous connection; "
+        "0: no limit.",
+    )
+    max_connections: int = Field(4096, ge=1, description="Most connections at a time.")
+
     # How long things last
+    config_timeout: float = Field(
+        5.0, gt=0, le=3600, description="Seconds that a stream may take to send its config."
+    )
+    silence_timeout: float = Field(
+        5.0,
+        ge=0,
+        le=86400,
+        description="Seconds without a frame after which a session gives way to somebody who has "
+        "fewer, where all places are taken; 0: never.",
+    )
     heartbeat_interval: float = Field(
         5.0, ge=0, le=3600, description="Seconds without an answer until a heartbeat is sent; 0: never."
     )
@@ -195,9 +292,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "jwt_algorithms", mode="before")
     @classmethod
-    def _split_models(cls, value: object) -> object:
+    def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
@@ -212,12 +309,80 @@ class Settings(BaseSettings):
             raise ValueError(f"has to be auto or a number from 0 to {MAX_ENGINES}")
         return int(text)
 
+    @field_validator("host", "metrics_host")
+    @classmethod
+    def _host_is_an_address(cls, value: str, info: ValidationInfo) -> str:
+        if value.startswith(UNIX) and info.field_name == "host":
+            socket_path(value)
+        elif ":" in value:
+            try:
+                ip_address(unbracketed(value).partition("%")[0])
+            except ValueError:
+                raise ValueError(
+                    "has to be a name or an address, without a port (IPv6 such as ::1)"
+                    + (", or unix:/path" if info.field_name == "host" else "")
+                ) from None
+        return value
+
+    @field_validator("bin_size")
+    @classmethod
+    def _bins_halve(cls, value: int) -> int:
+        if value & (value - 1):
+            allowed = ", ".join(str(1 << power) for power in range(4, 10))
+            raise ValueError(f"has to be a power of two: {allowed}")
+        return value
+
+    @field_validator("feature_memory")
+    @classmethod
+    def _some_feature_memory(cls, value: int) -> int:
+        if 0 < value < _LEAST_FEATURE_MEMORY:
+            raise ValueError(f"has to be at least {_LEAST_FEATURE_MEMORY}, or 0")
+        return value
+
     @field_validator("gate")
     @classmethod
     def _gate_exists(cls, value: str) -> str:
         if value not in NAMES:
             raise ValueError(f"no such gate; there are {', '.join(NAMES)}")
         return value
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _algorithms_are_safe(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= set(JWT_ALGORITHMS):
+            raise ValueError(f"allowed: {', '.join(JWT_ALGORITHMS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _jwts_are_pinned(self) -> Self:
+        if self.jwks_file is not None and not (self.jwt_issuer and self.jwt_audience):
+            raise ValueError("jwks_file needs jwt_issuer and jwt_audience: JWTs for others must not do")
+        return self
+
+    @model_validator(mode="after")
+    def _strangers_are_meant(self) -> Self:
+        if not (self.is_local or self.authenticates or self.allow_anonymous):
+            raise ValueError(
+                f"host {self.host} is reached from elsewhere, and nothing tells who calls: set token_file, "
+                "jwks_file or tls_client_ca, or allow_anonymous where the network is trusted"
+            )
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return is_local(self.host)
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers can show who they are."""
+        files = (self.token_file, self.jwks_file, self.tls_client_ca)
+        return any(file is not None for file in files)
+
+    @property
+    def lets_strangers_in(self) -> bool:
+        """Whether callers need not show who they are."""
+        return self.allow_anonymous or not self.authenticates
 
     @model_validator(mode="after")
     def _certificate_and_key_come_together(self) -> Self:
@@ -238,6 +403,16 @@ class Settings(BaseSettings):
                 "that is too large is to be answered, not to end its stream"
             )
         return self
+
+
+def is_local(host: str) -> bool:
+    """Whether an address to listen on is this machine's own: loopback, or a unix socket."""
+    if host.startswith(("unix:", "unix-abstract:")) or host == "localhost":
+        return True
+    try:
+        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:
@@ -281,8 +456,10 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _explain(problem: Any) -> str:
-    """One line for one wrong setting."""
+    """One line for one wrong setting, or for several that do not go together."""
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{name}: no such setting; settings are {', '.join(Settings.model_fields)}"
-    return f"{name}: {problem['msg']} (is {problem['input']!r})"
+    own = problem.get("ctx", {}).get("error")  # a ValueError from above, without pydantic's words before it
+    said = str(own) if isinstance(own, ValueError) else problem["msg"]
+    return f"{name}: {said} (is {problem['input']!r})" if name else said

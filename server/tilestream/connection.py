@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import grpc
 import typer
 
+from tilestream.proxies import proxy_options, proxy_variable
+from tilestream.terminal import say
 from tilestream.tls.client import Tls, TlsFileError
 from tilestream.tls.client_failures import why_no_connection
 
-Server = Annotated[str, typer.Option("--server", envvar="TILESTREAM_SERVER", help="HOST:PORT of the server.")]
+Server = Annotated[
+    str,
+    typer.Option("--server", envvar="TILESTREAM_SERVER", help="HOST:PORT of the server, or unix:/path."),
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token", envvar="TILESTREAM_TOKEN", help="Bearer token to show the server.", show_default=False
+    ),
+]
 UseTls = Annotated[
     bool, typer.Option("--tls", envvar="TILESTREAM_TLS", help="Encrypt; implied by the options that follow.")
 ]
@@ -50,28 +61,54 @@ def tls_options(
     return Tls(ca, certificate, key, server_name) if use or ca or certificate or key or server_name else None
 
 
+class _Bearer(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Shows a token with every call."""
+
+    def __init__(self, token: str) -> None:
+        self._metadata = (("authorization", f"Bearer {token}"),)
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(_Details(details.method, details.timeout, self._metadata), request)
+
+
+class _Details(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: tuple[tuple[str, str], ...]
+    credentials: None = None
+    wait_for_ready: None = None
+    compression: None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Of a command to a server. ``tls``: None = plain text."""
+    """Of a command to a server. ``tls``: None = plain text. ``token``: shown with every call, if any."""
 
     command: str
     server: str
     tls: Tls | None
+    token: str = field(default="", repr=False)
 
-    def channel(self) -> grpc.Channel:
-        """A channel; ends the command where files cannot be used."""
+    def channel(self, *options: tuple[str, int]) -> grpc.Channel:
+        """A channel, if need be through the proxy; ends the command where files are unusable."""
+        chosen = list(options) or proxy_options(self.server)
         if self.tls is None:
-            return grpc.insecure_channel(self.server)
-        try:
-            credentials = self.tls.credentials()
-        except TlsFileError as error:
-            self._end(str(error), 2)
-        return grpc.secure_channel(self.server, credentials, options=self.tls.options())
+            channel = grpc.insecure_channel(self.server, options=chosen)
+        else:
+            try:
+                credentials = self.tls.credentials()
+            except TlsFileError as error:
+                self._end(str(error), 2)
+            channel = grpc.secure_channel(self.server, credentials, options=chosen + self.tls.options())
+        return grpc.intercept_channel(channel, _Bearer(self.token)) if self.token else channel
 
     def fail(self, error: grpc.RpcError) -> NoReturn:
         """End the command that a call failed for, with one line on standard error."""
         why = self._why() if error.code() is grpc.StatusCode.UNAVAILABLE else ""
-        self._end(f"{self.server}: {why or f'{error.code().name}: {error.details()}'}", 1)
+        variable = "" if self.command == "health" else proxy_variable(self.server)
+        through = f" (through the proxy of the environment's {variable}; no_proxy exempts hosts)"
+        told = why or f"{error.code().name}: {error.details()}{through if variable else ''}"
+        self._end(f"{self.server}: {told}", 1)
 
     def _why(self) -> str:
         if self.tls is None:
@@ -84,5 +121,5 @@ class Connection:
         return why_no_connection(self.server, context, self.tls.server_name, shows_certificate=shows)
 
     def _end(self, text: str, status: int) -> NoReturn:
-        typer.echo(f"tilestream {self.command}: {text}", err=True)
+        say(f"tilestream {self.command}: {text}", error=True)
         raise typer.Exit(status) from None

@@ -34,6 +34,7 @@ class ModelInfo:
     stride: int  # frames are padded to a multiple of this before they reach the network
     parameters: int
     reference_miou: float | None = None  # single frame, on the data set its model card names
+    gate: str = ""  # what decides what is computed, by name, where an engine serves it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class SessionSpec:
     what its outcomes have beside labels. ``phase``: 0..1, how much of a whole frame's budget it begins with;
     sessions that begin together do not all come to their next whole frame at the same time if their phases
     differ. ``retain``: what later frames could reuse is kept even where a frame's budget is 1, for callers
-    that decide themselves what is computed of a frame.
+    that decide themselves what is computed of a frame. ``owner``: whose it is; owners share the engine's time
+    first, by ``owner_weight``, and the sessions of an owner what that gets.
     """
 
     session_id: str
@@ -54,6 +56,8 @@ class SessionSpec:
     bins: bool = False
     phase: float = 0.0
     retain: bool = False
+    owner: str = ""
+    owner_weight: float = 1.0
 
 
 class Codec(Enum):

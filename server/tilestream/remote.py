@@ -1,4 +1,4 @@
-"""Commands that look at a running server: ``tilestream top`` and ``tilestream health``."""
+"""Commands that look at a running server: ``tilestream top``, ``info`` and ``health``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import grpc
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,14 +21,19 @@ from tilestream.connection import (
     Key,
     Server,
     ServerName,
+    Token,
     UseTls,
     tls_options,
 )
+from tilestream.proxies import WITHOUT
+from tilestream.terminal import console, printable, reader_is_gone, say
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
 _DEADLINE = 5.0  # seconds for one answer
 _PAGE = 1000
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and end.")]
 
 
 def health(
@@ -39,11 +44,11 @@ def health(
     key: Key = None,
     server_name: ServerName = "",
 ) -> None:
-    """Ask a server for its health: exit status 0 if it serves, 1 otherwise."""
+    """Ask a server for its health: exit status 0 if it serves."""
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     connection = Connection("health", server, tls_options(tls, ca, certificate, key, server_name))
-    with connection.channel() as channel:
+    with connection.channel(WITHOUT) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=_DEADLINE
@@ -51,30 +56,78 @@ def health(
         except grpc.RpcError as error:
             connection.fail(error)
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    typer.echo(name)
+    say(name)
     raise typer.Exit(0 if answer.status == health_pb2.HealthCheckResponse.SERVING else 1)
 
 
-def top(
+def info(
     server: Server = "localhost:50051",
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and end.")] = False,
+    as_json: AsJson = False,
+    token: Token = "",
     tls: UseTls = False,
     ca: Authorities = None,
     certificate: Certificate = None,
     key: Key = None,
     server_name: ServerName = "",
 ) -> None:
-    """Show the live sessions of a server: frames/s, latency, drop rate, budget, agreement."""
-    connection = Connection("top", server, tls_options(tls, ca, certificate, key, server_name))
+    """Show what a server is: version, device, models and gates."""
+    connection = Connection("info", server, tls_options(tls, ca, certificate, key, server_name), token)
+    with connection.channel() as channel:
+        stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
+        try:
+            answer = stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=_DEADLINE)
+            models = stub.ListModels(pb.ListModelsRequest(), timeout=_DEADLINE).models
+        except grpc.RpcError as error:
+            connection.fail(error)
+    facts = _facts(answer, models)
+    if as_json:
+        print(json.dumps(facts), flush=True)
+        return
+    if facts["up_seconds"] is not None:
+        facts["up_seconds"] = f"{facts['up_seconds']:.0f}"
+    for name, value in facts.items():
+        if name != "models":
+            say(f"{name.replace('_', ' ')}: {value}")
+    for model in facts["models"]:
+        say(f"model {model['name']}: {model['description']}")
+
+
+def _facts(answer: pb.GetServerInfoResponse, models: Any) -> dict[str, Any]:
+    """What is shown of a server; seconds are by its own clock."""
+    return {
+        "version": answer.version,
+        "device": answer.device,
+        "precision": answer.precision,
+        "state": "draining" if answer.draining else "serving",
+        "up_seconds": _age(answer.start_time_us, answer.time_us),
+        "sessions": answer.sessions,
+        "max_sessions": answer.max_sessions,
+        "default_model": answer.default_model,
+        "models": [{"name": model.name, "description": model.description} for model in models],
+    }
+
+
+def top(
+    server: Server = "localhost:50051",
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one table and end.")] = False,
+    as_json: AsJson = False,
+    token: Token = "",
+    tls: UseTls = False,
+    ca: Authorities = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = "",
+) -> None:
+    """Show the live sessions of a server, again and again."""
+    connection = Connection("top", server, tls_options(tls, ca, certificate, key, server_name), token)
     with connection.channel() as channel:
         stub = segmentation_pb2_grpc.SegmentationServiceStub(channel)
         try:
             if as_json:
-                typer.echo(json.dumps({"sessions": [session_row(s) for s in list_sessions(stub)]}))
+                print(json.dumps({"sessions": list_sessions(stub)}), flush=True)
             elif once:
-                Console().print(screen(server, list_sessions(stub)))
+                _print_screen(server, list_sessions(stub))
             else:
                 _watch(stub, server, interval)
         except grpc.RpcError as error:
@@ -82,8 +135,16 @@ def top(
 
 
 def _watch(stub: Any, server: str, interval: float) -> None:
+    """A screen that changes on a terminal; elsewhere one table after the other, while somebody reads them."""
+    terminal = console()
     try:
-        with Live(screen(server, list_sessions(stub)), screen=True, auto_refresh=False) as live:
+        if not terminal.is_terminal:
+            while not reader_is_gone():
+                _print_screen(server, list_sessions(stub))
+                time.sleep(interval)
+            return
+        first = screen(server, list_sessions(stub))
+        with Live(first, console=terminal, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(interval)
                 live.update(screen(server, list_sessions(stub)), refresh=True)
@@ -91,28 +152,39 @@ def _watch(stub: Any, server: str, interval: float) -> None:
         raise typer.Exit(0) from None
 
 
-def list_sessions(stub: Any) -> list[pb.Session]:
-    """All live sessions, page by page."""
-    sessions: list[pb.Session] = []
+def _print_screen(server: str, sessions: list[dict[str, Any]]) -> None:
+    output = console()
+    output.print(screen(server, sessions, whole=not output.is_terminal))
+    output.file.flush()
+
+
+def list_sessions(stub: Any) -> list[dict[str, Any]]:
+    """What is shown of all live sessions, page by page."""
+    rows: list[dict[str, Any]] = []
     token = ""
     while True:
         request = pb.ListSessionsRequest(page_size=_PAGE, page_token=token)
         answer = stub.ListSessions(request, timeout=_DEADLINE)
-        sessions += answer.sessions
+        rows += (session_row(session, answer.time_us) for session in answer.sessions)
         token = answer.next_page_token
         if not token:
-            return sessions
+            return rows
 
 
-def session_row(session: pb.Session) -> dict[str, Any]:
-    """What is shown of a session; seconds, shares 0..1, None for what is not known (yet)."""
-    state = pb.SessionState.Name(session.state).removeprefix("SESSION_STATE_").lower()
+def session_row(session: pb.Session, time_us: int = 0) -> dict[str, Any]:
+    """What is shown of a session; seconds, shares 0..1, None for what is not known (yet).
+
+    ``time_us``: the server's clock, microseconds since the Unix epoch.
+    """
+    known = session.state in pb.SessionState.values()
+    state = pb.SessionState.Name(session.state).removeprefix("SESSION_STATE_").lower() if known else "unknown"
     computed = session.frames_ok > 0
     return {
         "session": session.session_id,
         "camera": session.camera_id,
         "model": session.model,
         "state": state,
+        "age": _age(session.start_time_us, time_us),
         "fps": session.fps,
         "latency_p50": session.latency_p50_us / 1e6 if session.latency_p50_us else None,
         "latency_p99": session.latency_p99_us / 1e6 if session.latency_p99_us else None,
@@ -125,8 +197,14 @@ def session_row(session: pb.Session) -> dict[str, Any]:
     }
 
 
+def _age(start_us: int, time_us: int) -> float | None:
+    """Seconds since then, both by the server's clock; None where it did not say."""
+    return max(0.0, (time_us - start_us) / 1e6) if start_us and time_us else None
+
+
 # Of the table: field, heading, how it is written. Headings of two lines keep it within 80 columns.
 _NUMBERS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("age", "age\ns", lambda value: f"{value:.0f}"),
     ("fps", "fps", lambda value: f"{value:.1f}"),
     ("latency_p50", "p50\nms", lambda value: f"{value * 1e3:.0f}"),
     ("latency_p99", "p99\nms", lambda value: f"{value * 1e3:.0f}"),
@@ -139,27 +217,37 @@ _NUMBERS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 _SAME = {"model": None, "state": "active"}  # shown where sessions differ from it, or in it
 _OPTIONAL = {"agreement"}  # shown where it is known of any
+_ROOMY = {"age"}  # shown where there is room for everything
 
 
-def screen(server: str, sessions: list[pb.Session]) -> Group:
-    """The title and one row per session, the busiest first."""
+def screen(server: str, sessions: list[dict[str, Any]], *, whole: bool = False) -> Group:
+    """The title and one row per session, the busiest first. ``whole``: with everything, names uncut."""
     # Whole frames/s, so that rows do not change places all the time; those alike stay in the server's order.
-    rows = [session_row(session) for session in sorted(sessions, key=lambda s: -round(s.fps))]
-    words = ["session", "camera", *(name for name, usual in _SAME.items() if _differ(rows, name, usual))]
-    numbers = [n for n in _NUMBERS if n[0] not in _OPTIONAL or any(row[n[0]] is not None for row in rows)]
-    table = Table(box=None, padding=(0, 1, 0, 0), expand=True, header_style="bold")
+    rows = sorted(sessions, key=lambda row: -round(row["fps"]))
+    words = [
+        "session",
+        "camera",
+        *(name for name, usual in _SAME.items() if whole or _differ(rows, name, usual)),
+    ]
+    numbers = [n for n in _NUMBERS if whole or _worth_showing(rows, n[0])]
+    table = Table(box=None, padding=(0, 1, 0, 0), expand=not whole, header_style="bold")
     for name in words:
-        share = 1 if name in ("camera", "model") else None  # of the room that the others leave
+        share = 1 if name in ("camera", "model") and not whole else None  # of the room that the others leave
         table.add_column(f"\n{name}", no_wrap=True, ratio=share, min_width=2)
     for _, heading, _ in numbers:
         table.add_column(heading if "\n" in heading else f"\n{heading}", justify="right", no_wrap=True)
     for row in rows:
         cells = ("-" if row[name] is None else write(row[name]) for name, _, write in numbers)
-        table.add_row(*(Text(row[name]) for name in words), *cells)  # the client's words: no markup
-    total = sum(session.fps for session in sessions)
+        table.add_row(*(Text(printable(row[name])) for name in words), *cells)
+    total = sum(row["fps"] for row in rows)
     model = f", {rows[0]['model']}" if rows and "model" not in words else ""
-    title = f"{server}: {len(sessions)} session{'s' * (len(sessions) != 1)}, {total:.1f} frames/s{model}"
-    return Group(Text(title), *([table] if rows else []))
+    title = f"{server}: {len(rows)} session{'s' * (len(rows) != 1)}, {total:.1f} frames/s{model}"
+    return Group(Text(printable(title)), *([table] if rows else []))
+
+
+def _worth_showing(rows: list[dict[str, Any]], name: str) -> bool:
+    """Whether a number is worth a column where there is little room."""
+    return name not in _ROOMY and (name not in _OPTIONAL or any(row[name] is not None for row in rows))
 
 
 def _differ(rows: list[dict[str, Any]], name: str, usual: str | None) -> bool:

@@ -14,7 +14,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tilestream import __version__
+from tilestream.access.caller import Caller
+from tilestream.access.from_settings import make_admission, make_authenticator
+from tilestream.access.refusals import AccessFileError
+from tilestream.api.admission import AdmissionInterceptor
 from tilestream.api.call_metrics import MetricsInterceptor
+from tilestream.api.health import HealthServicer
 from tilestream.api.interceptors import ErrorInterceptor
 from tilestream.api.live_sessions import LiveSessions
 from tilestream.api.media_threads import MediaThreads
@@ -24,24 +29,31 @@ from tilestream.clock import Clock
 from tilestream.config import Settings
 from tilestream.engine import ENGINE_MODULE, EngineOptions, create_engine
 from tilestream.engine_process import EngineProcess, ProcessEngine, count_engines, preload
+from tilestream.listening import Listener, ListenError, bracketed, listen, unbracketed
 from tilestream.messages import Codec, Engine, EngineError, EngineInfo
+from tilestream.resources import limit_opencv, resources
 from tilestream.scheduling.engine_group import EngineGroup
 from tilestream.scheduling.overload import Level
 from tilestream.scheduling.scheduler import Limits, Scheduler
 from tilestream.sessions.registry import SessionRegistry
 from tilestream.sessions.session import CloseCause, Session
-from tilestream.telemetry.logs import setup_logging
+from tilestream.telemetry.logs import AUDIT, setup_logging
 from tilestream.telemetry.metrics import Metrics
 from tilestream.telemetry.tracing import FrameTracer, TracingError, make_tracer
+from tilestream.temporary import NoTemporaryFolderError, ensure_temporary_folder
 from tilestream.tls.files import CertificateError
 from tilestream.tls.ports import Ports
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
 
 log = logging.getLogger(__name__)
+audit = logging.getLogger(AUDIT)
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SegmentationService"]
 SERVICE = _DESCRIPTOR.full_name
+_MEDIA_THREADS = 2  # unless settings name a number, or there are fewer cores
+_MAX_PENDING_CALLS = 16_384
+_HANDSHAKE_MS = 10_000  # until a connection has to have begun to speak
 _POLL = 0.02  # seconds between looks at what is left while shutting down
 _LAST_STEP = 0.2  # seconds for a step that runs when the grace period is over
 _STOP_STARTED = 10.0  # seconds for engines to end where the server could not start
@@ -64,6 +76,7 @@ class Server:
         self.settings = settings
         self.clock = clock or Clock()
         self.port = 0
+        self._listener: Listener | None = None
         self.metrics = Metrics(self.clock.now)
         self.tracer: FrameTracer | None = None
         self.lifecycle = Lifecycle(self.clock)
@@ -73,6 +86,7 @@ class Server:
             self._on_close,
             clock=self.clock.now,
             overloaded=self._refuses_sessions,
+            most=self._most_sessions,
         )
         self._router = OutcomeRouter(self.metrics)
         self.engine_died = asyncio.Event()
@@ -85,13 +99,19 @@ class Server:
             self.clock.now,
         )
         self.metrics.ask_loads(self._engines.loads)
-        self._media = MediaThreads(settings.media_threads)
-        self._health = health.aio.HealthServicer()
+        self._resources = resources()
+        self._media_threads = settings.media_threads or min(_MEDIA_THREADS, self._resources.cores)
+        limit_opencv(self._resources.cores)
+        self._media = MediaThreads(self._media_threads)
+        self._health = HealthServicer()
+        self._services: Services | None = None
         self._grpc = grpc.aio.server(
-            interceptors=[MetricsInterceptor(_DESCRIPTOR, self.metrics.calls), ErrorInterceptor(SERVICE)],
+            interceptors=[
+                MetricsInterceptor(_DESCRIPTOR, self.metrics.calls),
+                ErrorInterceptor(),
+                AdmissionInterceptor(SERVICE, self._ready_services),
+            ],
             options=_channel_options(settings),
-            # Sessions, and some room for questions and for streams that have not sent their config.
-            maximum_concurrent_rpcs=2 * settings.max_sessions + 64,
         )
 
     async def start(self) -> None:
@@ -101,6 +121,7 @@ class Server:
         except StartError:
             await asyncio.to_thread(self._engines.stop, _STOP_STARTED)
             self._media.close()
+            self._leave_address()
             if self.tracer is not None:
                 await asyncio.to_thread(self.tracer.close)
             raise
@@ -117,6 +138,11 @@ class Server:
             except TracingError as error:
                 raise StartError(str(error)) from error
         try:
+            authenticator = make_authenticator(settings, self.clock.now)
+            admission = make_admission(settings, self.clock.now)
+        except AccessFileError as error:
+            raise StartError(str(error)) from error
+        try:
             started = await asyncio.gather(*map(asyncio.wrap_future, self._engines.start()))
         except EngineError as error:
             raise StartError(str(error)) from error
@@ -125,7 +151,7 @@ class Server:
             raise StartError("an engine failed while it was made; the lines above say how") from error
         engine = _together(started)
         self.metrics.server_started(__version__, engine.device, engine.precision, settings.max_sessions)
-        services = Services(
+        services = self._services = Services(
             settings,
             engine,
             self._engines,
@@ -135,6 +161,8 @@ class Server:
             self.metrics,
             self.lifecycle,
             self.clock,
+            authenticator,
+            admission,
             tracer=self.tracer,
         )
         self._live_sessions = LiveSessions(services)
@@ -147,14 +175,18 @@ class Server:
             reflection.enable_server_reflection(names, self._grpc)
         self._listen()
         await self._grpc.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._warn_of_strangers()
         log.info(
             "serving",
             extra={
-                "address": f"{settings.host}:{self.port}",
+                "address": self._listener.address if self._listener else "",
                 "models": ",".join(model.name for model in engine.models),
+                "gates": ",".join(model.gate for model in engine.models),
                 "device": engine.device,
                 "precision": engine.precision,
+                "cores": self._resources.cores,
+                "media_threads": self._media_threads,
                 "version": __version__,
                 "tls": self._ports.security,
             },
@@ -165,14 +197,18 @@ class Server:
     def _listen(self) -> None:
         settings = self.settings
         try:
-            self.port = self._ports.add_grpc_port(self._grpc, f"{settings.host}:{settings.port}")
-        except RuntimeError as error:
-            raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+            self._listener = listen(
+                partial(self._ports.add_grpc_port, self._grpc), settings.host, settings.port
+            )
+        except ListenError as error:
+            raise StartError(str(error)) from error
+        self.port = self._listener.port
         if settings.metrics_port:
+            host = unbracketed(settings.metrics_host)
             try:
-                self._metrics_server = self._ports.serve_metrics(self.metrics)
+                self._metrics_server = self._ports.serve_metrics(self.metrics, host)
             except OSError as error:
-                where = f"{settings.metrics_host}:{settings.metrics_port}"
+                where = f"{bracketed(host)}:{settings.metrics_port}"
                 raise StartError(f"cannot serve metrics on {where}: {error}") from error
 
     async def stop(self, grace: float | None = None) -> None:
@@ -180,13 +216,14 @@ class Server:
         grace = self.settings.grace_period if grace is None else grace
         log.info("draining", extra={"sessions": len(self.registry), "grace_seconds": grace})
         self.registry.draining = True
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self.lifecycle.drain(grace)
         self._live_sessions.close_suspended()
         while len(self.registry) and self.lifecycle.remaining() > 0:
             await asyncio.sleep(_POLL)
         if len(self.registry):
             log.warning("grace period is over", extra={"sessions": len(self.registry)})
+        self._leave_address()
         await self._grpc.stop(min(_LAST_ANSWERS, max(0.1, self.lifecycle.remaining())))
         await asyncio.to_thread(self._engines.stop, max(_LAST_STEP, self.lifecycle.remaining()))
         self._media.close()
@@ -196,9 +233,29 @@ class Server:
             await asyncio.to_thread(self.tracer.close)
         log.info("stopped")
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    def _leave_address(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+
+    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):
-            await self._health.set(name, status)
+            self._health.set(name, status)
+
+    def _ready_services(self) -> Services:
+        if self._services is None:
+            raise RuntimeError("a call came before the server was started")
+        return self._services
+
+    def _most_sessions(self, caller: Caller) -> int:
+        return self._ready_services().admission.most_sessions(caller)
+
+    def _warn_of_strangers(self) -> None:
+        settings = self.settings
+        if settings.lets_strangers_in and not settings.is_local:
+            log.warning(
+                "whoever reaches this address is let in without credentials (allow_anonymous)",
+                extra={"address": f"{settings.host}:{self.port}"},
+            )
 
     def _refuses_sessions(self) -> bool:
         return self._engines.load().level >= Level.REFUSING
@@ -207,7 +264,23 @@ class Server:
         self._event_loop.call_soon_threadsafe(self.engine_died.set)
 
     def _on_close(self, session: Session, cause: CloseCause) -> None:
+        stats = session.stats
         log.info("session closed", extra={"session": session.session_id, "cause": cause.value})
+        audit.info(
+            "session over",
+            extra={
+                "session": session.session_id,
+                "cause": cause.value,
+                "identity": session.caller.identity,
+                "camera": session.options.camera_id,
+                "peer": session.caller.connection,
+                "seconds": round(self.clock.now() - session.opened, 3),
+                **{f"frames_{status.value}": count for status, count in stats.answered.items()},
+                "frames_received": stats.received,
+                "bytes_received": stats.bytes_received,
+                "bytes_sent": stats.bytes_sent,
+            },
+        )
         self.metrics.session_closed(cause.value)
 
 
@@ -215,6 +288,11 @@ def run_server(settings: Settings, *make_engines: Callable[[], Engine]) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit status. Without ``make_engines``: the settings'."""
     begin = partial(setup_logging, settings.log_format, settings.log_level, limit=settings.log_limit)
     begin()
+    try:
+        ensure_temporary_folder()
+    except NoTemporaryFolderError as error:
+        log.error("cannot start: %s", error)
+        return 1
     return asyncio.run(_run(settings, make_engines or make_torch_engines(settings, begin)))
 
 
@@ -297,6 +375,11 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),  # bounded by the size of masks
         ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent half of the clients
+        # Above this, calls that nobody has looked at yet are cancelled without a reason.
+        ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * _MAX_PENDING_CALLS),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.keepalive_time_ms", 20_000),  # finds cameras that vanished
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # clients may look for us as often

@@ -10,6 +10,7 @@ import simplejpeg
 from google.rpc import error_details_pb2
 
 from support.frames import encode, jpeg, photo
+from support.jpegs import SOI, inserted, place, with_byte
 from support.server import Stream, config, frame, refused, running, status_details
 from support.waiting import until
 from tilestream.v1 import segmentation_pb2 as pb
@@ -112,6 +113,11 @@ def bomb() -> bytes:
     return data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :]
 
 
+def scans() -> bytes:
+    data = encode(photo(64, 48), progressive=True)
+    return data[:-2] + data[place(data, 0xDA, last=True)] * 64 + data[-2:]
+
+
 BAD_FRAMES = {
     "empty": (lambda: b"", "EMPTY", "no data"),
     "not a JPEG": (lambda: b"GIF89a" + b"0" * 100, "NOT_JPEG", "does not start like a JPEG"),
@@ -124,7 +130,39 @@ BAD_FRAMES = {
     "too long a side": (lambda: jpeg(width=1008, height=8), "TOO_MANY_PIXELS", "1000 a side"),
     "a bomb": (bomb, "TOO_MANY_PIXELS", "65535 x 65535"),
     "CMYK": (cmyk, "UNSUPPORTED", "CMYK or YCCK"),
+    "64 scans more": (scans, "TOO_COSTLY", "more than 64 scans"),
 }  # fmt: skip
+
+ODD_FRAMES = {
+    "two start markers": lambda: SOI + jpeg(2),
+    "a multipart header in front": lambda: b"--x\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(2),
+    "line ends and zeros in front": lambda: b"\r\n\0\0" + jpeg(2),
+    "no end marker": lambda: jpeg(2)[:-2],
+    "another picture behind": lambda: jpeg(2) + scans(),
+    "zeros between segments": lambda: inserted(jpeg(2), 0xDB, bytes(608)),
+    "a scan of no coefficients": lambda: with_byte(jpeg(2), 0xDA, -2, 0),
+    "JFIF 2.01": lambda: with_byte(jpeg(2), 0xE0, 7, 2),
+}
+"""Frames that browsers show."""
+
+
+@pytest.mark.parametrize("name", ODD_FRAMES)
+async def test_a_frame_that_browsers_show_is_taken(name):
+    async with running() as r:
+        stream = await r.open(mask_encoding="MASK_ENCODING_RAW")
+        await stream.frame(1, ODD_FRAMES[name]())
+        result = await stream.result()
+        assert result.status == pb.FRAME_STATUS_OK, result.detail
+        assert set(result.mask.data) == {2}
+
+
+async def test_a_frame_that_takes_too_long_is_refused_as_the_setting_says():
+    async with running(max_decode_seconds=0.0001) as r:
+        stream = await r.open()
+        await stream.frame(1, encode(photo(640, 480)))
+        result = await stream.result()
+        assert pb.InvalidReason.Name(result.invalid_reason) == "INVALID_REASON_TOO_COSTLY"
+        assert "at most 0.0001 are spent" in result.detail
 
 
 @pytest.mark.parametrize("name", BAD_FRAMES)

@@ -1,7 +1,10 @@
 """The API's enums and the server's own have the same members."""
 
+from dataclasses import replace
+
 import pytest
 
+from support.fake_engine import fake_model
 from tilestream.api import convert
 from tilestream.api.errors import ApiError, to_api_error, to_status
 from tilestream.media.masks import MaskFormat
@@ -70,3 +73,11 @@ def test_api_errors_stay_themselves():
 
     error = ApiError(grpc.StatusCode.NOT_FOUND, "no")
     assert to_api_error(error) is error
+
+
+def test_a_model_s_line_for_people_tells_its_gate():
+    described = [
+        convert.model_message(replace(fake_model("m"), gate=gate), True).description
+        for gate in ("", "learned")
+    ]
+    assert described == ["labels are gray values", "labels are gray values, gate learned"]

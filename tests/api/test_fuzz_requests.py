@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 
 import grpc
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,9 +110,34 @@ async def play(r: Running, sequence: list[bytes], cancel_after: int | None) -> N
     assert "Traceback" not in details
 
 
-@given(st.lists(st.tuples(sequences, st.none() | st.integers(0, 8)), min_size=1, max_size=5))
+plays_at_once = st.lists(st.tuples(sequences, st.none() | st.integers(0, 8)), min_size=1, max_size=5)
+
+
+@given(plays_at_once)
 @settings(max_examples=30)
 def test_any_sequence_of_requests(plays):
+    play_all(plays)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_campaign_of_sequences():
+    """`pytest --long tests/api/test_fuzz_requests.py`; TILESTREAM_FUZZ_SEQUENCES: how many at least."""
+    wanted, played = int(os.environ.get("TILESTREAM_FUZZ_SEQUENCES", "20000")), 0
+
+    @given(plays_at_once)
+    @settings(max_examples=wanted, database=None)
+    def campaign(plays):
+        nonlocal played
+        if played < wanted:
+            play_all(plays)
+            played += len(plays)
+
+    campaign()
+    assert played >= wanted
+
+
+def play_all(plays):
     async def run():
         limits = {"max_frame_pixels": 400_000, "max_frame_side": 650, "max_frame_bytes": 23_000}
         limits["max_message_bytes"] = 25_000

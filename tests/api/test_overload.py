@@ -166,6 +166,17 @@ async def test_the_load_of_a_server_that_has_become_idle_goes_down_without_a_ste
         assert len(r.engine.plans) == steps
 
 
+async def test_budgets_are_whole_again_where_no_camera_is_left():
+    async with loaded(0.08, 4, {}, service_level=0.08, min_block_budget=0.2) as (r, clock, load):
+        await until(lambda: r.metric("tilestream_budget_scale_ratio") < 0.6)
+        await load.stop()
+        for camera in load.cameras:
+            camera.stream.call.cancel()
+        clock.advance(60.0)
+        assert r.metric("tilestream_budget_scale_ratio") == 1.0
+        assert r.metric("tilestream_overload_level") == r.metric("tilestream_demand_ratio") == 0
+
+
 async def refusal(r) -> grpc.aio.AioRpcError | None:
     """Try to open sessions until one is refused. None as soon as one is let in without any load."""
     for _ in range(600):

@@ -4,6 +4,7 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from support.clock import ManualClock
 from support.frames import jpeg
 from support.server import running
 from tilestream import __version__
@@ -49,6 +50,20 @@ async def test_sessions_with_their_numbers():
         assert counts == (2, 1, 0, 1)
         assert session.fps > 0 and 0 < session.latency_p50_us <= session.latency_p99_us
         assert session.block_budget == 1.0 and session.block_drop_rate == 0.0
+
+
+async def test_ages_follow_no_clock_that_can_be_set():
+    clock = ManualClock()
+    async with running(clock=clock, idle_timeout=0, heartbeat_interval=0) as r:
+        await r.open()
+        clock.advance(100.0)  # while the time of day stood still, or was set back
+        info = await r.stub.GetServerInfo(pb.GetServerInfoRequest())
+        answer = await r.stub.ListSessions(pb.ListSessionsRequest())
+        for start, now in (
+            (info.start_time_us, info.time_us),
+            (answer.sessions[0].start_time_us, answer.time_us),
+        ):
+            assert 100.0 <= (now - start) / 1e6 < 130.0
 
 
 async def test_sessions_come_in_pages_oldest_first():

@@ -16,8 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
+from typer.testing import CliRunner
 
 from tilestream_client import Camera, Client, Frame, ImageFolder, SourceError, VideoFile, jpeg, paced
+from tilestream_client.cli import app
 from tilestream_client.sources import as_frame, open_source
 
 
@@ -92,10 +95,62 @@ def test_a_folder_in_natural_order_with_jpegs_untouched(tmp_path, images):
     assert single.data == jpegs["frame2.JPG"]
 
 
-def test_a_folder_with_a_broken_image(tmp_path):
+@pytest.mark.parametrize("through", ["Client", "command"])
+def test_a_folder_with_files_that_are_no_images(serve, tmp_path, images, through):
+    """As memory cards hold them: resource forks are left out, others are INVALID and the rest goes on."""
+    for name in ("1.jpg", "5.jpg"):
+        (tmp_path / name).write_bytes(jpeg.encode(images[5]))
+    (tmp_path / "._1.jpg").write_bytes(b"\0\5\x16\7 a resource fork")
+    (tmp_path / ".hidden.png").write_bytes(b"x")
+    (tmp_path / "2.jpg").write_bytes(b"")
+    (tmp_path / "3.png").write_bytes(b"broken" * 10_000)
+    (tmp_path / "4.png").symlink_to(tmp_path / "away.png")
+    server = serve(fate=lambda frame_id: "invalid" if frame_id in (1, 2, 3) else "ok")
+    if through == "command":
+        arguments = ["stream", str(tmp_path), "--server", server.target, "--masks", str(tmp_path / "masks")]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0 and "2 of 5 frames segmented, 3 invalid" in result.output
+        assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["1.png", "5.png"]
+        return
+    with Client(server.target) as client:
+        results = list(client.stream(tmp_path))
+    assert [result.name for result in results] == ["1.jpg", "2.jpg", "3.png", "4.png", "5.jpg"]
+    assert [str(result.status) for result in results] == ["ok", *["invalid"] * 3, "ok"]
+    assert [frame.data for frame in server.records[0].frames][1:4] == [b"", b"broken" * 682 + b"brok", b""]
+    assert "2.jpg is no image" in results[1].detail and "3.png is no image" in results[2].detail
+    assert "cannot read" in results[3].detail and "No such file" in results[3].detail
+
+
+def test_jpegs_that_opencv_does_not_show_are_sent_as_they_are(tmp_path, images):
+    """The server takes them, and says so of each that it does not; what it took can be drawn over."""
+    whole = jpeg.encode(images[5])
+    odd = [b"\r\n" + whole, b"\xff\xd8" + whole, whole[:-2], bytes(9) + b"\xff\xd8" + whole[:-2]]
+    for number, data in enumerate(odd):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    assert [frame.encoded() for frame in ImageFolder(tmp_path)] == odd
+    for data in odd:
+        np.testing.assert_array_equal(jpeg.decode_frame(data), jpeg.decode(whole))
+    assert jpeg.decode_frame(b"no image") is None and jpeg.decode_frame(b"\xff\xd8") is None
+
+
+def test_an_image_that_no_jpeg_holds_is_invalid(tmp_path):
+    Image.fromarray(np.zeros((1, 70_000), np.uint8)).save(tmp_path / "a.png")
+    (frame,) = ImageFolder(tmp_path)
+    assert "too large for a JPEG" in frame.problem and len(frame.encoded()) < 5000
+
+
+def test_a_single_file_that_is_no_image_is_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"broken")
     with pytest.raises(SourceError, match=r"a\.png is no image"):
-        list(open_source(tmp_path))
+        list(open_source(tmp_path / "a.png"))
+
+
+def test_a_folder_of_hidden_files_holds_no_images(tmp_path):
+    (tmp_path / "._a.jpg").write_bytes(b"x")
+    with pytest.raises(SourceError, match="no images"):
+        open_source(tmp_path)
+    (tmp_path / ".named.jpg").write_bytes(jpeg.encode(np.zeros((8, 8, 3), np.uint8)))
+    assert len(list(open_source(tmp_path / ".named.jpg"))) == 1  # who names it means it
 
 
 def test_a_camera_that_is_not_there():

@@ -41,6 +41,19 @@ def test_models_are_told_in_the_order_of_the_options(engine):
     assert engine.info.models[0].palette == PALETTE
 
 
+def test_the_gate_that_auto_became_is_told(engine):
+    assert [info.gate for info in engine.info.models] == ["every_k", "every_k"]  # these weights have none
+
+
+def test_what_the_system_refuses_is_no_fault_of_a_model(monkeypatch):
+    def full(options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tilestream.engine.engine.TorchEngine", full)
+    with pytest.raises(EngineError, match=r"the system refused what the engine needs: .*No space left"):
+        create_engine(EngineOptions())
+
+
 def test_a_mixed_step_answers_every_frame_in_order(engine):
     frames = []
     for index in range(6):

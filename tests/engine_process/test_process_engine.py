@@ -13,14 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.fake_engine import FakeEngine
-from support.fragile_engine import DIES, FAULTS, HANGS, FragileEngine, born_dead, only_once, unwilling
+from support.fragile_engine import (
+    DIES,
+    FAULTS,
+    HANGS,
+    CountingEngine,
+    FragileEngine,
+    born_dead,
+    only_once,
+    unwilling,
+)
 from support.frames import encode
 from support.plans import frame_of, plan_of
 from support.processes import environment
 from support.waiting import LONG, wait_until
 from tilestream.engine_process import EngineProcess, ProcessEngine
 from tilestream.engine_process.handle import ProcessHandle
-from tilestream.engine_process.process_engine import MAX_DEATHS, MAX_STARTS, STANDBY_AFTER
+from tilestream.engine_process.process_engine import MAX_DEATHS, MAX_STARTS, REPORT_SECONDS, STANDBY_AFTER
 from tilestream.label_runs import LabelRuns
 from tilestream.messages import Codec, EngineError, EngineLost, FailureKind, Frame, Picture, SessionSpec
 
@@ -309,3 +318,15 @@ if __name__ == "__main__":
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=LONG
     )
     assert done.returncode == 0 and not Path(f"/proc/{int(done.stdout)}").exists()
+
+
+def test_an_idle_engine_is_asked_how_it_is_doing_once_a_second():
+    clock = Clock()
+    engine = ProcessEngine(EngineProcess(CountingEngine), standby=False, clock=clock)
+    told = []
+    for now in (0.0, 0.5, 1.0, 1.5):
+        clock.now = now * REPORT_SECONDS
+        engine.check_health()
+        told.append(engine.report().evictions)
+    engine.close()
+    assert told[0] == told[1] < told[2] == told[3]

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.frames import encode, jpeg, photo
+from support.jpegs import separate_scans
 from tilestream.media.errors import BadFrame
-from tilestream.media.jpeg_header import Markers, read_header
+from tilestream.media.jpeg_header import read_header
+from tilestream.media.jpeg_layout import Markers, read_layout
 from tilestream.messages import InvalidReason
 
 
@@ -49,10 +51,28 @@ def test_not_a_jpeg(data):
     assert reason_of(data) is InvalidReason.NOT_JPEG
 
 
-def test_every_cut_is_truncated():
+def test_every_cut_of_the_header_is_truncated():
     data = jpeg()
-    for length in range(2, len(data) - 1):
+    for length in range(2, data.index(b"\xff\xda") + 14):
         assert reason_of(data[:length]) is InvalidReason.TRUNCATED, length
+
+
+def test_a_cut_between_scans_is_truncated_though_no_data_is_cut():
+    data = encode(photo(64, 48), progressive=True)
+    last = read_layout(data).between[-1]
+    assert last.marker == 0xDA and read_header(data).complete
+    tables = data.rindex(b"\xff\xc4", 0, last.begin)
+    assert reason_of(data[:tables]) is InvalidReason.TRUNCATED
+    shorter = read_header(data[:tables] + b"\xff\xd9")  # so its encoder wanted it
+    assert not shorter.complete
+
+
+def test_a_component_without_a_scan_is_truncated():
+    whole = separate_scans(photo(64, 48))
+    scans = [each for each in read_layout(whole).between if each.marker == 0xDA]
+    assert read_header(whole).complete and len(scans) == 2
+    for scan in scans:
+        assert reason_of(whole[: scan.begin] + b"\xff\xd9") is InvalidReason.TRUNCATED
 
 
 def test_padding_after_the_end_is_fine():
@@ -88,16 +108,36 @@ def test_scan_before_frame_header_is_corrupt():
     assert reason_of(data[:at] + data[at + length :]) is InvalidReason.CORRUPT
 
 
-def test_too_many_scans_are_not_taken():
-    data = encode(photo(64, 48), progressive=True)
-    assert reason_of(data[:-2] + b"\xff\xda" * 80 + data[-2:]) is InvalidReason.UNSUPPORTED
-
-
-def test_scans_are_counted_in_baseline_files_too():
-    data = encode(photo(64, 48))
-    scan = data.index(b"\xff\xda")
+@pytest.mark.parametrize("progressive", [False, True])
+def test_too_many_scans_are_too_costly(progressive):
+    data = encode(photo(64, 48), progressive=progressive)
+    scan = data.rindex(b"\xff\xda")
     length = 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
-    assert reason_of(data[:-2] + data[scan : scan + length] * 80 + data[-2:]) is InvalidReason.UNSUPPORTED
+    bomb = data[:-2] + data[scan : scan + length] * 64 + data[-2:]
+    assert reason_of(bomb) is InvalidReason.TOO_COSTLY
+    assert read_header(data + bomb).width == 64, "what follows the end is another picture"
+
+
+def test_a_header_of_tiny_segments_is_too_costly():
+    data = jpeg()
+    assert reason_of(data[:2] + b"\xff\xfe\x00\x02" * 2000 + data[2:]) is InvalidReason.TOO_COSTLY
+    assert reason_of(data[:2] + b"\xff\xd0" * 2000 + data[2:]) is InvalidReason.TOO_COSTLY
+    assert reason_of(data[:-2] + b"\xff\xfe\x00\x02" * 2000 + data[-2:]) is InvalidReason.TOO_COSTLY
+    assert read_header(data[:2] + b"\xff" * 100_000 + data[2:]).width == 64  # fill bytes are no segments
+
+
+def test_the_time_of_decoding_is_told_from_size_bytes_and_scans():
+    sizes = [read_header(encode(photo(side, side))).seconds for side in (64, 128, 256)]
+    assert sizes[1] > 3 * sizes[0] and sizes[2] > 3 * sizes[1]
+    kinds = [read_header(encode(photo(256, 256), progressive=each)).seconds for each in (False, True)]
+    assert kinds[1] > 1.5 * kinds[0]
+    assert read_header(encode(photo(256, 256), quality=100)).seconds > 1.5 * kinds[0]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_dearest_sensible_frame_is_taken(progressive):
+    data = encode(photo(3840, 2160), 90, progressive, sampling=0x111111)
+    assert read_header(data).seconds < 0.3
 
 
 @given(

@@ -33,7 +33,7 @@ def test_unknown_names_list_what_there_is():
 def test_files_that_are_no_weights_are_refused(tmp_path, content):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="not a readable safetensors file"):
+    with pytest.raises(ModelError, match="is not a safetensors file"):
         load_model(str(path))
 
 

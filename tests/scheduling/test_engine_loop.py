@@ -9,7 +9,7 @@ import pytest
 from support.fake_engine import STEP, FakeEngine
 from support.plans import frame_of
 from tilestream.label_runs import LabelRuns
-from tilestream.messages import DropReason, EngineError, Failure, SessionSpec
+from tilestream.messages import DropReason, EngineError, EngineReport, Failure, SessionSpec
 from tilestream.scheduling.engine_loop import EngineLoop
 from tilestream.scheduling.scheduler import Limits, Scheduler
 
@@ -232,3 +232,20 @@ def test_a_loop_that_dies_says_so_and_refuses_further_calls():
     with pytest.raises(EngineError, match="stopping"):
         loop.open(SessionSpec("b", "fake")).result(LONG)
     assert loop.stop(LONG) and engine.closed
+
+
+def test_an_idle_engine_s_state_is_told_when_it_changes_and_only_then():
+    engine, told = FakeEngine(), queue.Queue()
+    loop = EngineLoop(lambda: engine, Scheduler(Limits(4)), told.put)
+    loop.start().result(LONG)
+    try:
+        assert told.get(timeout=LONG).engine == engine.report()
+        engine.report = lambda: EngineReport("fake", device_utilisation=0.9)
+        assert told.get(timeout=LONG).engine.device_utilisation == 0.9
+        checks = engine.health_checks
+        engine.report = lambda: EngineReport("fake", device_utilisation=0.0)
+        report = told.get(timeout=LONG)
+        assert report.engine.device_utilisation == 0.0 and not report.outcomes
+        assert engine.health_checks >= checks and told.empty()
+    finally:
+        assert loop.stop(LONG)

@@ -3,6 +3,7 @@ import itertools
 import pytest
 
 from support.fake_engine import fake_model
+from tilestream.access.caller import Caller
 from tilestream.media.masks import MaskFormat
 from tilestream.messages import DropReason, Failure, FrameStats
 from tilestream.sessions.frames import Answer, Status
@@ -19,6 +20,8 @@ from tilestream.sessions.session import (
 )
 from tilestream.sessions.stats import WINDOW_SECONDS, SessionStats, percentile
 
+CALLER = Caller("", "ipv4:192.0.2.1:5000")
+
 
 def options() -> SessionOptions:
     return SessionOptions(
@@ -27,7 +30,7 @@ def options() -> SessionOptions:
 
 
 def session() -> Session:
-    return Session("s-1", 1, options(), 0.0, 0.0)
+    return Session("s-1", 1, options(), 0.0, CALLER)
 
 
 def test_only_the_table_s_transitions_are_possible():
@@ -69,14 +72,14 @@ def test_a_frame_that_is_only_looked_at_is_not_accepted():
 def test_admission_and_places_that_become_free():
     closed = []
     registry = SessionRegistry(2, 1.5, lambda one, cause: closed.append((one.session_id, cause)))
-    first, second = registry.open(options()), registry.open(options())
+    first, second = registry.open(options(), CALLER), registry.open(options(), CALLER)
     with pytest.raises(TooManySessions, match="all 2 sessions") as caught:
-        registry.open(options())
+        registry.open(options(), CALLER)
     assert caught.value.retry_seconds == 1.5
     registry.close(first, CloseCause.FINISHED)
     registry.close(first, CloseCause.ERROR)  # idempotent
     assert closed == [(first.session_id, CloseCause.FINISHED)]
-    third = registry.open(options())
+    third = registry.open(options(), CALLER)
     assert [one.number for one in registry] == [second.number, third.number] == [2, 3]
     assert len({first.session_id, second.session_id, third.session_id}) == 3
 
@@ -85,7 +88,7 @@ def test_a_draining_registry_admits_nobody():
     registry = SessionRegistry(2, 1.5)
     registry.draining = True
     with pytest.raises(ServerDraining):
-        registry.open(options())
+        registry.open(options(), CALLER)
 
 
 def ok(units: int, budget: float = 1.0) -> Answer:
@@ -139,9 +142,9 @@ def test_percentile():
 def test_overload_is_told_before_fullness_so_that_nobody_gives_way_for_nothing():
     overloaded = [False]
     registry = SessionRegistry(1, 1.5, overloaded=lambda: overloaded[0])
-    registry.open(options())
+    registry.open(options(), CALLER)
     with pytest.raises(TooManySessions):
-        registry.admit()
+        registry.admit(CALLER)
     overloaded[0] = True
     with pytest.raises(ServerOverloaded):
-        registry.admit()
+        registry.admit(CALLER)

@@ -5,6 +5,7 @@ import signal
 import time
 
 from support.fake_engine import FakeEngine
+from tilestream.messages import EngineReport
 
 DIES, HANGS, FAULTS = 251, 252, 253  # red of the first pixel
 
@@ -53,3 +54,13 @@ def unwilling():
 
 def born_dead():
     os._exit(3)
+
+
+class CountingEngine(FakeEngine):
+    """Tells with every report how many there were."""
+
+    reports = 0
+
+    def report(self):
+        self.reports += 1
+        return EngineReport("fake", evictions=self.reports)

@@ -33,6 +33,10 @@ class Running:
         assert value is not None
         return value
 
+    def keep(self, stream: "Stream") -> None:
+        """Do not let go of it."""
+        self._opened.append(stream)
+
     async def open(self, **config) -> "Stream":
         """A stream whose session has started."""
         stream = Stream(self.stub.StreamSegment())

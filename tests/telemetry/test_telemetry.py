@@ -38,7 +38,7 @@ def test_json_lines():
 def test_console_lines():
     lines = logged("console")
     assert lines[0].endswith("INFO    session opened session=s-1")
-    assert lines[-1] == "ValueError: why"
+    assert lines[-1] == "  ValueError: why"  # set in: no line of it can look like one of ours
     assert not any("hidden" in line for line in lines)
 
 

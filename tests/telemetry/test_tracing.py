@@ -38,6 +38,26 @@ async def traced(monkeypatch, *metadata):
     return exporter.get_finished_spans(), started, results
 
 
+def test_a_collector_on_this_machine_is_asked_through_no_proxy(monkeypatch):
+    monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:1")  # where nobody listens
+    received = []
+
+    class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+        def Export(self, request, context):
+            received.append(request)
+            return trace_service_pb2.ExportTraceServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    tracer = make_tracer(f"http://localhost:{port}")
+    tracer.frame(tracer.parent(()), "s-1", 0, "ok", "", 0.1, {})
+    tracer.close()
+    server.stop(0).wait()
+    assert len(received) == 1
+
+
 async def test_one_span_per_frame_under_the_clients_own(monkeypatch):
     spans, started, results = await traced(monkeypatch, ("traceparent", f"00-{TRACE}-{PARENT}-01"))
     assert [span.name for span in spans] == ["tilestream.frame"] * 2

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from tqdm import tqdm
 
 from tilestream.engine.device import choose_device
 from tilestream.engine.precision import choose_precision
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
+from tilestream.terminal import say
 from tilestream_training.clip_evaluation import ClipPoint, play
 from tilestream_training.gate_examples import read_video
 from tilestream_training.options import (
@@ -27,8 +27,6 @@ from tilestream_training.options import (
 )
 from tilestream_training.reports import parse_shares, print_clips, write_json
 from tilestream_training.stream_methods import UNLABELLED, fusion_of, make_method, motion_of
-
-console = Console(stderr=True)
 
 
 def eval_clips(
@@ -77,7 +75,7 @@ def eval_clips(
                     )
                 )
     except (ValueError, OSError, ModelError, EngineError) as error:
-        console.print(f"[red]error:[/] {error}")
+        say(f"error: {error}", error=True)
         raise typer.Exit(1) from None
     print_clips(f"{model}, {chosen}", points)
     if json_path is not None:

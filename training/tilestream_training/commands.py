@@ -10,7 +10,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from torch import nn
 
 from tilestream.engine.device import choose_device
@@ -19,6 +18,7 @@ from tilestream.messages import EngineError
 from tilestream.models import ModelError, build_model, load_model, save_model
 from tilestream.models.census import count_macs, shadow_of
 from tilestream.models.registry import ARCHITECTURES, WeightsInfo, read_weights_info, weights_path
+from tilestream.terminal import say
 from tilestream_training.augment import AugmentOptions
 from tilestream_training.cards import CardFacts, Phase, read_phases, record_phase, render_card
 from tilestream_training.datasets import open_dataset
@@ -42,8 +42,6 @@ from tilestream_training.options import (
 from tilestream_training.reports import print_stills, public_name, split_share
 from tilestream_training.sampling import Source, draw_batch, load_source
 from tilestream_training.trainer import Trainer, TrainOptions
-
-console = Console(stderr=True)
 
 
 def train(
@@ -114,7 +112,7 @@ def train(
         tutor = load_model(teacher) if teacher else None
         trainer = Trainer(network, sources, options, out, len(first.class_names), tutor)
     except (DatasetError, ModelError, EngineError, ValueError, OSError) as error:
-        console.print(f"[red]error:[/] {error}")
+        say(f"error: {error}", error=True)
         raise typer.Exit(1) from None
     names = [public_name(text) for text in data]
     play_out(trainer, pause_at, model, list(zip(names, datasets, strict=True)), tests)
@@ -137,9 +135,10 @@ def play_out(
     record_phase(trainer.directory, Phase(trainer.step, _command(), (*names, *also), licences))
     average = trainer.run(until=pause_at)
     if trainer.step < trainer.options.steps:
-        console.print(
+        say(
             f"paused at step {trainer.step} of {trainer.options.steps}; "
-            "the same command without --pause-at goes on"
+            "the same command without --pause-at goes on",
+            error=True,
         )
         return
     _finish(average, trainer, model, data[0][1][0], tests)
@@ -177,7 +176,7 @@ def _finish(
     path.with_suffix(".md").write_text(render_card(facts, read_phases(trainer.directory), reports))
     for title, report in reports:
         print_stills(title, report)
-    console.print(f"wrote {path} and its card")
+    say(f"wrote {path} and its card", error=True)
 
 
 def prepare(threads: int, seed: int, device: str) -> torch.device:
@@ -230,7 +229,7 @@ def _initialise(network: nn.Module, path: Path, sources: list[Source], options: 
     images, _ = draw_batch(sources, 8, still, options.seed, 0)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (network.mean, network.std))
     count = initialise_from_folded(network.encoder, path, (images.float() / 255.0 - mean) / std)  # type: ignore[arg-type]
-    console.print(f"{count} convolutions of the encoder start from {path.name}")
+    say(f"{count} convolutions of the encoder start from {path.name}", error=True)
 
 
 def _encoder_prefixes(init: Path | None) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from torch import nn
 
 from tilestream.engine.device import choose_device
 from tilestream.engine.precision import choose_precision, has_fast_bf16
 from tilestream.messages import EngineError, UInt8Array
 from tilestream.models import ModelError, load_model
+from tilestream.terminal import say
 from tilestream_training.clip_commands import eval_clips
 from tilestream_training.datasets import open_dataset
 from tilestream_training.datasets.base import DatasetError
@@ -42,7 +42,6 @@ from tilestream_training.standstill import WithStops, parse_stops
 from tilestream_training.stream_evaluation import StreamEvaluation
 from tilestream_training.stream_methods import HALF_RESOLUTION, METHODS
 
-console = Console(stderr=True)
 eval_app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
 
 
@@ -69,7 +68,7 @@ def eval_stills(
         name, dtype = choose_precision(precision, place)  # type: ignore[arg-type]
         report = evaluate_stills(load_model(model), open_dataset(data, split), place, dtype)
     except (DatasetError, ModelError, EngineError) as error:
-        console.print(f"[red]error:[/] {error}")
+        say(f"error: {error}", error=True)
         raise typer.Exit(1) from None
     print_stills(f"{model} on {public_name(data)} {split}, {name}", report)
     if json_path is not None:
@@ -133,7 +132,7 @@ def eval_stream(
             for share in (shares if name != HALF_RESOLUTION else [1.0])
         ]
     except (ValueError, DatasetError, ModelError, EngineError) as error:
-        console.print(f"[red]error:[/] {error}")
+        say(f"error: {error}", error=True)
         raise typer.Exit(1) from None
     title = f"{model} on {public_name(source)} {split}, {chosen}" + (f", {standstill}" if standstill else "")
     print_stream(title, evaluation.dense, points)

@@ -8,11 +8,11 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from rich.console import Console
 
 from tilestream.engine.gates.weights import gate_path, save_gate
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
+from tilestream.terminal import say
 from tilestream_training.gate_examples import ExampleSources, gather
 from tilestream_training.gate_training import captured, fit
 from tilestream_training.options import (
@@ -20,8 +20,6 @@ from tilestream_training.options import (
     ModelOption,
     PrecisionOption,
 )
-
-console = Console(stderr=True)
 
 
 def train_gate(
@@ -67,14 +65,15 @@ def train_gate(
         classes = len(network.info.classes)  # type: ignore[union-attr, arg-type]
         gate = fit(videos, classes, steps, seed)
     except (EngineError, ModelError, OSError) as error:
-        console.print(f"[red]error:[/] {error}")
+        say(f"error: {error}", error=True)
         raise typer.Exit(1) from None
     with torch.inference_mode():
         shares = [captured(torch.sigmoid(gate(cells)), wrong, 0.25) for cells, wrong in videos]
     path = out or gate_path(model)
     save_gate(gate, model, path)
     frames_seen = sum(len(cells) for cells, _ in videos)
-    console.print(
+    say(
         f"{path}: learned from {frames_seen} frames; a quarter of the bins holds "
-        f"{np.mean(shares):.0%} of the wrong pixels (training data)"
+        f"{np.mean(shares):.0%} of the wrong pixels (training data)",
+        error=True,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tilestream.engine.lowering.program import LoweringError
 from tilestream.engine.precision import choose_precision
 from tilestream.messages import EngineError
 from tilestream.models import ModelError, load_model
 from tilestream.models.registry import read_weights_info, weights_path
+from tilestream.terminal import say
 from tilestream_training.augment import AugmentOptions
 from tilestream_training.commands import open_all, parse_range, parse_size, play_out, prepare
 from tilestream_training.datasets.base import DatasetError
@@ -34,8 +34,6 @@ from tilestream_training.options import (
 from tilestream_training.reports import public_name
 from tilestream_training.sampling import load_source
 from tilestream_training.trainer import TrainOptions
-
-console = Console(stderr=True)
 
 
 def train_masked(
@@ -129,7 +127,7 @@ def train_masked(
         tutor = load_model(teacher or start)
         trainer = MaskedTrainer(network, sources, clips, options, masked, out, len(info.classes), tutor)
     except (DatasetError, ModelError, EngineError, LoweringError, ValueError, OSError) as error:
-        console.print(f"[red]error:[/] {error}")
+        say(f"error: {error}", error=True)
         raise typer.Exit(1) from None
     names = [public_name(text) for text in data]
     also = (

@@ -8,9 +8,10 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from tilestream.terminal import console, printable
 from tilestream_training.clip_evaluation import ClipPoint
 from tilestream_training.evaluation import StillsReport
 from tilestream_training.monitor import rank_correlation
@@ -19,10 +20,10 @@ from tilestream_training.stream_evaluation import DenseScore, StreamPoint
 
 def print_stills(title: str, report: StillsReport) -> None:
     """A table of one evaluation on stills."""
-    table = Table("class", "IoU", title=f"{title}: mIoU {report.miou:.4f} over {report.frames} frames")
+    table = Table("class", "IoU", title=_text(f"{title}: mIoU {report.miou:.4f} over {report.frames} frames"))
     for name, value in report.iou.items():
-        table.add_row(name, "-" if value is None else f"{value:.3f}")
-    Console().print(table)
+        table.add_row(_text(name), "-" if value is None else f"{value:.3f}")
+    console().print(table)
 
 
 def print_stream(title: str, dense: DenseScore, points: Sequence[StreamPoint]) -> None:
@@ -40,7 +41,7 @@ def print_stream(title: str, dense: DenseScore, points: Sequence[StreamPoint]) -
         "p50",
         "p99",
     )
-    table = Table(*columns, "speed-up", title=f"{title}: dense {dense.miou:.4f}, {dense.ms:.1f} ms")
+    table = Table(*columns, "speed-up", title=_text(f"{title}: dense {dense.miou:.4f}, {dense.ms:.1f} ms"))
     for p in points:
         known = "" if p.reuse_agreement is None else f"{p.reuse_agreement:.4f}"
         cells = [p.method, f"{p.budget:g}", f"{p.units_kept:.3f}", f"{p.macs_ratio:.3f}", f"{p.miou:.4f}"]
@@ -48,7 +49,7 @@ def print_stream(title: str, dense: DenseScore, points: Sequence[StreamPoint]) -
         table.add_row(
             *cells, *(f"{ms:.1f}" for ms in (p.ms, p.p50_ms, p.p99_ms)), f"{p.speedup_vs_dense:.2f}"
         )
-    Console().print(table)
+    console().print(table)
 
 
 def print_clips(title: str, points: Sequence[ClipPoint]) -> None:
@@ -65,13 +66,19 @@ def print_clips(title: str, points: Sequence[ClipPoint]) -> None:
         "ms",
         "speed-up",
     )
-    table = Table(*columns, title=title)
+    table = Table(*columns, title=_text(title))
     for p in points:
         known = "" if p.reuse_agreement is None else f"{p.reuse_agreement:.4f}"
-        cells = [p.clip, p.method, f"{p.budget:g}", f"{p.macs_ratio:.3f}", f"{p.agreement:.4f}"]
+        cells: list[str | Text] = [_text(p.clip), p.method, f"{p.budget:g}", f"{p.macs_ratio:.3f}"]
+        cells += [f"{p.agreement:.4f}"]
         cells += [f"{p.agreement_p5:.4f}", known, f"{p.dense_ms:.1f}", f"{p.ms:.1f}"]
         table.add_row(*cells, f"{p.speedup_vs_dense:.2f}")
-    Console().print(table)
+    console().print(table)
+
+
+def _text(name: str) -> Text:
+    """A name of a file, a model or a class, which is never markup."""
+    return Text(printable(name))
 
 
 def monitor_correlations(points: Sequence[StreamPoint]) -> dict[str, Any]:

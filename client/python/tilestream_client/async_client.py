@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any, Unpack
@@ -12,7 +13,7 @@ from tilestream_client import jpeg
 from tilestream_client.async_stream import AsyncDriver, AsyncStream
 from tilestream_client.channel import DEFAULT_TARGET, DEFAULT_TIMEOUT, Endpoint
 from tilestream_client.config import StreamConfig, StreamOptions
-from tilestream_client.errors import SessionClosed
+from tilestream_client.errors import SessionClosed, TilestreamError
 from tilestream_client.info import Model, ServerInfo, SessionInfo
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT, Reconnect
 from tilestream_client.sources import AsyncFrames, open_source
@@ -22,7 +23,7 @@ from tilestream_client.v1 import segmentation_pb2_grpc as rpc
 
 
 class AsyncClient:
-    """Like Client, for asyncio. Make it inside the running event loop and use it only there.
+    """Like Client, for asyncio. It belongs to the event loop in which it is first used.
 
     own_connection: share no TCP connection with other clients of this process.
     """
@@ -39,9 +40,14 @@ class AsyncClient:
         own_connection: bool = False,
     ) -> None:
         self._endpoint = Endpoint(target, credentials, token, metadata, own_connection, tls=chosen(tls))
+        self._endpoint.check()
         self._timeout = timeout
-        self._channel = self._endpoint.aio_channel()
-        self._stub = rpc.SegmentationServiceStub(self._channel)
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of the channel
+        self._channel: grpc.aio.Channel | None = (
+            None  # made at first use: it belongs to the loop that runs then
+        )
+        self._made: rpc.SegmentationServiceStub | None = None
+        self._closed = False
         self._drivers: weakref.WeakSet[AsyncDriver] = weakref.WeakSet()  # their tasks keep them
 
     @property
@@ -91,13 +97,17 @@ class AsyncClient:
         while True:
             answer = await self._ask(self._stub.ListSessions, request)
             for session in answer.sessions:
-                yield SessionInfo.from_proto(session)
+                yield SessionInfo.from_proto(session, answer.time_us / 1e6)
             if not answer.next_page_token:
                 return
             request = pb.ListSessionsRequest(page_token=answer.next_page_token)
 
     async def close(self) -> None:
         """End all streams and the connection; may be called again."""
+        self._closed = True
+        if self._channel is None:
+            return
+        self._check_loop()
         for driver in list(self._drivers):
             await driver.close()
         await self._channel.close()
@@ -109,6 +119,25 @@ class AsyncClient:
     async def __aexit__(self, *exc: object) -> None:
         """Close it."""
         await self.close()
+
+    @property
+    def _stub(self) -> Any:
+        """Raises TilestreamError in another loop than the first one, and SessionClosed once it is closed."""
+        if self._made is None:
+            if self._closed:
+                raise SessionClosed("the client is closed")
+            self._loop = asyncio.get_running_loop()
+            self._channel = self._endpoint.aio_channel()
+            self._made = rpc.SegmentationServiceStub(self._channel)
+        self._check_loop()
+        return self._made
+
+    def _check_loop(self) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            raise TilestreamError(
+                "this AsyncClient belongs to the event loop in which it was first used; make one in each "
+                "asyncio.run(), or run everything in one"
+            )
 
     def _start_call(self) -> Any:
         return self._stub.StreamSegment(metadata=self._endpoint.call_metadata())

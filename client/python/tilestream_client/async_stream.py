@@ -115,6 +115,7 @@ class AsyncDriver:
         self._quality = quality
         self._timeout = timeout
         self._changed = asyncio.Condition()
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which it was opened
         self._call: Any = None
         self._tasks: list[asyncio.Task[None]] = []
         # Its thread starts on first use.
@@ -122,6 +123,9 @@ class AsyncDriver:
 
     async def open(self) -> Session:
         """Start the call if it is not, and wait for the session. Raises what the server refuses it with."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._check_loop()
         if self._call is None and not self.exchange.finished:
             self._start()
         try:
@@ -139,6 +143,7 @@ class AsyncDriver:
 
     async def take(self) -> Result | None:
         """Wait for the next result; None at the end. Raises what the stream ended with."""
+        self._check_loop()
         async with self._changed:
             while (step := self.exchange.take()) is Step.WAIT:
                 await self._changed.wait()
@@ -147,6 +152,7 @@ class AsyncDriver:
 
     async def close(self, error: TilestreamError | None = None) -> None:
         """Cancel what is under way. A thread inside the user's iterator is left to finish by itself."""
+        self._check_loop()
         self.exchange.finish(error or SessionClosed("the stream was closed"))
         if self._call is not None:
             self._call.cancel()
@@ -157,6 +163,12 @@ class AsyncDriver:
         self._worker.shutdown(wait=False, cancel_futures=True)
         async with self._changed:
             self._changed.notify_all()
+
+    def _check_loop(self) -> None:
+        if self._loop not in (None, asyncio.get_running_loop()):
+            raise TilestreamError(
+                "this stream belongs to the event loop in which it was opened; make another one"
+            )
 
     def _start(self) -> None:
         try:

@@ -18,8 +18,10 @@ from tilestream_client.errors import (
     TlsFailed,
     from_rpc_error,
 )
+from tilestream_client.proxies import proxy_options
 from tilestream_client.tls import Tls, TlsFileError
 from tilestream_client.tls_failures import why_no_connection
+from tilestream_client.token import checked_metadata, checked_token
 
 DEFAULT_TARGET = "localhost:50051"
 DEFAULT_TIMEOUT = 20.0  # seconds, for everything that is answered at once
@@ -42,6 +44,11 @@ class Endpoint:
     own_connection: bool = False
     tls: Tls | None = None
 
+    def __post_init__(self) -> None:
+        """Raises InvalidConfig for a token or metadata that cannot be sent."""
+        object.__setattr__(self, "token", checked_token(self.token))
+        object.__setattr__(self, "metadata", checked_metadata(self.metadata))
+
     def call_metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of every call."""
         bearer = (("authorization", f"Bearer {self.token}"),) if self.token else ()
@@ -58,6 +65,7 @@ class Endpoint:
             ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.primary_user_agent", f"tilestream-client/{__version__}"),
         ]
+        options += proxy_options(self.target)
         if self.own_connection:
             options.append(("grpc.use_local_subchannel_pool", 1))
         return options + (self.tls.options() if self.tls else [])
@@ -75,6 +83,10 @@ class Endpoint:
         if credentials is None:
             return grpc.aio.insecure_channel(self.target, options=self.options())
         return grpc.aio.secure_channel(self.target, credentials, options=self.options())
+
+    def check(self) -> None:
+        """Raises InvalidConfig where the files of ``tls`` cannot be used, before a channel is needed."""
+        self._chosen_credentials()
 
     def failure(self, error: grpc.RpcError, *, started: bool) -> TilestreamError:
         """The exception for a call that failed, see from_rpc_error; may take seconds to find out why."""

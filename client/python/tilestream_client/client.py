@@ -26,11 +26,11 @@ _Answer = TypeVar("_Answer")
 class Client:
     """A connection to one server; any number of streams may run on it, from any threads.
 
-    target: "host:port". tls: False = plain text, True = encrypted, for the system's authorities, Tls(...) to
-    trust others or to show a certificate. credentials: those of gRPC, in place of ``tls``. token: sent as a
-    bearer token. metadata: further pairs for every call. timeout: seconds that the server has to answer a
-    question or to open a session. Nothing is sent before it is needed. Raises InvalidConfig where files of
-    ``tls`` cannot be used.
+    target: "host:port" or "unix:/path". tls: False = plain text, True = encrypted, for the system's
+    authorities, Tls(...) to trust others or to show a certificate. credentials: those of gRPC, in place of
+    ``tls``. token: sent as a bearer token. metadata: further pairs for every call. timeout: seconds that the
+    server has to answer a question or to open a session. Nothing is sent before it is needed. Raises
+    InvalidConfig where files of ``tls`` cannot be used, or a token cannot be sent.
     """
 
     def __init__(
@@ -100,7 +100,8 @@ class Client:
         request = pb.ListSessionsRequest()
         while True:
             answer = self._ask(self._stub.ListSessions, request)
-            yield from map(SessionInfo.from_proto, answer.sessions)
+            for session in answer.sessions:
+                yield SessionInfo.from_proto(session, answer.time_us / 1e6)
             if not answer.next_page_token:
                 return
             request = pb.ListSessionsRequest(page_token=answer.next_page_token)

@@ -10,6 +10,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from tilestream_client.proxies import proxy_variable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -120,6 +122,8 @@ def from_rpc_error(error: grpc.RpcError, target: str, *, started: bool) -> Tiles
     made = _common_error(status, target)
     if made is None:
         made = _stream_error(status, target) if started else _call_error(status, target)
+    if isinstance(made, ConnectionFailed | ConnectionLost | ProtocolError):
+        made.args = (f"{made}{_through_proxy(target)}",)
     return made
 
 
@@ -208,6 +212,12 @@ def _is_about_size(status: _Status) -> bool:
     """On either side gRPC words it "Received message larger than max"; the server gives no delay for it."""
     text = status.message.lower()
     return status.retry_after is None and ("larger than" in text or ("limit" in text and "message" in text))
+
+
+def _through_proxy(target: str) -> str:
+    """Where it went, if not straight there: what is wrong may be the proxy's doing."""
+    variable = proxy_variable(target)
+    return f" (through the proxy of the environment's {variable}; no_proxy exempts hosts)" if variable else ""
 
 
 def _when(retry_after: float | None) -> str:

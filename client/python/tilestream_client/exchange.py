@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from tilestream_client.config import send_window
@@ -24,7 +24,7 @@ from tilestream_client.errors import (
 )
 from tilestream_client.info import Draining, Session
 from tilestream_client.reconnect import BackOff, Reconnect
-from tilestream_client.result import Result, from_proto
+from tilestream_client.result import FrameStatus, Result, from_proto
 from tilestream_client.sources import Frame
 from tilestream_client.v1 import segmentation_pb2 as pb
 
@@ -48,6 +48,7 @@ class _Pending:
     jpeg: bytes
     request: pb.StreamSegmentRequest
     sent_at: float = 0.0
+    problem: str = ""
 
 
 class Exchange:
@@ -114,7 +115,8 @@ class Exchange:
             data=jpeg,
             force_key_frame=frame.force_key_frame,
         )
-        self._held = _Pending(frame_id, frame.name, jpeg, pb.StreamSegmentRequest(frame=message))
+        request = pb.StreamSegmentRequest(frame=message)
+        self._held = _Pending(frame_id, frame.name, jpeg, request, problem=frame.problem)
 
     def source_ended(self, error: BaseException | None = None) -> None:
         """There are no more frames; ``error`` is raised to the caller after the last answer."""
@@ -268,6 +270,8 @@ class Exchange:
         latency = self._clock() - pending.sent_at
         model = self.session.model
         result = from_proto(message, model, name=pending.name, jpeg=pending.jpeg, latency=latency)
+        if pending.problem and result.status is FrameStatus.INVALID:
+            result = replace(result, detail=pending.problem)
         self._unanswered.popleft()
         self._results.append(result)
         self._last_result_id = pending.frame_id

@@ -140,7 +140,10 @@ class Draining:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a server is and what it offers."""
+    """What a server is and what it offers.
+
+    start_time: when it was ready; time: when it answered. Both are by its own clock; 0 = it did not say.
+    """
 
     version: str
     device: str
@@ -153,6 +156,12 @@ class ServerInfo:
     limits: Limits
     mask_encodings: tuple[str, ...]
     queue_policies: tuple[str, ...]
+    time: float = 0.0
+
+    @property
+    def uptime(self) -> float | None:
+        """Seconds since it was ready; None where it did not say."""
+        return _age(self.start_time, self.time)
 
     @classmethod
     def from_proto(cls, message: pb.GetServerInfoResponse) -> ServerInfo:
@@ -169,6 +178,7 @@ class ServerInfo:
             limits=Limits.from_proto(message.limits),
             mask_encodings=tuple(encoding_from_proto(value) for value in message.mask_encodings),
             queue_policies=tuple(policy_from_proto(value) for value in message.queue_policies),
+            time=message.time_us / 1e6,
         )
 
 
@@ -177,6 +187,7 @@ class SessionInfo:
     """A live session and how it is doing. Rates and latencies are over the last seconds.
 
     Latencies are the server's, in seconds; 0 = no frame yet. ``agreement`` is None where it is not known.
+    start_time and age (seconds) are by the server's clock; age is None where it did not tell the time.
     """
 
     session_id: str
@@ -197,10 +208,11 @@ class SessionInfo:
     frames_invalid: int
     queue_policy: str
     weight: float
+    age: float | None = None
 
     @classmethod
-    def from_proto(cls, message: pb.Session) -> SessionInfo:
-        """From the generated message."""
+    def from_proto(cls, message: pb.Session, time: float = 0.0) -> SessionInfo:
+        """From the generated message. ``time``: by the server's clock when it answered, 0 = not known."""
         size = message.frame_size
         return cls(
             session_id=message.session_id,
@@ -221,6 +233,7 @@ class SessionInfo:
             frames_invalid=message.frames_invalid,
             queue_policy=policy_from_proto(message.queue_policy),
             weight=message.weight,
+            age=_age(message.start_time_us / 1e6, time),
         )
 
 
@@ -231,6 +244,10 @@ def enum_name(kind: object, value: int, prefix: str) -> str:
     except ValueError:
         return str(value)
     return name.removeprefix(prefix).lower()
+
+
+def _age(start: float, now: float) -> float | None:
+    return max(0.0, now - start) if start and now else None
 
 
 def _rgb(color: int) -> tuple[int, int, int]:

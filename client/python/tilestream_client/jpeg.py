@@ -11,8 +11,10 @@ import numpy.typing as npt
 from tilestream_client.errors import SourceError
 
 DEFAULT_QUALITY = 90
-_MAGIC = b"\xff\xd8\xff"
-_MAX_SIDE = 65500  # of the JPEG format as libjpeg writes it
+START = b"\xff\xd8"
+_END = b"\xff\xd9"
+_MAGIC = START + b"\xff"
+MAX_SIDE = 65500  # of the JPEG format as libjpeg writes it
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -28,7 +30,7 @@ def encode(image: npt.NDArray[Any], quality: int = DEFAULT_QUALITY) -> bytes:
         raise SourceError(
             f"an image must be uint8 [H, W, 3] RGB (or [H, W] gray), not {array.dtype} {list(array.shape)}"
         )
-    if not 1 <= min(array.shape[:2]) <= max(array.shape[:2]) <= _MAX_SIDE:
+    if not 1 <= min(array.shape[:2]) <= max(array.shape[:2]) <= MAX_SIDE:
         raise SourceError(f"an image of {array.shape[1]}x{array.shape[0]} pixels does not fit into a JPEG")
     # OpenCV takes colour images as BGR.
     pixels = cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_RGB2BGR) if colour else array
@@ -48,6 +50,17 @@ def decode(data: bytes) -> npt.NDArray[np.uint8] | None:
     except cv2.error:  # for instance: more pixels than OpenCV agrees to
         return None
     return None if pixels is None else to_rgb(pixels)
+
+
+def decode_frame(data: bytes) -> npt.NDArray[np.uint8] | None:
+    """The same for a frame that a server took, who does without an end, and with something in front."""
+    found = decode(data)
+    begin = data.find(START)
+    if found is not None or begin < 0:
+        return found
+    while data.startswith(START, begin + len(START)):
+        begin += len(START)
+    return decode(data[begin:] + _END)
 
 
 def to_rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

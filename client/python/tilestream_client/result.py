@@ -143,7 +143,7 @@ class Result:
     @cached_property
     def image(self) -> UInt8Array | None:
         """uint8 [H, W, 3] RGB: the frame that was sent, as the server saw it; None if it is no image."""
-        return jpeg.decode(self.jpeg)
+        return jpeg.decode_frame(self.jpeg)
 
     def colorize(self) -> UInt8Array:
         """uint8 [H, W, 3] RGB: the labels in the model's colours. Raises ValueError unless ok."""

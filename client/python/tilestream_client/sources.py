@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,13 +25,17 @@ from tilestream_client.libav import libav, libav_failures
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
 
+_FRONT_BYTES = 4096  # in which a JPEG begins, if it does, whatever is in front of it
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One frame to send. Give ``image`` or ``data``; plain arrays and bytes do where nothing else is to say.
 
     image: uint8 [H, W, 3] RGB or [H, W] gray, encoded to JPEG on the way. data: a JPEG, sent as it is.
     name: comes back in ``Result.name``. capture_time: seconds since the Unix epoch, 0 = unknown.
-    force_key_frame: compute this frame in full.
+    force_key_frame: compute this frame in full. problem: what is wrong with it as far as is known here; comes
+    back as the ``detail`` of its result if the server finds it INVALID, too.
     """
 
     image: npt.NDArray[np.uint8] | None = None
@@ -39,6 +43,7 @@ class Frame:
     name: str = ""
     capture_time: float = 0.0
     force_key_frame: bool = False
+    problem: str = ""
 
     def encoded(self, quality: int = jpeg.DEFAULT_QUALITY) -> bytes:
         """The JPEG to send. Raises SourceError where there is none to be had."""
@@ -106,7 +111,8 @@ class VideoFile:
 class ImageFolder:
     """The images of a folder (or a single one) in natural order: 2.jpg before 10.jpg.
 
-    JPEGs are sent byte for byte, other images are encoded. fps is None, length the number of images.
+    JPEGs are sent byte for byte, other images are encoded. Names that begin with a dot are left out, such as
+    the resource forks that macOS leaves beside images. fps is None, length the number of images.
     """
 
     fps: float | None = None
@@ -114,27 +120,32 @@ class ImageFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """List the files. Raises SourceError where there are none."""
         self.path = Path(path)
-        found = self.path.iterdir() if self.path.is_dir() else (self.path,)
-        images = (file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        try:
+            found = [each for each in self.path.iterdir() if not each.name.startswith(".")]
+        except NotADirectoryError:
+            found = [self.path]
+        except FileNotFoundError:
+            found = []
+        except OSError as error:
+            raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
+        images = (file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and not file.is_dir())
         self.files = sorted(images, key=_natural_order)
         if not self.files:
             raise SourceError(f"{self.path} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
         self.length: int | None = len(self.files)
 
     def __iter__(self) -> Iterator[Frame]:
-        """One Frame per file, named after it. Raises SourceError for a file that is no image."""
+        """One Frame per file, named after it.
+
+        One of a folder that is no image is sent as it is, or an empty frame where it cannot be read: it
+        gets its INVALID result, and the others go on. A single file like that raises SourceError.
+        """
+        alone = self.files == [self.path]
         for file in self.files:
-            try:
-                data = file.read_bytes()
-            except OSError as error:
-                raise SourceError(f"cannot read {file}: {error.strerror}") from error
-            if jpeg.is_jpeg(data):
-                yield Frame(data=data, name=file.name)
-                continue
-            image = jpeg.decode(data)
-            if image is None:
-                raise SourceError(f"{file} is no image that can be read")
-            yield Frame(image=image, name=file.name)
+            frame = _image_file(file)
+            if alone and frame.problem:
+                raise SourceError(frame.problem)
+            yield frame
 
 
 class Camera:
@@ -184,6 +195,30 @@ def open_source(frames: Frames) -> Iterable[FrameLike]:
     return frames
 
 
+def input_files(source: Iterable[FrameLike]) -> list[Path]:
+    """Files and folders that a source of this module reads."""
+    if isinstance(source, ImageFolder):
+        return [source.path, *source.files]
+    return [source.path] if isinstance(source, VideoFile) else []
+
+
+def _image_file(file: Path) -> Frame:
+    """A JPEG as it is, another image decoded; with its ``problem`` where it is none."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        return Frame(data=b"", name=file.name, problem=f"cannot read {file}: {error.strerror}")
+    if jpeg.is_jpeg(data):
+        return Frame(data=data, name=file.name)
+    image = jpeg.decode(data)
+    if image is not None and max(image.shape) <= jpeg.MAX_SIDE:
+        return Frame(image=image, name=file.name)
+    # The server may take a JPEG that OpenCV does not; of anything else it needs no more to say so.
+    sent = data if jpeg.START in data[:_FRONT_BYTES] else data[:_FRONT_BYTES]
+    why = "no image that can be read" if image is None else "too large for a JPEG"
+    return Frame(data=sent, name=file.name, problem=f"{file} is {why}")
+
+
 def as_frame(item: object) -> Frame:
     """One item of a source as a Frame. Raises SourceError for what is none."""
     if isinstance(item, Frame):
@@ -201,7 +236,7 @@ def paced(frames: Iterable[FrameLike], fps: float) -> Iterator[Frame]:
     for item in frames:
         frame = as_frame(item)
         time.sleep(max(0.0, due - time.monotonic()))
-        yield Frame(frame.image, frame.data, frame.name, time.time(), frame.force_key_frame)
+        yield replace(frame, capture_time=time.time())
         due = max(due + 1 / fps, time.monotonic() - 1 / fps)
 
 

@@ -12,14 +12,18 @@ from tilestream.telemetry.calls import CallCounters, CallMetrics
 
 
 class MetricsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Goes before the one that maps errors, so that it sees the status. ``service``: ours."""
+    """Goes before the one that maps errors, so that it sees the status, and before the one that makes a
+    stream of every call. ``service``: ours.
+    """
 
     def __init__(self, service: ServiceDescriptor, counters: CallCounters) -> None:
         self._service, self._counters = service.full_name, counters
         codes = [code.name for code in grpc.StatusCode]
-        for method in service.methods:
-            kind = "bidi_stream" if method.client_streaming else "unary"
-            counters.expect(kind, self._service, method.name, codes)
+        self._kinds = {
+            method.name: "bidi_stream" if method.client_streaming else "unary" for method in service.methods
+        }
+        for name, kind in self._kinds.items():
+            counters.expect(kind, self._service, name, codes)
 
     async def intercept_service(
         self,
@@ -31,23 +35,11 @@ class MetricsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         service, _, method = handler_call_details.method.removeprefix("/").rpartition("/")
         if handler is None or service != self._service:
             return handler
-        if handler.unary_unary is not None:
-            return handler._replace(unary_unary=self._unary(handler.unary_unary, method))
-        return handler._replace(stream_stream=self._stream(handler.stream_stream, method))
+        return handler._replace(stream_stream=self._counted(handler.stream_stream, method))
 
-    def _unary(self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[..., Any]:
-        async def counted(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            call = self._counters.begun("unary", self._service, method)
-            call.received.inc()
-            response = await _ended(behaviour(request, context), context, call)
-            call.sent.inc()
-            return response
-
-        return counted
-
-    def _stream(self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[..., Any]:
+    def _counted(self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[..., Any]:
         async def counted(requests: Any, context: grpc.aio.ServicerContext) -> Any:
-            call = self._counters.begun("bidi_stream", self._service, method)
+            call = self._counters.begun(self._kinds[method], self._service, method)
             return await _ended(behaviour(requests, _CountingContext(context, call)), context, call)
 
         return counted

@@ -129,9 +129,10 @@ def model_message(model: ModelInfo, is_default: bool) -> pb.Model:
         pb.LabelClass(value=value, name=name, color=(red << 16) | (green << 8) | blue)
         for value, (name, (red, green, blue)) in enumerate(zip(model.classes, model.palette, strict=True))
     ]
+    served = f"gate {model.gate}" if model.gate else ""
     return pb.Model(
         name=model.name,
-        description=model.description,
+        description=", ".join(part for part in (model.description, served) if part),
         classes=classes,
         stride=model.stride,
         parameters=model.parameters,
@@ -153,6 +154,7 @@ def limits_message(settings: Settings) -> pb.SessionLimits:
         idle_timeout_ms=_ms(settings.idle_timeout),
         max_session_age_ms=_ms(settings.max_session_age),
         resume_ttl_ms=_ms(settings.resume_ttl),
+        max_frames_per_second=settings.max_frames_per_second,
     )
 
 
@@ -191,7 +193,7 @@ def session_message(session: Session, now: float) -> pb.Session:
         camera_id=session.options.camera_id,
         model=session.options.model.name,
         state=_STATES[session.state],
-        start_time_us=_us(session.opened_at),
+        start_time_us=now_us() - _us(now - session.opened),
         fps=rates.fps,
         latency_p50_us=_us(rates.latency_p50),
         latency_p99_us=_us(rates.latency_p99),
@@ -204,6 +206,7 @@ def session_message(session: Session, now: float) -> pb.Session:
         frames_invalid=stats.answered[Status.INVALID],
         queue_policy=_POLICIES[session.options.queue_policy],
         weight=session.options.weight,
+        identity=session.caller.identity,
     )
     if stats.frame_size is not None:
         message.frame_size.width, message.frame_size.height = stats.frame_size

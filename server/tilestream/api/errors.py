@@ -1,8 +1,8 @@
 """What clients are told when a call fails: the one place that maps errors to gRPC statuses.
 
 Details follow google.rpc: BadRequest names the field, RetryInfo says when to come again, ErrorInfo why a
-session is refused (FULL, OVERLOADED, ENGINE). No stack trace and no text of an unexpected exception crosses
-the wire; those go to the log, under an id that the client gets.
+session is refused (FULL, OVERLOADED, ENGINE, QUOTA) or a call (STREAMS, CALLS). No stack trace and no text of
+an unexpected exception crosses the wire; those go to the log, under an id that the client gets.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from tilestream.access.refusals import LimitReached, NotAllowed, NotAuthenticated
 from tilestream.messages import EngineError, EngineLost
-from tilestream.sessions.registry import ServerDraining, ServerOverloaded, TooManySessions
+from tilestream.sessions.registry import ServerDraining
 from tilestream.sessions.session import FrameOrderError
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,12 @@ def to_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, ServerDraining):
         return unavailable(str(error), error.retry_seconds)
-    if isinstance(error, TooManySessions | ServerOverloaded):
+    if isinstance(error, LimitReached):
         return resource_exhausted(str(error), error.retry_seconds, error.reason.upper())
+    if isinstance(error, NotAuthenticated):
+        return ApiError(grpc.StatusCode.UNAUTHENTICATED, str(error))
+    if isinstance(error, NotAllowed):
+        return ApiError(grpc.StatusCode.PERMISSION_DENIED, str(error))
     if isinstance(error, FrameOrderError):
         return failed_precondition("FRAME_ORDER", str(error))
     if isinstance(error, EngineLost):

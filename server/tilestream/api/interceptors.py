@@ -1,4 +1,4 @@
-"""What surrounds every call of our service: exceptions become statuses."""
+"""What surrounds every call: exceptions become statuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from tilestream.api.errors import to_api_error, to_status
 
@@ -14,12 +13,9 @@ from tilestream.api.errors import to_api_error, to_status
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Ends calls whose handler raised with the status that :mod:`tilestream.api.errors` gives.
 
-    Requests that cannot be parsed are treated alike: gRPC itself would send the exception's text.
-    ``service``: full name of the service it is for.
+    Goes before the one that lets calls in, which makes a stream of every call: reading a request that cannot
+    be parsed raises, too, and gRPC itself would send that exception's text.
     """
-
-    def __init__(self, service: str) -> None:
-        self._prefix = f"/{service}/"
 
     async def intercept_service(
         self,
@@ -28,22 +24,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     ) -> grpc.RpcMethodHandler:
         """Wrap the handler of a call."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(self._prefix):
-            return handler
-        if handler.unary_unary is not None:
-            return handler._replace(
-                unary_unary=_guard(handler.unary_unary),
-                request_deserializer=_keep_error(handler.request_deserializer),
-            )
-        return handler._replace(stream_stream=_guard(handler.stream_stream))
+        return handler and handler._replace(stream_stream=_guard(handler.stream_stream))
 
 
 def _guard(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def guarded(requests: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
-            if isinstance(request, DecodeError):
-                raise request
-            return await behaviour(request, context)
+            return await behaviour(requests, context)
         except grpc.aio.AbortError:
             raise
         except Exception as error:
@@ -56,13 +43,3 @@ async def _abort(context: grpc.aio.ServicerContext, error: Exception) -> NoRetur
     status = to_status(to_api_error(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise AssertionError("abort() raises")
-
-
-def _keep_error(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    def safe(data: bytes) -> Any:
-        try:
-            return deserialize(data)
-        except DecodeError as error:
-            return error
-
-    return safe

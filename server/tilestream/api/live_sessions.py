@@ -11,8 +11,10 @@ import hashlib
 import hmac
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable
 
+from tilestream.access.caller import Caller
 from tilestream.api import errors
 from tilestream.api.convert import stage_seconds
 from tilestream.api.pipeline import FramePipeline
@@ -20,7 +22,7 @@ from tilestream.api.services import Services
 from tilestream.clock import Timer
 from tilestream.messages import SessionSpec
 from tilestream.sessions.frames import Ticket
-from tilestream.sessions.registry import TooManySessions
+from tilestream.sessions.registry import QuotaUsedUp, TooManySessions
 from tilestream.sessions.sent_answers import SentAnswers
 from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState, phase_of
 from tilestream.v1 import segmentation_pb2 as pb
@@ -37,18 +39,19 @@ _KEPT_BYTES = 8 << 20
 class LiveSession:
     """A session and what of it outlives its stream.
 
-    ``take_over`` ends the stream that serves it, None where there is none; ``free`` is set when that is over.
+    ``take_over`` ends the stream that serves it, and so does ``give_way``, since its place is taken away;
+    both are None where there is none. ``free`` is set when that is over.
     """
 
-    def __init__(self, session: Session, services: Services, identity: bytes) -> None:
+    def __init__(self, session: Session, services: Services) -> None:
         self.session = session
         self._metrics, self._clock = services.metrics, services.clock
-        self.identity = identity
         self.token = secrets.token_bytes(_TOKEN_BYTES)
         self.pipeline = FramePipeline(session, services)
         kept = session.options.frames_in_flight + _CLIENT_HEADROOM if services.settings.resume_ttl else 0
         self.sent: SentAnswers[pb.StreamSegmentResponse] = SentAnswers(kept, _KEPT_BYTES)
         self.take_over: Callable[[], None] | None = None
+        self.give_way: Callable[[], None] | None = None
         self.free = asyncio.Event()
         self.expiry: Timer | None = None  # while it is suspended
 
@@ -78,24 +81,20 @@ class LiveSessions:
         self._by_token: dict[
             bytes, LiveSession
         ] = {}  # by the token's digest: lookup times tell nothing of it
+        self._live: dict[str, LiveSession] = {}  # by session_id, oldest first
         self._suspended: dict[str, LiveSession] = {}  # by session_id, the longest suspended first
 
-    async def open(self, options: SessionOptions, identity: bytes) -> LiveSession:
-        """A new session, ACTIVE. The longest suspended one gives way where all places are taken.
+    async def open(self, options: SessionOptions, caller: Caller) -> LiveSession:
+        """A new session, ACTIVE. One that is not in use gives way where all places are taken.
 
         Raises what :meth:`SessionRegistry.admit` raises, and EngineError.
         """
         services = self._services
-        try:
-            services.registry.admit()
-        except TooManySessions:
-            if not self._suspended:
-                raise
-            self._close(next(iter(self._suspended.values())), CloseCause.DISCONNECTED)
-        session = services.registry.open(options)
+        self._make_room(caller)
+        session = services.registry.open(options, caller)
         services.metrics.session_opened()
         log.info("session opened", extra={"session": session.session_id, "camera": options.camera_id})
-        live = LiveSession(session, services, identity)
+        live = self._live[session.session_id] = LiveSession(session, services)
         spec = SessionSpec(
             session.session_id,
             options.model.name,
@@ -103,6 +102,8 @@ class LiveSessions:
             confidence=options.include_confidence,
             bins=options.include_bins,
             phase=phase_of(options.camera_id),
+            owner=caller.identity,
+            owner_weight=services.admission.policy(caller).weight,
         )
         try:
             await asyncio.wrap_future(services.engines.open(spec))
@@ -115,15 +116,18 @@ class LiveSessions:
         return live
 
     async def resume(
-        self, token: bytes, last_result_id: int | None, options: SessionOptions, identity: bytes
+        self, token: bytes, last_result_id: int | None, options: SessionOptions, caller: Caller
     ) -> LiveSession | None:
         """The session of a token, ACTIVE again; None where it cannot go on.
 
-        Ends a stream that still serves it. Raises INVALID_ARGUMENT where ``options`` are not the session's.
+        Ends a stream that still serves it. Raises INVALID_ARGUMENT where ``options`` are not the session's,
+        QuotaUsedUp where the caller is another connection's that has as many sessions as it may have.
         """
         live = self._by_token.get(_digest(token))
-        if live is None or not hmac.compare_digest(live.identity, identity):
+        if live is None or not hmac.compare_digest(live.session.caller.owner, caller.owner):
             return None
+        if live.session.caller.holder != caller.holder:
+            self._services.registry.check_quota(caller)
         _check_unchanged(options, live.session.options)
         while live.take_over is not None:
             live.take_over()
@@ -136,6 +140,8 @@ class LiveSessions:
         if last_result_id is not None:
             live.confirm(last_result_id)
         self._stop_waiting(live)
+        live.session.caller = caller
+        live.session.silent_since = self._services.clock.now()
         live.session.move_to(SessionState.ACTIVE)
         self._services.metrics.session_resumed()
         log.info("session resumed", extra={"session": live.session.session_id})
@@ -143,16 +149,19 @@ class LiveSessions:
 
     def leave(self, live: LiveSession, cause: CloseCause, *, lost: bool) -> None:
         """The stream of a session is over. Where it was ``lost`` the session waits for another one."""
-        live.take_over = None
+        live.take_over = live.give_way = None
         live.pipeline.on_answer = None
         live.free.set()
         ttl = self._services.settings.resume_ttl
+        if live.session.state is SessionState.CLOSED:  # it gave way
+            return
         if not (lost and ttl) or self._services.lifecycle.draining.is_set():
             self._close(live, cause)
             return
         live.session.move_to(SessionState.SUSPENDED)
         session_id = live.session.session_id
         self._suspended[session_id] = live
+        live.session.silent_since = self._services.clock.now()
         self._services.metrics.sessions_suspended(len(self._suspended))
         clock = self._services.clock
         live.expiry = clock.call_at(clock.now() + ttl, self._close, live, CloseCause.DISCONNECTED)
@@ -162,6 +171,47 @@ class LiveSessions:
         """The server shuts down: nobody will come back to it."""
         for live in list(self._suspended.values()):
             self._close(live, CloseCause.SHUTDOWN)
+
+    def _make_room(self, caller: Caller) -> None:
+        """Have a session that is not in use give way, where nothing but that keeps the caller from one."""
+        try:
+            self._services.registry.admit(caller)
+        except TooManySessions:
+            idle = self._who_gives_way(caller)
+            if idle is None:
+                raise
+        except QuotaUsedUp:
+            own = [live for live in self._suspended.values() if live.session.caller.holder == caller.holder]
+            if not own or self._services.admission.policy(caller).sessions is not None:
+                raise  # a quota that somebody has set counts suspended ones, too
+            idle = own[0]
+        else:
+            return
+        self._close(idle, CloseCause.GAVE_WAY)
+
+    def _who_gives_way(self, caller: Caller) -> LiveSession | None:
+        """The longest silent session of whoever has most sessions, so that nobody can sit on all places.
+
+        Those of callers that have no more than this one are left alone; one whose stream is lost gives way to
+        whoever has no more than its own caller, too.
+        """
+        held = Counter(live.session.caller.holder for live in self._live.values())
+        mine, now = held[caller.holder], self._services.clock.now()
+
+        def rank(live: LiveSession) -> tuple[int, bool, float]:
+            suspended = live.session.state is SessionState.SUSPENDED
+            return held[live.session.caller.holder], suspended, now - live.session.silent_since
+
+        def gives_way(live: LiveSession) -> bool:
+            others, suspended, silent = rank(live)
+            timeout = self._services.settings.silence_timeout
+            if live.session.state is SessionState.OPENING:
+                return False
+            if suspended:
+                return others >= mine
+            return 0 < timeout <= silent and others > mine and not live.pipeline.inbox.unanswered()
+
+        return max(filter(gives_way, self._live.values()), key=rank, default=None)
 
     def _stop_waiting(self, live: LiveSession) -> None:
         if live.expiry is not None:
@@ -173,6 +223,9 @@ class LiveSessions:
     def _close(self, live: LiveSession, cause: CloseCause) -> None:
         self._stop_waiting(live)
         self._by_token.pop(_digest(live.token), None)
+        self._live.pop(live.session.session_id, None)
+        if live.give_way is not None and cause is CloseCause.GAVE_WAY:
+            live.give_way()
         live.pipeline.close()
         self._services.engines.release(live.session.session_id)
         self._services.registry.close(live.session, cause)

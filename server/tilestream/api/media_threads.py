@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from tilestream.api.fair_queue import FairQueue
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class MediaThreads:
 
     def __init__(self, count: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waiting: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._waiting: FairQueue[Job[Any]] = FairQueue()
         self._finished: deque[Job[Any]] = deque()
         self._called = False  # the loop, and it has not looked yet
         self._threads = [
@@ -66,29 +68,30 @@ class MediaThreads:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, work: Callable[[], T], done: Callable[[Job[T]], object]) -> Job[T]:
+    def submit(self, work: Callable[[], T], done: Callable[[Job[T]], object], owner: str = "") -> Job[T]:
         """Do ``work`` in one of the threads, then call ``done`` with the job on the event loop.
 
-        Jobs begin in the order in which they came. ``done`` is called for every one.
+        Jobs of an owner begin in the order in which they came, and owners get the same time where all have
+        jobs waiting. ``done`` is called for every one.
         """
         job = Job(work, done)
-        self._waiting.put(job)
+        self._waiting.put(owner, job)
         return job
 
     def close(self) -> None:
         """Begin no more jobs. What is being done is not waited for. Idempotent."""
-        with contextlib.suppress(Empty):
-            while (job := self._waiting.get_nowait()) is not None:
-                job.cancel()
-                job.tell()
-        for _ in self._threads:
-            self._waiting.put(None)
+        for job in self._waiting.close():
+            job.cancel()
+            job.tell()
 
     def _serve(self) -> None:
-        while (job := self._waiting.get()) is not None:
+        while (turn := self._waiting.get()) is not None:
+            owner, job = turn
+            begin = time.monotonic()
             job.run()
+            self._waiting.took(owner, time.monotonic() - begin)
             self._finished.append(job)
-            del job  # it has the frame
+            del job, turn  # it has the frame
             if not self._called:
                 self._called = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell

@@ -19,7 +19,7 @@ from tilestream.label_runs import LabelRuns, label_map
 from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import FrameLimits, picture_for
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
-from tilestream.messages import Codec, DropReason, Frame, Outcome, Picture, UInt8Array
+from tilestream.messages import Codec, DropReason, Failure, Frame, Outcome, Picture, UInt8Array
 from tilestream.scheduling.engine_loop import StepReport
 from tilestream.sessions.frames import Answer, EncodedPlane, Stage, Ticket
 from tilestream.sessions.inbox import Inbox, QueuePolicy
@@ -35,12 +35,15 @@ class FramePipeline:
     """
 
     def __init__(self, session: Session, services: Services) -> None:
-        options, settings = session.options, services.settings
+        options, settings = session.options, services.admission.settings(session.caller)
         self._session = session
         self._services = services
         self.on_answer: Callable[[], None] | None = None
         self._limits = FrameLimits(
-            settings.max_frame_bytes, settings.max_frame_pixels, settings.max_frame_side
+            settings.max_frame_bytes,
+            settings.max_frame_pixels,
+            settings.max_frame_side,
+            settings.max_decode_seconds,
         )
         self._decoding: deque[Ticket] = deque()  # in frame order, up to the ones handed to the engine
         self._decoded: dict[int, Picture] = {}  # of these, by frame_id
@@ -51,11 +54,18 @@ class FramePipeline:
 
     def accept(self, ticket: Ticket, data: bytes) -> bool:
         """Take a frame in and start on it. False: there is no room, try again after an answer was sent."""
-        if not self.inbox.offer(ticket):
+        within = self._services.admission.takes_frame(self._session.caller)
+        if not (self.inbox.offer(ticket) if within else self.inbox.turn_away(ticket, _above_quota())):
             return False
         self._session.accepted(ticket.frame_id)
+        self._session.silent_since = ticket.received
         self._session.stats.received += 1
+        self._session.stats.bytes_received += len(data)
         self._services.metrics.frame_received(len(data))
+        if not within:
+            self._on_answer()
+            return True
+        self._services.admission.count_frame(self._session.caller)
         self._decoding.append(ticket)
         work = partial(
             _read,
@@ -66,7 +76,9 @@ class FramePipeline:
             self._services.settings.max_compute_pixels,
             self._services.settings.verify_jpegs,
         )
-        ticket.on_drop = self._services.media.submit(work, partial(self._on_decoded, ticket)).cancel
+        ticket.on_drop = self._services.media.submit(
+            work, partial(self._on_decoded, ticket), self._holder
+        ).cancel
         return True
 
     def drop_unanswered(self, reason: DropReason, detail: str) -> None:
@@ -74,6 +86,10 @@ class FramePipeline:
         for ticket in self.inbox.unanswered():
             ticket.drop(reason, detail)
         self._on_answer()
+
+    @property
+    def _holder(self) -> str:
+        return self._session.caller.holder
 
     def close(self) -> None:
         """Stop all work of this session; what still comes for it is ignored. Idempotent."""
@@ -157,7 +173,7 @@ class FramePipeline:
         if outcome.stats is not None:
             ticket.stage_seconds = outcome.stats.stage_seconds
         work = partial(_encode, outcome, outcome.labels, self._session.options, size)
-        self._services.media.submit(work, partial(self._on_encoded, ticket))
+        self._services.media.submit(work, partial(self._on_encoded, ticket), self._holder)
 
     def _on_encoded(self, ticket: Ticket, job: Job[tuple[Answer, float]]) -> None:
         if job.result is None:
@@ -167,6 +183,10 @@ class FramePipeline:
             answer, ticket.encode_seconds = job.result
             ticket.resolve(answer)
         self._on_answer()
+
+
+def _above_quota() -> Failure:
+    return Failure.dropped(DropReason.QUOTA, "more frames per second than this caller may send")
 
 
 def _read(

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
 import time
-from collections.abc import Awaitable
 from itertools import islice
-from typing import TypeVar
 
 import grpc
 
 from tilestream import __version__
+from tilestream.access.caller import Caller
 from tilestream.api import convert, errors
-from tilestream.api.identity import identity
+from tilestream.api.callers import current_caller
+from tilestream.api.first_request import first_request
 from tilestream.api.live_sessions import LiveSession, LiveSessions
 from tilestream.api.services import Services
 from tilestream.api.session_stream import LOST, End, SessionStream
 from tilestream.api.validation import FRAME_CODECS, read_config
-from tilestream.messages import EngineError
-from tilestream.sessions.registry import NotAdmitted, ServerDraining
-from tilestream.sessions.session import CloseCause, SessionState
+from tilestream.messages import EngineError, ModelInfo
+from tilestream.sessions.registry import NotAdmitted
+from tilestream.sessions.session import CloseCause, Session, SessionState
 from tilestream.telemetry.logs import log_session
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
-
-T = TypeVar("T")
 
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 
@@ -57,12 +53,13 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
     async def _enter(self, context: grpc.aio.ServicerContext) -> tuple[LiveSession, bool]:
         """The session that the client asks for, and whether it went on over other streams before."""
         services, sessions = self._services, self._live_sessions
+        caller = current_caller()
         try:
             if services.lifecycle.draining.is_set():
-                services.registry.admit()
-            config = await self._first_config(context)
-            options = read_config(config, services.settings, services.engine.models)
-            caller = identity(context)
+                services.registry.admit_anybody()
+            config = await self._first_config(context, caller)
+            limits, models = services.admission.settings(caller), self._models(caller)
+            options = read_config(config, limits, models, services.engine.models)
             live = None
             if config.resume_token:
                 last_result = config.last_result_id if config.HasField("last_result_id") else None
@@ -74,9 +71,9 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             services.metrics.session_refused(problem.reason if isinstance(problem, NotAdmitted) else "engine")
             raise
 
-    async def _first_config(self, context: grpc.aio.ServicerContext) -> pb.SessionConfig:
-        """The first request's config. A stream without one is given up after the idle time-out."""
-        request = await self._unless_draining(context.read())
+    async def _first_config(self, context: grpc.aio.ServicerContext, caller: Caller) -> pb.SessionConfig:
+        """The first request's config. A stream without one is given up after some seconds."""
+        request = await first_request(context, self._services, caller, for_work=True)
         kind = None if request is grpc.aio.EOF else request.WhichOneof("request")
         if kind == "frame":
             raise errors.failed_precondition(
@@ -86,24 +83,6 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             raise errors.invalid_argument("config", "missing", "a config as the first request of a stream")
         return request.config
 
-    async def _unless_draining(self, awaitable: Awaitable[T]) -> T:
-        services = self._services
-        wanted = asyncio.ensure_future(awaitable)
-        draining = asyncio.ensure_future(services.lifecycle.draining.wait())
-        timeout = services.settings.idle_timeout
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with services.clock.timeout_at(services.clock.now() + (timeout or math.inf)):
-                    await asyncio.wait({wanted, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if wanted.done():
-                return wanted.result()
-            if draining.done():
-                raise ServerDraining("the server is shutting down", services.settings.retry_delay)
-            raise errors.deadline_exceeded(f"no request for {timeout:g} s")
-        finally:
-            wanted.cancel()
-            draining.cancel()
-
     def _greeting(self, live: LiveSession, resumed: bool) -> pb.SessionStarted:
         services, session = self._services, live.session
         return pb.SessionStarted(
@@ -112,38 +91,38 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             resumed=resumed,
             last_frame_id=session.last_frame_id,
             model=convert.model_message(
-                session.options.model, session.options.model is services.engine.models[0]
+                session.options.model, session.options.model is self._models(session.caller)[0]
             ),
             config=convert.config_message(session.options),
-            limits=convert.limits_message(services.settings),
+            limits=convert.limits_message(services.admission.settings(session.caller)),
         )
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetServerInfoResponse:
         """What this server is and what it offers."""
-        services = self._services
+        services, caller, now = self._services, current_caller(), time.time()
         return pb.GetServerInfoResponse(
             version=__version__,
             device=services.engine.device,
             precision=services.engine.precision,
-            start_time_us=round(services.start_time * 1e6),
+            start_time_us=round((now - (services.clock.now() - services.started)) * 1e6),
             draining=services.lifecycle.draining.is_set(),
-            sessions=len(services.registry),
+            sessions=len(self._visible(caller)),
             max_sessions=services.settings.max_sessions,
-            limits=convert.limits_message(services.settings),
+            limits=convert.limits_message(services.admission.settings(caller)),
             frame_codecs=sorted(FRAME_CODECS),
             mask_encodings=list(convert.MASK_FORMATS),
             queue_policies=list(convert.QUEUE_POLICIES),
-            default_model=services.engine.models[0].name,
-            time_us=round(time.time() * 1e6),
+            default_model=self._models(caller)[0].name,
+            time_us=round(now * 1e6),
         )
 
     async def ListModels(  # noqa: N802
         self, request: pb.ListModelsRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListModelsResponse:
-        """The models, the default first."""
-        models = self._services.engine.models
+        """The models that the caller may use, its default first."""
+        models = self._models(current_caller())
         return pb.ListModelsResponse(
             models=[convert.model_message(model, index == 0) for index, model in enumerate(models)]
         )
@@ -151,13 +130,14 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
     async def ListSessions(  # noqa: N802
         self, request: pb.ListSessionsRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListSessionsResponse:
-        """Live sessions, oldest first, a page at a time."""
+        """Live sessions, oldest first, a page at a time: the caller's own, or all where it may see them."""
         token = request.page_token
         if token and (not token.isdecimal() or len(token) > 18):
             raise errors.invalid_argument("page_token", repr(token[:40]), "a next_page_token of this call")
         after = int(token) if token else 0
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-        live = [session for session in self._services.registry if session.state is not SessionState.OPENING]
+        visible = self._visible(current_caller())
+        live = [session for session in visible if session.state is not SessionState.OPENING]
         rest = list(islice((session for session in live if session.number > after), size + 1))
         now = self._services.clock.now()
         return pb.ListSessionsResponse(
@@ -166,3 +146,13 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             total=len(live),
             time_us=round(time.time() * 1e6),
         )
+
+    def _models(self, caller: Caller) -> tuple[ModelInfo, ...]:
+        """Those that a caller may use, its default first."""
+        return self._services.admission.models(caller, self._services.engine.models)
+
+    def _visible(self, caller: Caller) -> list[Session]:
+        """The sessions that a caller is told of, oldest first."""
+        if self._services.admission.policy(caller).sees_everybody:
+            return list(self._services.registry)
+        return [each for each in self._services.registry if each.caller.identity == caller.identity]

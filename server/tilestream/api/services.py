@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tilestream.access.admission import Admission
+from tilestream.access.authenticator import Authenticator
 from tilestream.api.media_threads import MediaThreads
 from tilestream.clock import Clock
 from tilestream.config import Settings
@@ -112,5 +113,11 @@ class Services:
     metrics: Metrics
     lifecycle: Lifecycle
     clock: Clock
+    authenticator: Authenticator
+    admission: Admission
     tracer: FrameTracer | None = None
-    start_time: float = field(default_factory=time.time)  # seconds since the Unix epoch
+    started: float = field(init=False)  # monotonic seconds: the time of day may be set meanwhile
+
+    def __post_init__(self) -> None:
+        """Now it is ready."""
+        self.started = self.clock.now()

@@ -13,6 +13,7 @@ import contextlib
 import math
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -61,7 +62,7 @@ class SessionStream:
         self._context = context
         self._wake = asyncio.Event()  # the writer has something to do
         self._room = asyncio.Event()  # an answer went out
-        self._taken_over = asyncio.Event()
+        self._ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()  # by others
         self._notices: deque[pb.DrainingNotice] = deque()
         self._again = deque(live.sent.messages)  # results that the last stream may have lost
         self._finishing = False
@@ -75,7 +76,8 @@ class SessionStream:
         self._trace = self._tracer.parent(context.invocation_metadata()) if self._tracer else None
         self._pipeline = live.pipeline
         live.pipeline.on_answer = self._wake.set
-        live.take_over = self._taken_over.set
+        live.take_over = partial(self._end, End(CloseCause.DISCONNECTED, _taken_over(), lost=True))
+        live.give_way = partial(self._end, End(CloseCause.GAVE_WAY, _gave_way(services)))
         live.free.clear()
 
     async def run(self) -> End:
@@ -86,16 +88,17 @@ class SessionStream:
         except grpc.aio.BaseError:
             return End(CloseCause.DISCONNECTED, lost=self._greeting.resumed)  # else nobody has the token
         serving = asyncio.ensure_future(self._serve())
-        taken_over = asyncio.ensure_future(self._taken_over.wait())
         try:
-            await asyncio.wait((serving, taken_over), return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                return serving.result()
-            return End(CloseCause.DISCONNECTED, errors.aborted("another stream resumed this session"), True)
+            await asyncio.wait((serving, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            return self._ended.result() if self._ended.done() else serving.result()
         finally:
-            for task in (serving, taken_over):
-                task.cancel()
-            await asyncio.gather(serving, taken_over, return_exceptions=True)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    def _end(self, end: End) -> None:
+        """Serve no more: the session goes on elsewhere, or nowhere."""
+        if not self._ended.done():
+            self._ended.set_result(end)
 
     async def _serve(self) -> End:
         reading = asyncio.ensure_future(self._read_loop())
@@ -216,7 +219,7 @@ class SessionStream:
         self._pipeline.inbox.pop()
         self._live.sent.add(ticket.frame_id, response, answer.encoded_bytes)
         self._room.set()
-        self._last_answer = self._clock.now()
+        self._last_answer = self._session.silent_since = self._clock.now()
         stages = self._live.count(ticket, total)
         if self._tracer is not None:
             self._tracer.frame(
@@ -298,6 +301,19 @@ class SessionStream:
             f"no answer could be sent for {self._services.settings.idle_timeout:g} s: "
             "the client does not read the stream's responses"
         )
+
+
+def _taken_over() -> errors.ApiError:
+    return errors.aborted("another stream resumed this session")
+
+
+def _gave_way(services: Services) -> errors.ApiError:
+    settings = services.settings
+    message = (
+        f"all places are taken and this session was silent for {settings.silence_timeout:g} s: "
+        "somebody who has fewer sessions got its place"
+    )
+    return errors.unavailable(message, settings.retry_delay)
 
 
 def _first_end(watching: asyncio.Task[End], reading: asyncio.Task[End], writing: asyncio.Task[None]) -> End:

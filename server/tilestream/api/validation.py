@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tilestream.access.refusals import NotAllowed
 from tilestream.api.convert import MASK_FORMATS, QUEUE_POLICIES
 from tilestream.api.errors import invalid_argument
 from tilestream.config import Settings
@@ -21,8 +22,14 @@ WEIGHTS = (0.01, 100.0)
 FRAME_CODECS = {pb.FRAME_CODEC_JPEG}
 
 
-def read_config(config: pb.SessionConfig, settings: Settings, models: Sequence[ModelInfo]) -> SessionOptions:
-    """The options that a config asks for. Raises INVALID_ARGUMENT naming the field and what is allowed."""
+def read_config(
+    config: pb.SessionConfig, settings: Settings, models: Sequence[ModelInfo], served: Sequence[ModelInfo]
+) -> SessionOptions:
+    """The options that a config asks for. Raises INVALID_ARGUMENT naming the field and what is allowed.
+
+    ``models``: those that the caller may use, its default first; it raises NotAllowed for others that are
+    ``served``.
+    """
     if len(config.camera_id) > MAX_CAMERA_ID:
         raise invalid_argument(
             "config.camera_id", f"{len(config.camera_id)} characters", f"at most {MAX_CAMERA_ID}"
@@ -39,7 +46,7 @@ def read_config(config: pb.SessionConfig, settings: Settings, models: Sequence[M
         raise _unknown("config.mask_encoding", pb.MaskEncoding, config.mask_encoding, list(MASK_FORMATS))
     return SessionOptions(
         camera_id=config.camera_id,
-        model=_model(config.model, models),
+        model=_model(config.model, models, served),
         mask_format=form,
         queue_policy=policy,
         frames_in_flight=effective_limit(policy, _frames_in_flight(config, settings)),
@@ -66,12 +73,15 @@ def _unknown(field: str, enum: object, value: int, allowed: Sequence[int]) -> Ex
     )
 
 
-def _model(name: str, models: Sequence[ModelInfo]) -> ModelInfo:
+def _model(name: str, models: Sequence[ModelInfo], served: Sequence[ModelInfo]) -> ModelInfo:
     if not name:
         return models[0]
     for model in models:
         if model.name == name:
             return model
+    if any(model.name == name for model in served):
+        allowed = ", ".join(model.name for model in models)
+        raise NotAllowed(f"config.model: this identity may not use {name!r}; allowed: {allowed}")
     raise invalid_argument(
         "config.model", f"unknown model {name[:80]!r}", ", ".join(model.name for model in models)
     )

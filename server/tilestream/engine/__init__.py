@@ -34,5 +34,9 @@ def __getattr__(name: str) -> Any:
 def create_engine(options: EngineOptions) -> Engine:
     """Load the models and take hold of the device. Raises :class:`~tilestream.messages.EngineError`."""
     from tilestream.engine.engine import TorchEngine
+    from tilestream.messages import EngineError
 
-    return TorchEngine(options)
+    try:
+        return TorchEngine(options)
+    except OSError as error:
+        raise EngineError(f"the system refused what the engine needs: {error}") from error

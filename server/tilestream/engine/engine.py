@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from tilestream.engine.device import choose_device, divide
+from tilestream.engine.device import choose_device, default_store_bytes, divide, use_threads
 from tilestream.engine.gates.registry import gate_kind
 from tilestream.engine.ingest.host import decode_on_host
 from tilestream.engine.ingest.ingest import Ingest
@@ -34,6 +34,7 @@ from tilestream.messages import (
     StepPlan,
 )
 from tilestream.models import ModelError, list_models, load_model
+from tilestream.resources import resources
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ class TorchEngine:
 
     def __init__(self, options: EngineOptions, clock: Callable[[], float] = time.monotonic) -> None:
         self.device, threads = divide(choose_device(options.device), options.threads, options.part)
-        if threads:
-            torch.set_num_threads(threads)
+        use_threads(threads, resources().cores)
         self._models: dict[str, ModelEngine | ResidentEngine] = {}
         self._sessions: dict[str, SessionSpec] = {}
         self._tiles = 0  # of the latest step
@@ -62,8 +62,11 @@ class TorchEngine:
         modules = [_module(name) for name in names]
         self.precision, self._dtype = choose_precision(options.precision, self.device, modules)
         self._ingest = Ingest(self.device)
+        store_bytes = options.store_bytes or default_store_bytes(
+            self.device, resources().memory, options.part
+        )
         infos = [
-            self._add(name, module, options, options.store_bytes // len(names))
+            self._add(name, module, options, store_bytes // len(names))
             for name, module in zip(names, modules, strict=True)
         ]
         resident = all(isinstance(model, ResidentEngine) for model in self._models.values())
@@ -71,7 +74,8 @@ class TorchEngine:
         self._info = EngineInfo(tuple(infos), str(self.device), self.precision, takes)
 
     def _add(self, name: str, module: nn.Module, options: EngineOptions, store_bytes: int) -> ModelInfo:
-        info: ModelInfo = module.info  # type: ignore[assignment]
+        own: ModelInfo = module.info  # type: ignore[assignment]
+        info = replace(own, gate=gate_kind(options.gate, name).name)
         if info.name in self._models:
             raise EngineError(f"two models are called {info.name!r}; rename one of the files")
         try:

@@ -24,9 +24,9 @@ class EngineOptions:
     ``device``: "auto", "cpu", "cuda" or "cuda:N". ``precision``: "auto" is what ``choose_precision`` finds
     fastest, one for all models. ``threads``: of the CPU, 0 = one per core. ``bin_size``: pixels, a power
     of two. ``gate``: what decides what is computed, see ``gates.registry``. ``store_bytes``: memory
-    for the features of all sessions, divided among the models. ``part``: (i, n), this is engine i of n; each
-    takes its share of the CPU's cores, or another GPU where ``device`` does not name one. ``fusion``: see
-    ``ReuseOptions``.
+    for the features of all sessions, divided among the models; 0 = what the host allows. ``part``: (i, n),
+    this is engine i of n; each takes its share of the CPU's cores, or another GPU where ``device`` does not
+    name one. ``fusion``: see ``ReuseOptions``.
     """
 
     models: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 MAX_DEATHS, DEATH_WINDOW = 5, 60.0  # more deaths within so many seconds: it will not get better
 MAX_STARTS = 5  # in a row that fail: it will not get better either
 STANDBY_AFTER = 3.0  # seconds after a process took over; loading another one at once would slow it down
+REPORT_SECONDS = 1.0  # between two questions how an idle engine is doing
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 5.0  # seconds before another try to start; doubles
 _LONGEST_STANDBY_DELAY = 300.0  # seconds before another try for one that stands by
 _CANNOT_START = (EngineError, RuntimeError, OSError, EOFError)  # the latter two: no process can be had
@@ -45,6 +47,7 @@ class ProcessEngine:
         self._specs: dict[str, SessionSpec] = {}
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self._report = EngineReport()
+        self._report_at = float("-inf")
         self._restarts = 0
         self._standby: ProcessHandle | None = None
         self._standby_delay, self._standby_at = STANDBY_AFTER, float("inf")
@@ -92,6 +95,10 @@ class ProcessEngine:
     def check_health(self) -> None:
         if not self._active.alive():
             self._replace(EngineDied("it ended by itself"))
+        elif self._clock() >= self._report_at:
+            self._report_at = self._clock() + REPORT_SECONDS
+            with contextlib.suppress(EngineError, RuntimeError):  # a step that fails as well will tell
+                self._ask_until_answered("report", None)
         self._keep_standby()
 
     def close(self) -> None:

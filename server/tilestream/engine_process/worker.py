@@ -52,6 +52,7 @@ class _Worker:
             "open": self._open,
             "release": self._release,
             "step": self._step,
+            "report": self._report,
         }
 
     def ready(self) -> tuple[EngineInfo, EngineReport]:
@@ -73,6 +74,9 @@ class _Worker:
 
     def _release(self, session_id: str) -> EngineReport:
         self._engine.release(session_id)
+        return self._engine.report()
+
+    def _report(self, argument: None) -> EngineReport:
         return self._engine.report()
 
     def _step(self, parcel: Parcel) -> Parcel:

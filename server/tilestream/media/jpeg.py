@@ -2,14 +2,14 @@
 
 Two libraries decode, both are libjpeg-turbo with the accurate settings and give the same pixels:
 the system's (through PyTurboJPEG) where it is installed, or the one bundled in simplejpeg. Both
-release the GIL. Both are asked to be strict: libjpeg merely warns about damaged data and fills
-the rest with gray, which a segmentation must not be computed from.
+release the GIL. Both are asked to be strict about what ``jpeg_damage`` lists.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,9 @@ import numpy.typing as npt
 import simplejpeg
 
 from tilestream.media.errors import BadFrame
+from tilestream.media.jpeg_damage import reason_for
 from tilestream.media.jpeg_header import JpegHeader, read_header
+from tilestream.media.jpeg_layout import END
 from tilestream.media.jpeg_plain import is_plain
 from tilestream.messages import Codec, InvalidReason, Picture
 
@@ -31,15 +33,20 @@ Decode = Callable[[bytes, int, int, int], Image]  # (data, width, height, denomi
 _ERROR_CODE = "_TurboJPEG__get_error_code"  # a private attribute of PyTurboJPEG 1.x
 _SCALES = (8, 4, 2)  # the ones with fast code in libjpeg-turbo, coarsest first
 _SCALED_MIN_SIDE = 64  # smaller frames are not worth it
+_PADDED = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 @dataclass(frozen=True, slots=True)
 class FrameLimits:
-    """The largest frame that is decoded: bytes, pixels (width * height) and longest side."""
+    """The largest frame that is decoded: bytes, pixels (width * height), longest side, seconds of a core.
+
+    Seconds are estimated from the header, alike on every machine (``jpeg_scans.decoding_seconds``).
+    """
 
     max_bytes: int
     max_pixels: int
     max_side: int
+    max_seconds: float = 0.5  # twice what the dearest sensible frame costs: progressive, 3840x2160, 4:4:4
 
 
 def fit_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
@@ -64,7 +71,7 @@ def read_picture(
 
     Raises :class:`BadFrame` with the reason where its header tells that it cannot be used.
     """
-    return _picture(_checked_header(data, limits), data, compute_size, max_compute_pixels)
+    return _picture(_checked_header(data, limits), compute_size, max_compute_pixels)
 
 
 def picture_for(
@@ -81,12 +88,12 @@ def picture_for(
     look for damage in what the engine will decode. Raises :class:`BadFrame` as :func:`decode_picture` does.
     """
     header = _checked_header(data, limits)
-    picture = _picture(header, data, compute_size, max_compute_pixels)
+    picture = _picture(header, compute_size, max_compute_pixels)
     if picture.codec not in takes or not is_plain(header):
-        return decode_picture(picture)
+        return _decoded(picture, header)
     if verify:  # at the coarsest scale: nearly all of the time goes into what cannot be left out
         size = picture.width, picture.height
-        decode_jpeg(data, *size, _SCALES[0] if min(size) >= _SCALED_MIN_SIDE else 1)
+        decode_jpeg(header.data, *size, _SCALES[0] if min(size) >= _SCALED_MIN_SIDE else 1)
     return picture
 
 
@@ -103,33 +110,67 @@ def _checked_header(data: bytes, limits: FrameLimits) -> JpegHeader:
             f"{width} x {height} pixels, at most {limits.max_pixels} pixels "
             f"and {limits.max_side} a side are taken",
         )
+    if header.seconds > limits.max_seconds:
+        raise BadFrame(
+            InvalidReason.TOO_COSTLY,
+            f"decoding would take a core about {header.seconds:.2g} s, at most {limits.max_seconds:g} are "
+            "spent on a frame; send fewer scans (not progressive) or fewer pixels",
+        )
     return header
 
 
-def _picture(
-    header: JpegHeader, data: bytes, compute_size: tuple[int, int] | None, max_compute_pixels: int
-) -> Picture:
+def _picture(header: JpegHeader, compute_size: tuple[int, int] | None, max_compute_pixels: int) -> Picture:
     width, height = header.width, header.height
-    return Picture(width, height, compute_size or fit_size(width, height, max_compute_pixels), data=data)
+    compute = compute_size or fit_size(width, height, max_compute_pixels)
+    return Picture(width, height, compute, data=header.data)
 
 
 def decode_picture(picture: Picture) -> Picture:
     """The picture with pixels in place of its data. Raises :class:`BadFrame` if it is damaged."""
+    return _decoded(picture, read_header(bytes(picture.data)))
+
+
+def _decoded(picture: Picture, header: JpegHeader) -> Picture:
     size = picture.width, picture.height
-    image = decode_jpeg(bytes(picture.data), *size, _coarsest_scale(size, picture.compute))
+    # What lies behind bits that no scan has is guessed, otherwise by every release; this one's is the newest.
+    decode = _decode if header.complete else _bundled
+    try:
+        image = _decode_with(decode, header.data, *size, _coarsest_scale(size, picture.compute))
+    except BadFrame as bad:
+        if header.ended or bad.failure.reason is not InvalidReason.TRUNCATED:
+            raise
+        text = f"the JPEG ends before its end marker (FF D9), and not all of it is there: {bad}"
+        raise BadFrame(InvalidReason.TRUNCATED, text) from bad
     return replace(picture, pixels=_resize(image, picture.compute), data=b"")
 
 
 def decode_jpeg(data: bytes, width: int, height: int, denominator: int = 1) -> Image:
     """Decode a JPEG of the given size to RGB at 1/denominator. Raises :class:`BadFrame` if it is damaged."""
+    return _decode_with(_decode, data, width, height, denominator)
+
+
+def _decode_with(decode: Decode, data: bytes, width: int, height: int, denominator: int) -> Image:
     try:
-        return _decode(data, width, height, denominator)
+        return decode(data, width, height, denominator)
     except (ValueError, OSError, MemoryError) as error:
-        words = str(error).lower()
-        if "subsampling" in words:
-            raise BadFrame(InvalidReason.UNSUPPORTED, f"JPEG of a rare kind is not taken: {error}") from error
-        reason = InvalidReason.TRUNCATED if "premature end" in words else InvalidReason.CORRUPT
-        raise BadFrame(reason, f"the JPEG is damaged: {error}") from error
+        text = str(error)
+    if padding := _padding(text, data):  # what was decoded is whole, but libraries keep it to themselves
+        return _decode_with(decode, data[: -len(END) - padding] + END, width, height, denominator)
+    if "subsampling" in text.lower():
+        if decode is not _bundled:  # newer, it knows more of them
+            return _decode_with(_bundled, data, width, height, denominator)
+        raise BadFrame(InvalidReason.UNSUPPORTED, f"JPEG of a rare kind is not taken: {text}")
+    raise BadFrame(reason_for(text), f"the JPEG is damaged: {text}")
+
+
+def _padding(text: str, data: bytes) -> int:
+    """How many zeros lie between a whole picture and its end marker, by what a decoder says; 0: none.
+
+    Small cameras send all of their buffer.
+    """
+    surplus = _PADDED.search(text)
+    count = int(surplus[1]) if surplus else 0
+    return count if data.endswith(bytes(count) + END) else 0
 
 
 def _coarsest_scale(size: tuple[int, int], target: tuple[int, int]) -> int:
@@ -193,4 +234,5 @@ def system_decoder() -> Decode | None:
     return decode
 
 
-_decode: Decode = system_decoder() or bundled_decoder()
+_bundled: Decode = bundled_decoder()
+_decode: Decode = system_decoder() or _bundled

@@ -1,140 +1,93 @@
-"""Read a JPEG's header without decoding it: is it one, how large, of which kind, is it whole?
+"""Read a JPEG's header without decoding it: is it one, how large, of which kind, whole, what will it cost?
 
 Nothing is decoded, so a frame that claims to be 65535 x 65535 pixels is refused before anything of that size
-is allocated. What is compressed is looked through for markers once, by numpy: that releases the interpreter
-lock, and ``bytes.count`` takes four times as long.
+is allocated, and one of too many scans before its first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass, field
 
 from tilestream.media.errors import BadFrame
+from tilestream.media.jpeg_clean import clean
+from tilestream.media.jpeg_layout import Layout, Markers, Segment, is_frame_header, read_layout
+from tilestream.media.jpeg_scans import (
+    NOTHING,
+    decoding_seconds,
+    missing_bits,
+    read_components,
+    read_scan,
+)
 from tilestream.messages import InvalidReason
 
-SOS = 0xDA
-EOI = 0xD9
-_SOI = b"\xff\xd8"
-_NO_FRAME = (0xC4, 0xC8, 0xCC)  # DHT, JPG and DAC stand among the numbers of frame headers
 _TAKEN = {0xC0: "baseline", 0xC1: "extended sequential", 0xC2: "progressive"}
-_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # TEM and the restart markers
-_MAX_SCANS = 64  # real files have about 10; each costs the decoder a pass over the whole image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JpegHeader:
     """What the header says. ``width``, ``height`` in pixels; ``components``: 1 gray, 3 colour.
 
-    ``segments``: up to the one before the first scan. ``markers``: what comes behind it.
+    ``data``: the picture as decoders get it (``jpeg_clean``), without what was in front of it or behind.
+    ``ended``: an end marker was there. ``complete``: its scans have every bit of every coefficient.
+    ``seconds``: about what decoding costs a core. ``segments``: up to the one before the first scan;
+    ``further``: how many come behind it. ``markers``: those behind it, in the data as it was sent.
     """
 
     width: int
     height: int
     components: int
     progressive: bool
-    segments: tuple[Segment, ...] = field(default=(), repr=False)
-    markers: Markers = field(default_factory=lambda: Markers.of(b"", 0), repr=False)
+    data: bytes = field(repr=False)
+    ended: bool
+    complete: bool
+    seconds: float
+    segments: tuple[Segment, ...] = field(repr=False)
+    further: int = field(repr=False)
+    markers: Markers = field(repr=False)
 
 
 def read_header(data: bytes) -> JpegHeader:
     """The header of a JPEG that we can decode. Raises :class:`BadFrame` for everything else."""
     if not data:
         raise BadFrame(InvalidReason.EMPTY, "the frame has no data")
-    if data[:2] != _SOI:
-        raise BadFrame(InvalidReason.NOT_JPEG, "the frame does not start like a JPEG (FF D8)")
-    header: JpegHeader | None = None
-    found = []
-    for segment in _segments(data):
-        if is_frame_header(segment.marker):
-            if header is not None:
-                raise BadFrame(InvalidReason.CORRUPT, "the JPEG has two frame headers")
-            header = _read_frame_header(segment.marker, segment.body)
-        found.append(segment)
-    if header is None:
+    layout = read_layout(data)
+    frame = _frame_header(layout)
+    width, height, progressive = _read_frame_header(frame)
+    components = read_components(frame.body, width, height)
+    read = [read_scan(each, components, progressive) for each in layout.scans]
+    scans = [each for each in read if each is not None]
+    missing = missing_bits(scans, len(components))
+    sound = len(scans) == len(read)
+    if sound:  # else the decoder says what is wrong
+        _check_whole(layout, missing[:, 0].max() == NOTHING, bool(missing.any()))
+    cleaned, segments = clean(data, layout, progressive)
+    return JpegHeader(
+        width,
+        height,
+        len(components),
+        progressive,
+        data=cleaned,
+        ended=layout.ended,
+        complete=sound and not missing.any(),
+        seconds=decoding_seconds(scans, components, len(cleaned), progressive),
+        segments=segments,
+        further=len(layout.between),
+        markers=layout.markers,
+    )
+
+
+def _frame_header(layout: Layout) -> Segment:
+    found = [each for each in layout.header if is_frame_header(each.marker)]
+    if not found:
         raise BadFrame(InvalidReason.CORRUPT, "the JPEG has a scan before its frame header")
-    markers = Markers.of(data, found[-1].end)
-    if not markers.count(EOI):  # anywhere: cameras may pad
-        raise BadFrame(InvalidReason.TRUNCATED, "the JPEG ends before its end marker (FF D9)")
-    # Counted from the first one on, where FF is escaped; previews, which may hold more, lie before it.
-    if 1 + markers.count(SOS) > _MAX_SCANS:
-        raise BadFrame(InvalidReason.UNSUPPORTED, f"the JPEG has more than {_MAX_SCANS} scans")
-    return replace(header, segments=tuple(found), markers=markers)
+    if len(found) > 1:
+        raise BadFrame(InvalidReason.CORRUPT, "the JPEG has two frame headers")
+    return found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A marker FF ``marker`` with its content; what follows begins at byte ``end``."""
-
-    marker: int
-    body: bytes
-    end: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Markers:
-    """Every FF that is not followed by 00, from the first scan's data on, which begins at byte ``begin``.
-
-    ``places``: int64 [n], of FF, counted from ``begin``. ``codes``: uint8 [n], the bytes after it.
-    """
-
-    begin: int
-    places: npt.NDArray[np.int64]
-    codes: npt.NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, data: bytes, begin: int) -> Markers:
-        """Those of a JPEG."""
-        scan = np.frombuffer(data, np.uint8)[begin:]
-        places = np.flatnonzero(scan[:-1] == 0xFF)
-        codes = scan[1:][places]
-        marks = codes != 0
-        return cls(begin, places[marks], codes[marks])
-
-    def count(self, code: int) -> int:
-        """How many have this code."""
-        return int(np.count_nonzero(self.codes == code))
-
-
-def _segments(data: bytes) -> Iterator[Segment]:
-    """A JPEG's segments up to the one before its first scan. Raises :class:`BadFrame` where one is broken."""
-    at, size = 2, len(data)
-    while True:
-        if at + 1 >= size:
-            raise BadFrame(InvalidReason.TRUNCATED, "the JPEG ends inside its header")
-        if data[at] != 0xFF:
-            raise BadFrame(InvalidReason.CORRUPT, f"no JPEG marker at byte {at}")
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker in _WITHOUT_LENGTH:
-            at += 2
-            continue
-        if marker in (0x00, 0xD8, 0xD9):
-            raise BadFrame(InvalidReason.CORRUPT, f"JPEG marker FF {marker:02X} inside the header")
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        end = at + 2 + length
-        if at + 4 > size or end > size:
-            raise BadFrame(InvalidReason.TRUNCATED, "the JPEG ends inside its header")
-        if length < 2:
-            raise BadFrame(InvalidReason.CORRUPT, f"JPEG segment of length {length} at byte {at}")
-        yield Segment(marker, data[at + 4 : end], end)
-        if marker == SOS:
-            return
-        at = end
-
-
-def is_frame_header(marker: int) -> bool:
-    """Whether it is one of SOF0 to SOF15."""
-    return 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME
-
-
-def _read_frame_header(marker: int, body: bytes) -> JpegHeader:
-    """The SOF segment: precision, size and components."""
+def _read_frame_header(frame: Segment) -> tuple[int, int, bool]:
+    """The SOF segment: width, height, whether it is progressive. Checks kind, precision and components."""
+    marker, body = frame.marker, frame.body
     if marker not in _TAKEN:
         kinds = ", ".join(_TAKEN.values())
         raise BadFrame(
@@ -151,4 +104,14 @@ def _read_frame_header(marker: int, body: bytes) -> JpegHeader:
         raise BadFrame(InvalidReason.UNSUPPORTED, f"JPEG in {kind} is not taken; taken are colour and gray")
     if not width or not height:
         raise BadFrame(InvalidReason.CORRUPT, f"the JPEG's header says {width} x {height} pixels")
-    return JpegHeader(width, height, components, _TAKEN[marker] == "progressive")
+    return width, height, _TAKEN[marker] == "progressive"
+
+
+def _check_whole(layout: Layout, lacks_component: bool, incomplete: bool) -> None:
+    """Whether scans are missing. What of their data is missing shows when they are decoded."""
+    if lacks_component:
+        raise BadFrame(InvalidReason.TRUNCATED, "the JPEG ends before the scans of all its components")
+    if not layout.ended and incomplete:
+        raise BadFrame(
+            InvalidReason.TRUNCATED, "the JPEG ends before its last scan, without an end marker (FF D9)"
+        )

@@ -6,17 +6,18 @@ damage. All but the content of the compressed data is looked at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
-from tilestream.media.jpeg_header import EOI, SOS, JpegHeader, Markers, is_frame_header
+from tilestream.media.jpeg_clean import adobe_transform, is_jfif
+from tilestream.media.jpeg_header import JpegHeader
+from tilestream.media.jpeg_layout import DHT, DQT, DRI, END, EOI, SOS, Markers, is_frame_header
 
-_BASELINE, _DRI, _APP0, _ADOBE, _RST0 = 0xC0, 0xDD, 0xE0, 0xEE, 0xD0
+_BASELINE, _RST0 = 0xC0, 0xD0
 _LUMA_SAMPLINGS = {(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)}  # of colour at 1 x 1: 444, 422, 440, 420, 411
 _LEAST_BITS = 2  # of a block: a code that says it is like the one before, and one that ends it
-_WHOLE_SCAN = b"\x00\x3f\x00"  # all 64 coefficients, all of their bits
 
 
 @dataclass(slots=True)
@@ -27,6 +28,7 @@ class _Facts:
     frame: bytes = b""
     scan: bytes = b""
     restart_interval: int = 0
+    tables: set[int] = field(default_factory=set)
     jfif: bool = False
     adobe_transform: int | None = None
 
@@ -40,11 +42,14 @@ class _Facts:
 def is_plain(header: JpegHeader) -> bool:
     """Whether a JPEG, of which ``read_header`` found this, is of the most common kind, and whole.
 
-    That is: baseline, gray or YCbCr with a usual subsampling, and one scan, with no markers behind it but the
-    restart markers that there have to be, in order, and an end marker. Damage between them is not seen.
+    That is: baseline, gray or YCbCr with a usual subsampling, tables of its own, and one scan, with no
+    markers behind it but the restart markers that there have to be, in order, and an end marker that was
+    sent, without padding. Damage between them is not seen.
     """
     facts = _look_at(header)
-    if not facts.baseline or not _is_usual(facts):
+    if not facts.baseline or not {DQT, DHT} <= facts.tables or not _is_usual(facts):
+        return False
+    if not header.ended or not header.complete or header.further or header.data.endswith(bytes(2) + END):
         return False
     restarts, size = _restarts(header.markers)
     mcus, blocks = _mcus(facts)
@@ -58,14 +63,15 @@ def _look_at(header: JpegHeader) -> _Facts:
         body = segment.body
         if is_frame_header(segment.marker):
             facts.baseline, facts.frame = segment.marker == _BASELINE, body
-        elif segment.marker == _DRI:
+        elif segment.marker == DRI:
             facts.restart_interval = int.from_bytes(body[:2], "big")
-        elif segment.marker == _APP0 and body.startswith(b"JFIF\0"):
-            facts.jfif = True
-        elif segment.marker == _ADOBE and body.startswith(b"Adobe") and len(body) >= 12:
-            facts.adobe_transform = body[11]
+        elif segment.marker in (DQT, DHT):
+            facts.tables.add(segment.marker)
         elif segment.marker == SOS:
             facts.scan = body
+        facts.jfif |= is_jfif(segment)
+        if (transform := adobe_transform(segment)) is not None:
+            facts.adobe_transform = transform
     return facts
 
 
@@ -73,7 +79,7 @@ def _is_usual(facts: _Facts) -> bool:
     """Whether colours and subsampling are the usual ones, and the first scan holds all of them."""
     components = facts.components
     samplings = [sampling for _, sampling in components]
-    if facts.scan[:1] != bytes([len(components)]) or facts.scan[-3:] != _WHOLE_SCAN:
+    if facts.scan[:1] != bytes([len(components)]):
         return False
     if len(components) == 1:
         return samplings == [(1, 1)]

@@ -34,6 +34,8 @@ def load_plugin(name: str) -> nn.Module:
     entry = _entry(name)
     try:
         model = entry.load()()
+    except MemoryError:
+        raise
     except Exception as error:  # the code is another's: it may raise anything
         raise ModelError(f"{_called(entry)} cannot be loaded: {type(error).__name__}: {error}") from error
     if faults := list(_faults(model)):

@@ -148,8 +148,10 @@ def read_weights_info(path: Path) -> WeightsInfo:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file: {error}") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a safetensors file: {error}") from error
     try:
         info = WeightsInfo(
             architecture=metadata["architecture"],

@@ -92,6 +92,7 @@ class EngineLoop:
         self._number = number
         self._clock = clock
         self._restarts = 0
+        self._told: EngineReport | None = None
         self._commands: deque[tuple[Callable[[Engine], None], Future[None]]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -211,13 +212,16 @@ class EngineLoop:
             engine.check_health()
         if plan.frames:
             self._on_step(self._step(engine, plan))
-        elif commands or self._note_restarts(engine.report()):
-            self._on_step(self._state(engine))
+        else:
+            self._tell_state(engine.report())
         return True
 
-    def _state(self, engine: Engine) -> StepReport:
-        """How the engine is doing, without a step."""
-        return StepReport((), 0.0, engine=engine.report(), loop=self._number)
+    def _tell_state(self, report: EngineReport) -> None:
+        """How the engine is doing, without a step, where that has changed: gauges tell of the present."""
+        self._note_restarts(report)
+        if report != self._told:
+            self._told = report
+            self._on_step(StepReport((), 0.0, engine=report, loop=self._number))
 
     def _idle(self) -> bool:
         return not (self._stopping or self._commands or self._scheduler.waiting())
@@ -254,7 +258,7 @@ class EngineLoop:
             found = engine.step(plan)
             outcomes = _in_order(plan, found)
             others += found[len(outcomes) :]
-            report = engine.report()
+            report = self._told = engine.report()
             restarted = self._note_restarts(report)
         except EngineLost:
             raise

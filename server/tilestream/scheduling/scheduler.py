@@ -5,6 +5,10 @@ service is counted in seconds of the engine's time, as the cost model prices it 
 took, divided by its weight. A virtual clock follows the least service among those that wait; who comes back
 from a pause starts at the present, and can neither be starved nor catch up on what it did not ask for.
 
+Shares are nested: owners (identities) share the time, and the sessions of an owner what that gets. An owner
+that asks for less than its share is served before those that ask for more: it comes back from a pause with
+some of its share saved up.
+
 How many: as many as the step's time allows, and at least one. While overload control lowers budgets, a whole
 frame that would make a frame of the step late, itself or another, is deferred: its labels are moved, and a
 later one of its session is whole.
@@ -22,9 +26,11 @@ from tilestream.messages import FailureKind, Frame, Grant, Outcome, SessionSpec,
 from tilestream.scheduling.cost_model import CostModel, Work
 from tilestream.scheduling.load_window import FrameLoad
 from tilestream.scheduling.overload import Level, LoadReport, OverloadControl
-from tilestream.scheduling.session_queue import SessionQueue
+from tilestream.scheduling.session_queue import SessionQueue, Share
 
 _AHEAD = 1.0  # service levels that a session may be ahead of the others' service
+_OWNER_AHEAD = 0.5  # service levels that an owner may be ahead of the others'
+_OWNER_SAVED = 1.0  # service levels that an owner keeps of its share over a pause
 _SINGLE = 16  # steps of one frame, a power of two, after which two are tried
 _MUCH = 0.2  # of a step's time: what it costs beside its frames
 _ON_TIME = 0.7  # service levels after which a frame has to leave the engine: it is encoded and sent after
@@ -79,6 +85,7 @@ class Scheduler:
         self.control = OverloadControl(self.limits.service_level, self.limits.min_budget)
         self._queues: dict[str, SessionQueue] = {}
         self._ready: dict[str, SessionQueue] = {}  # those with frames
+        self._shares: dict[str, Share] = {}  # by owner
         self._running: list[_Running] = []
         self._full = False  # frames wait for want of the step's time
         self._single = 0  # steps of one frame though others waited, since one had more
@@ -89,15 +96,24 @@ class Scheduler:
 
     def add(self, spec: SessionSpec) -> None:
         """Know a session. Raises ValueError for a weight that is not above 0."""
-        if spec.weight <= 0:
-            raise ValueError(f"weight: {spec.weight}; allowed: above 0")
+        if spec.weight <= 0 or spec.owner_weight <= 0:
+            raise ValueError(f"weight: {spec.weight}, {spec.owner_weight}; allowed: above 0")
         self._added += 1
-        self._queues[spec.session_id] = SessionQueue(self._added, spec, self._virtual_now)
+        share = self._shares.setdefault(spec.owner, Share(spec.owner_weight, self._virtual_now))
+        share.weight = spec.owner_weight  # the latest word
+        share.sessions += 1
+        self._queues[spec.session_id] = SessionQueue(self._added, spec, share, share.now)
 
     def remove(self, session_id: str) -> None:
         """Forget a session and its frames. Idempotent."""
-        self._queues.pop(session_id, None)
-        self._ready.pop(session_id, None)
+        queue = self._queues.pop(session_id, None)
+        if queue is None:
+            return
+        if self._ready.pop(session_id, None) is not None:
+            queue.share.ready -= 1
+        queue.share.sessions -= 1
+        if not queue.share.sessions and self._shares.get(queue.spec.owner) is queue.share:
+            del self._shares[queue.spec.owner]
 
     def offer(self, frame: Frame) -> bool:
         """A frame is ready; frames of a session come in order. False if its session is not known."""
@@ -105,7 +121,11 @@ class Scheduler:
         if queue is None:
             return False
         if not queue.frames:
-            queue.service = max(queue.service, self._virtual_now)
+            queue.service = max(queue.service, queue.share.now)
+            if not queue.share.ready:
+                saved = _OWNER_SAVED * self.limits.service_level
+                queue.share.service = max(queue.share.service, self._virtual_now - saved)
+            queue.share.ready += 1
             self._ready[frame.session_id] = queue
         queue.frames.append(frame)
         self.control.window.offered(frame.budget)
@@ -120,8 +140,12 @@ class Scheduler:
         if found:
             self.control.window.dropped()
         if not queue.frames:
-            del self._ready[session_id]
+            self._not_ready(queue)
         return found
+
+    def _not_ready(self, queue: SessionQueue) -> None:
+        del self._ready[queue.spec.session_id]
+        queue.share.ready -= 1
 
     def invalidate(self) -> None:
         """The features of all sessions are gone: the next frame of each has to be computed in full."""
@@ -149,11 +173,14 @@ class Scheduler:
         if not self._ready:
             return StepPlan(())
         shed = self._shed(now) if self.control.level >= Level.SHEDDING else ()
-        self._virtual_now = max(self._virtual_now, min(queue.service for queue in self._ready.values()))
-        latest = self._virtual_now + _AHEAD * self.limits.service_level
+        least = self._advance_clocks()
+        ahead = _AHEAD * self.limits.service_level
+        owner_latest = least + _OWNER_AHEAD * self.limits.service_level
 
-        def urgency(queue: SessionQueue) -> tuple[bool, float, float, int]:
-            return queue.service > latest, queue.frames[0].submitted, queue.service, queue.number
+        def urgency(queue: SessionQueue) -> tuple[bool, bool, float, float, int]:
+            share, first = queue.share, queue.frames[0]
+            late = queue.service > share.now + ahead
+            return share.service > owner_latest, late, first.submitted, queue.service, queue.number
 
         chosen = nsmallest(2 * self.limits.max_batch, self._ready.values(), key=urgency)
         two = self._tries_two()
@@ -163,6 +190,19 @@ class Scheduler:
         elif len(self._running) > 1:
             self._single = 0
         return StepPlan(tuple((running.frame, running.grant) for running in self._running), shed)
+
+    def _advance_clocks(self) -> float:
+        """Bring the virtual clocks to the least service of those that wait; that of the owners."""
+        first: dict[int, SessionQueue] = {}  # of every owner, by the share's identity
+        for queue in self._ready.values():
+            other = first.get(id(queue.share))
+            if other is None or queue.service < other.service:
+                first[id(queue.share)] = queue
+        for queue in first.values():
+            queue.share.now = max(queue.share.now, queue.service)
+        least = min(queue.share.service for queue in first.values())
+        self._virtual_now = max(self._virtual_now, least)
+        return least
 
     def _fill(self, candidates: list[SessionQueue], now: float, allowed: float, most: int) -> None:
         """Choose, in this order, what fits into a step of ``allowed`` seconds and at most so many frames."""
@@ -213,8 +253,8 @@ class Scheduler:
     def _start(self, queue: SessionQueue, grant: Grant, predicted: float) -> None:
         frame = queue.frames.popleft()
         if not queue.frames:
-            del self._ready[frame.session_id]
-        queue.service += predicted / queue.spec.weight
+            self._not_ready(queue)
+        queue.serve(predicted)
         self._running.append(_Running(queue, frame, grant, predicted))
 
     def _shed(self, now: float) -> tuple[Frame, ...]:
@@ -267,7 +307,7 @@ class Scheduler:
         queue, frame = running.queue, running.frame
         prices = self.costs.prices(work.group, work.megapixels * factor)
         spent, units = prices.total(work), prices.units(work)
-        queue.service += (spent - running.predicted) / queue.spec.weight
+        queue.serve(spent - running.predicted)
         asked, bare = frame.budget, frame.budget >= 1.0 and not queue.spec.retain
         return FrameLoad(
             wait=max(0.0, self._begun - max(frame.submitted, queue.last_done)),

@@ -14,14 +14,29 @@ _PATIENCE = 8  # frames in a row whose whole one is deferred at most
 
 
 @dataclass(slots=True)
+class Share:
+    """An owner of sessions. ``service``: seconds / weight that all of them had, on the owners' virtual clock.
+
+    ``now``: the virtual clock of its sessions. ``ready``: how many of them have frames that wait.
+    """
+
+    weight: float
+    service: float = 0.0
+    now: float = 0.0
+    sessions: int = 0
+    ready: int = 0
+
+
+@dataclass(slots=True)
 class SessionQueue:
-    """``number``: breaks ties by age. ``service``: seconds / weight that it had, on the virtual clock.
+    """``number``: breaks ties by age. ``service``: seconds / weight that it had, on its owner's clock.
 
     Frames of one model cost the same per pixel.
     """
 
     number: int
     spec: SessionSpec
+    share: Share
     service: float = 0.0
     last_done: float = float("-inf")
     frames: deque[Frame] = field(default_factory=deque)
@@ -33,6 +48,11 @@ class SessionQueue:
 
     def __post_init__(self) -> None:
         self.credit = Credit(self.spec.phase)
+
+    def serve(self, seconds: float) -> None:
+        """It had so much of the engine's time (less than 0: less than was thought), and so had its owner."""
+        self.service += seconds / self.spec.weight
+        self.share.service += seconds / self.share.weight
 
     def work(self, frame: Frame, budget: float) -> Work:
         """What its next frame will probably come to."""

@@ -61,6 +61,15 @@ class Inbox:
         self._in_flight += 1
         return True
 
+    def turn_away(self, ticket: Ticket, failure: Failure) -> bool:
+        """Answer a new frame in its turn without doing anything for it. False: it has to wait."""
+        if len(self._tickets) >= MAX_UNSENT:
+            return False
+        ticket.fail(failure)
+        ticket.made_room = True
+        self._tickets.append(ticket)
+        return True
+
     def head(self) -> Ticket | None:
         """The frame that is answered next, if it has its answer."""
         if self._tickets and self._tickets[0].answer is not None:

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass
 from enum import Enum
 
+from tilestream.access.caller import Caller
 from tilestream.media.masks import MaskFormat
 from tilestream.messages import ModelInfo
 from tilestream.sessions.inbox import QueuePolicy
@@ -38,6 +39,7 @@ class CloseCause(Enum):
     CLIENT_ERROR = "client_error"  # it broke the protocol
     DISCONNECTED = "disconnected"  # it vanished or cancelled, and did not come back in time
     IDLE = "idle"
+    GAVE_WAY = "gave_way"  # it was silent while others needed its place
     MAX_AGE = "max_age"
     SHUTDOWN = "shutdown"
     ERROR = "error"  # a fault of the server
@@ -77,17 +79,21 @@ def phase_of(camera_id: str) -> float:
 
 
 class Session:
-    """A live session. ``opened`` is monotonic seconds, ``opened_at`` seconds since the Unix epoch."""
+    """A live session. ``opened`` is monotonic seconds.
+
+    ``caller``: whose it is, over the connection that it came over last.
+    """
 
     def __init__(
-        self, session_id: str, number: int, options: SessionOptions, opened: float, opened_at: float
+        self, session_id: str, number: int, options: SessionOptions, opened: float, caller: Caller
     ) -> None:
         self.session_id = session_id
         self.number = number  # counts up over the server's life: the order of sessions
         self.options = options
+        self.caller = caller
         self.opened = opened
-        self.opened_at = opened_at
         self.state = SessionState.OPENING
+        self.silent_since = opened  # the latest frame accepted, answer sent, or loss of its stream: monotonic
         self.last_frame_id: int | None = None  # the highest that was accepted
         self.stats = SessionStats(opened)
 

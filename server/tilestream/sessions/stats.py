@@ -42,6 +42,7 @@ class SessionStats:
 
     def __init__(self, opened: float) -> None:
         self.received = 0
+        self.bytes_received = self.bytes_sent = 0  # of frames, and of masks and confidence maps
         self.answered = dict.fromkeys(Status, 0)
         self.block_budget = 0.0  # of the latest frame answered OK
         self.frame_size: tuple[int, int] | None = None  # (width, height) of the latest frame
@@ -51,6 +52,7 @@ class SessionStats:
     def add(self, answer: Answer, latency: float, now: float) -> None:
         """Count an answer that was sent ``latency`` seconds after its frame arrived."""
         self.answered[answer.status] += 1
+        self.bytes_sent += answer.encoded_bytes
         if answer.status is not Status.OK or answer.stats is None:
             return
         stats = answer.stats

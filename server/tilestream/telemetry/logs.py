@@ -15,8 +15,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TextIO
 
+from tilestream.terminal import printable
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+
+AUDIT = "tilestream.audit"
+"""Logger of the line per session: who, which camera, from where, how long, how much. It is never left out."""
 
 _LIMIT_SECONDS = 10.0
 _MOST_KINDS = 1000  # libraries may put values into their messages
@@ -56,6 +61,8 @@ class RateLimit(logging.Filter):
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == AUDIT:
+            return True
         now = self._clock()
         if len(self._kinds) >= _MOST_KINDS:
             self._kinds.clear()
@@ -101,10 +108,15 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={_plain(value)}" for key, value in _fields(record).items())
-        line = f"{_timestamp(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        line = f"{_timestamp(record)} {record.levelname:<7} {_printable_lines(record.getMessage())}{fields}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + _printable_lines(self.formatException(record.exc_info))
         return line
+
+
+def _printable_lines(text: str) -> str:
+    """A message or traceback; lines after its first are set in, so that none looks like one of ours."""
+    return "\n  ".join(printable(line) for line in text.split("\n"))
 
 
 def _plain(value: object) -> str:

@@ -51,8 +51,9 @@ _FAULTS = (
     "too_costly",
 )
 _STAGES = ("queue", *STAGES, "encode")
-_CAUSES = ("finished", "client_error", "disconnected", "idle", "max_age", "shutdown", "error")
-_REFUSALS = ("full", "overloaded", "shutdown", "engine")
+_CAUSES = ("finished", "client_error", "disconnected", "idle", "gave_way", "max_age", "shutdown", "error")
+_REFUSALS = ("full", "quota", "overloaded", "shutdown", "engine")
+_CALL_REFUSALS = ("unauthenticated", "not_allowed", "streams", "calls")
 
 _One = TypeVar("_One", Count, Spread)
 
@@ -145,6 +146,8 @@ class Metrics:
         self._sessions_suspended = self._gauge("sessions_suspended", "Open sessions without a stream.")
         self._sessions_resumed = self._counter("sessions_resumed", "Lost sessions that went on.")
         self._sessions_refused = self._counters("sessions_refused", "Sessions refused.", "reason", _REFUSALS)
+        text = "Calls refused before they could ask for anything."
+        self._calls_refused = self._counters("calls_refused", text, "reason", _CALL_REFUSALS)
 
     def _define_engine(self) -> None:
         self._step_seconds = self._histogram("step_seconds", "Time of an engine step.", _SECONDS)
@@ -302,6 +305,10 @@ class Metrics:
     def session_refused(self, reason: str) -> None:
         """A session could not be had."""
         self._sessions_refused[reason].inc()
+
+    def call_refused(self, reason: str) -> None:
+        """A call was not let in."""
+        self._calls_refused[reason].inc()
 
     def server_started(self, version: str, device: str, precision: str, max_sessions: int) -> None:
         """What serves."""

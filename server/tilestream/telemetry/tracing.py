@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tilestream.proxies import proxy_options
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -74,6 +77,9 @@ def make_tracer(endpoint: str) -> FrameTracer:
     except ImportError as error:
         raise TracingError("trace_endpoint needs OpenTelemetry: pip install 'tilestream[otel]'") from error
     provider = TracerProvider(resource=Resource.create({"service.name": "tilestream"}))
-    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
+    direct: Any = tuple(proxy_options(urlsplit(endpoint).netloc or endpoint))
+    exporter = OTLPSpanExporter(
+        endpoint=endpoint, insecure=not endpoint.startswith("https://"), channel_options=direct
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return FrameTracer(provider)

@@ -18,7 +18,7 @@ class Ports:
     """What the settings ask for. Raises CertificateError where the files cannot be served."""
 
     def __init__(self, settings: Settings) -> None:
-        self._metrics_host, self._metrics_port = settings.metrics_host, settings.metrics_port
+        self._metrics_port = settings.metrics_port
         self._store: CertificateStore | None = None
         if settings.tls_certificate is not None and settings.tls_key is not None:
             files = CertificateFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
@@ -37,7 +37,7 @@ class Ports:
             return int(server.add_insecure_port(address))
         return int(server.add_secure_port(address, grpc_credentials(self._store)))
 
-    def serve_metrics(self, metrics: Metrics) -> WSGIServer:
+    def serve_metrics(self, metrics: Metrics, host: str) -> WSGIServer:
         """Answer Prometheus. On loopback in plain text, since nobody can listen in. Raises OSError.
 
         Each look at the metrics is one at the files, so that a renewal that failed is in the log soon.
@@ -46,6 +46,6 @@ class Ports:
         if self._store is not None:
             store = self._store
             metrics.ask_certificate(lambda: store.latest().expires.timestamp())
-            if not is_loopback(self._metrics_host):
+            if not is_loopback(host):
                 context = SslContexts(store).latest
-        return serve_metrics(metrics.registry, self._metrics_port, self._metrics_host, context)
+        return serve_metrics(metrics.registry, self._metrics_port, host, context)

@@ -41,12 +41,12 @@ func main() {
 	job, err := parse(os.Args[1:])
 	if err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "tilestream-stream:", err)
+			fmt.Fprintln(os.Stderr, "tilestream-stream:", printable(err.Error()))
 		}
 		os.Exit(2)
 	}
 	if err := run(job); err != nil {
-		fmt.Fprintln(os.Stderr, "tilestream-stream:", err)
+		fmt.Fprintln(os.Stderr, "tilestream-stream:", printable(err.Error()))
 		os.Exit(1)
 	}
 }
@@ -62,7 +62,7 @@ func parse(words []string) (job, error) {
 	if server == "" {
 		server = "localhost:50051"
 	}
-	flags.StringVar(&j.server, "server", server, "`HOST:PORT` of the server (or TILESTREAM_SERVER)")
+	flags.StringVar(&j.server, "server", server, "`HOST:PORT` of the server, or unix:/path (or TILESTREAM_SERVER)")
 	flags.StringVar(&j.token, "token", os.Getenv("TILESTREAM_TOKEN"), "bearer `token` (or TILESTREAM_TOKEN)")
 	flags.BoolVar(&j.tls, "tls", false, "encrypt; implied by the four flags that follow")
 	flags.StringVar(&j.files.CA, "ca", "", "PEM `file` of the authorities to trust (default the system's)")
@@ -110,6 +110,9 @@ func choose[T fmt.Stringer](word string, value *T, choices ...T) error {
 }
 
 func run(j job) (err error) {
+	if err := j.checkPlaces(); err != nil {
+		return err
+	}
 	out, err := newOutput(j)
 	if err != nil {
 		return err
@@ -239,7 +242,10 @@ func writeJSON(path string, value any) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
+	return writeFile(path, func(file io.Writer) error {
+		_, err := fmt.Fprintf(file, "%s\n", text)
+		return err
+	})
 }
 
 func loadPalette(path string) (color.Palette, error) {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,19 +73,7 @@ func (o *output) write(folder string, result *tilestream.Result, picture image.I
 	if name == "" {
 		name = fmt.Sprintf("%06d", result.FrameID)
 	}
-	file, err := os.Create(filepath.Join(folder, name+".png"))
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	buffer := bufio.NewWriter(file)
-	if err := o.encoder.Encode(buffer, picture); err != nil {
-		return err
-	}
-	if err := buffer.Flush(); err != nil {
-		return err
-	}
-	return file.Close()
+	return writeFile(filepath.Join(folder, name+".png"), func(file io.Writer) error { return o.encoder.Encode(file, picture) })
 }
 
 // full is the palette with black for the labels that it has no colour for: a PNG needs one for each.
@@ -93,4 +83,48 @@ func full(palette color.Palette) color.Palette {
 		all = append(all, color.RGBA{A: 255})
 	}
 	return all
+}
+
+// checkPlaces refuses outputs that would overwrite the source, which is a file or a folder.
+func (j job) checkPlaces() error {
+	source, err := os.Stat(j.source)
+	if err != nil {
+		return nil // standard input, or it is not there, which opening it tells
+	}
+	for option, path := range map[string]string{"masks": j.masks, "overlays": j.overlays, "json": j.json} {
+		if found, err := os.Stat(path); path != "" && err == nil && os.SameFile(source, found) {
+			return fmt.Errorf("%s is the input: give -%s another name", path, option)
+		}
+	}
+	return nil
+}
+
+// writeFile has write make a file beside path, which takes its place when it is whole.
+func writeFile(path string, write func(io.Writer) error) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // such as /dev/stdout
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(file), file.Close())
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a link is followed, not replaced
+	}
+	beside := filepath.Join(filepath.Dir(path), fmt.Sprintf(".tilestream-%d%s", os.Getpid(), filepath.Ext(path)))
+	defer func() {
+		if err != nil {
+			os.Remove(beside)
+			err = fmt.Errorf("cannot write %s: %w", path, err)
+		}
+	}()
+	file, err := os.Create(beside)
+	if err != nil {
+		return err
+	}
+	buffer := bufio.NewWriter(file)
+	if err := errors.Join(write(buffer), buffer.Flush(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(beside, path)
 }

@@ -71,6 +71,9 @@ func (s *Splitter) readPicture() error {
 			return err
 		}
 		switch {
+		case mark == markStart && len(s.picture) == 4: // some cameras send two
+			s.picture = s.picture[:2]
+			continue
 		case mark == markStart: // the last one has no end
 			s.picture = s.picture[:len(s.picture)-2]
 			s.started = true

@@ -14,12 +14,14 @@ from tilestream_client.cli import load as load_command
 from tilestream_client.cli import stream as stream_command
 from tilestream_client.cli import tables
 from tilestream_client.cli.options import (
+    AsJson,
     Connection,
     ReconnectTimeout,
     connects,
     one_line_failures,
     parse_size,
 )
+from tilestream_client.cli.terminal import prepare_output, say
 from tilestream_client.config import MaskEncoding, QueuePolicy
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 
@@ -28,12 +30,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: nothing is cut at 80 columns, and every output can show it
 )
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -146,7 +149,7 @@ def load(
     late_ms: Annotated[float, typer.Option(min=0, help="Answers later than this count as late.")] = 100.0,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the report.")] = None,
 ) -> None:
-    """Load a server with cameras that send by the clock, and measure what comes back."""
+    """Load a server with cameras that send by the clock, and measure."""
     job = load_command.LoadJob(
         sessions=sessions,
         fps=fps,
@@ -169,30 +172,31 @@ def load(
 
 @app.command()
 @connects
-def models(connection: Connection) -> None:
+def models(connection: Connection, as_json: AsJson = False) -> None:
     """List the models of a server and their classes."""
     with one_line_failures(), connection.client() as client:
-        tables.show_models(client.models())
+        tables.show_models(client.models(), as_json=as_json)
 
 
 @app.command()
 @connects
-def info(connection: Connection) -> None:
+def info(connection: Connection, as_json: AsJson = False) -> None:
     """Show what a server is and what it offers."""
     with one_line_failures(), connection.client() as client:
-        tables.show_info(client.info())
+        tables.show_info(client.info(), as_json=as_json)
 
 
 @app.command()
 @connects
-def sessions(connection: Connection) -> None:
+def sessions(connection: Connection, as_json: AsJson = False) -> None:
     """List the live sessions of a server."""
     with one_line_failures(), connection.client() as client:
-        tables.show_sessions(client.sessions())
+        tables.show_sessions(client.sessions(), as_json=as_json)
 
 
 def main() -> None:
     """Entry point of the command."""
+    prepare_output()
     try:
         app()
     except KeyboardInterrupt:

@@ -16,10 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tilestream_client.cli.files import check_places, write_text
 from tilestream_client.cli.options import Connection
+from tilestream_client.cli.terminal import console, say
 from tilestream_client.config import QueuePolicy
 from tilestream_client.load import LoadPlan, LoadReport, pattern_clip, run_load, video_clip
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
+from tilestream_client.sources import input_files, open_source
 
 _PATTERN_SIZE = (640, 480)
 _REFRESH_SECONDS = 0.25
@@ -65,16 +68,18 @@ class LoadJob:
 
 def run(job: LoadJob, connection: Connection) -> None:
     """Load the server and report. Raises typer.Exit(1) where sessions failed."""
+    check_places(
+        {"--json": job.summary}, {}, [] if job.video is None else input_files(open_source(job.video))
+    )
     with connection.client() as client:
         client.info()  # a server that is not there is told at once and once
     report = asyncio.run(_run(job, job.plan(), connection))
     if job.summary is not None:
-        job.summary.parent.mkdir(parents=True, exist_ok=True)
-        job.summary.write_text(json.dumps(report.summary(), indent=2) + "\n")
+        write_text(job.summary, json.dumps(report.summary(), indent=2) + "\n")
     _show(report)
     if report.errors:
         first = sorted(set(report.errors))[0]
-        typer.echo(f"tilestream-client: {len(report.errors)} sessions failed: {first}", err=True)
+        say(f"tilestream-client: {len(report.errors)} sessions failed: {first}", error=True)
         raise typer.Exit(1)
 
 
@@ -124,7 +129,8 @@ async def _display(job: LoadJob, report: LoadReport) -> None:
 
 def _show(report: LoadReport) -> None:
     tally = report.tally
-    table = Table("", "frames", title=f"{report.sessions} sessions, {report.seconds:.1f} s")
+    output = console()
+    table = Table("", "frames", title=f"{report.sessions} sessions, {report.seconds:.1f} s", box=None)
     rows = {
         "due": report.due,
         "skipped, not sent": report.skipped,
@@ -138,11 +144,10 @@ def _show(report: LoadReport) -> None:
     }
     for name, count in rows.items():
         table.add_row(name, str(count))
-    table.add_section()
     summary = report.summary()
     table.add_row("frames/s", f"{summary['fps']:.1f}")
     for name, value in summary["latency_ms"].items():
         table.add_row(f"latency {name}, ms", "" if value is None else f"{value:.1f}")
     table.add_row("block drop rate", f"{summary['block_drop_rate']:.1%}")
     table.add_row("fairness (Jain)", f"{summary['fairness_jain']:.3f}")
-    Console().print(table)
+    output.print(table)

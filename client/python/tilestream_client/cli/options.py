@@ -13,12 +13,18 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from tilestream_client.channel import DEFAULT_TARGET
+from tilestream_client.cli.files import WrongOutput
+from tilestream_client.cli.terminal import say
 from tilestream_client.client import Client
 from tilestream_client.errors import TilestreamError
 from tilestream_client.libav import libav_failures
 from tilestream_client.tls import Tls
 
-Server = Annotated[str, typer.Option("--server", envvar="TILESTREAM_SERVER", help="HOST:PORT of the server.")]
+Server = Annotated[
+    str,
+    typer.Option("--server", envvar="TILESTREAM_SERVER", help="HOST:PORT of the server, or unix:/path."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Token = Annotated[
     str, typer.Option(envvar="TILESTREAM_TOKEN", help="Bearer token to show the server.", show_default=False)
 ]
@@ -97,9 +103,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
-    """What goes wrong is one line on standard error and exit code 1, never a traceback."""
+    """What goes wrong is one line on standard error and exit code 1 (wrong usage: 2), never a traceback."""
     try:
         yield
     except libav_failures(TilestreamError, OSError) as error:
-        typer.echo(f"tilestream-client: {error}", err=True)
-        raise typer.Exit(1) from error
+        say(f"tilestream-client: {error}", error=True)
+        raise typer.Exit(2 if isinstance(error, WrongOutput) else 1) from error

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tilestream_client import masks, overlay
-from tilestream_client.errors import TilestreamError
+from tilestream_client.cli.files import OutputError, Replacement, named, write_file
 from tilestream_client.info import UInt8Array
 from tilestream_client.libav import libav, libav_failures
 from tilestream_client.result import Result
@@ -27,8 +27,10 @@ class OverlayVideo:
     """
 
     def __init__(self, path: Path, fps: float, *, show_bins: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        libav()  # raises where it is not installed
         self._path = path
+        self._file = Replacement(path)
+        self._failed = False
         self._show_bins = show_bins
         self._fps = Fraction(fps).limit_denominator(1001)
         self._container: Any = None
@@ -45,6 +47,14 @@ class OverlayVideo:
         if picture is None:
             return
         self._last = picture
+        try:
+            with named(self._path):
+                self._write(result, picture)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _write(self, result: Result, picture: UInt8Array) -> None:
         if self._container is None:
             self._open(result, picture)
         width, height = self._size
@@ -53,11 +63,23 @@ class OverlayVideo:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Finish the file."""
-        if self._container is not None:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            self._container = None
+        """Finish the file; where writing it has failed, or there was no frame, there is none."""
+        container, self._container = self._container, None
+        try:
+            with named(self._path):
+                if container is not None and not self._failed:
+                    container.mux(self._stream.encode(None))
+                if container is not None:
+                    container.close()
+        except OutputError:
+            failed, self._failed = self._failed, True
+            if not failed:  # else that was told
+                raise
+        finally:
+            if container is None or self._failed:
+                self._file.discard()
+        if container is not None and not self._failed:
+            self._file.commit()
 
     def _lines(self, result: Result) -> list[UInt8Array]:
         """What is said about a frame; of one height for all frames."""
@@ -76,10 +98,10 @@ class OverlayVideo:
         codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
         options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"qscale": "3"}
         try:
-            self._container = av.open(str(self._path), "w")
+            self._container = av.open(str(self._file.path), "w")
             self._stream = self._container.add_stream(codec, rate=self._fps, options=options)
         except libav_failures(ValueError) as error:
-            raise TilestreamError(f"cannot write {self._path}: {error}") from error
+            raise OutputError(f"cannot write {self._path}: {error}") from error
         self._stream.width, self._stream.height, self._stream.pix_fmt = self._size[0], height, "yuv420p"
         self._stream.codec_context.thread_count = _ENCODER_THREADS
 
@@ -88,7 +110,8 @@ class MaskFolder:
     """One palette PNG per frame with a mask, named after the source's file or its number."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with named(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._taken: set[str] = set()  # only names that files gave, which are bounded
 
@@ -98,7 +121,7 @@ class MaskFolder:
             return
         is_png = result.mask.encoding == "png"
         data = result.mask.data if is_png else masks.encode_png(result.labels, result.palette)
-        (self._folder / self._name(result)).write_bytes(data)
+        write_file(self._folder / self._name(result), lambda path: path.write_bytes(data))
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -147,7 +170,7 @@ class ContactSheet:
             self._picks[index] for index in np.linspace(0, len(self._picks) - 1, count).round().astype(int)
         ]
         sheet = overlay.contact_sheet(chosen, self._result.classes, self._width)
-        Image.fromarray(sheet).save(self._path)
+        write_file(self._path, Image.fromarray(sheet).save)
 
     def _caption(self, result: Result) -> str:
         if not self._show_bins:

@@ -16,14 +16,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tilestream_client import jpeg
+from tilestream_client.cli.files import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    check_places,
+    check_suffix,
+    write_text,
+)
 from tilestream_client.cli.interrupt import StopSwitch
 from tilestream_client.cli.options import Connection
 from tilestream_client.cli.sinks import ContactSheet, MaskFolder, OverlayVideo
+from tilestream_client.cli.terminal import say
 from tilestream_client.client import Client
 from tilestream_client.config import StreamOptions
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 from tilestream_client.result import Result
-from tilestream_client.sources import FrameLike, VideoFile, open_source, paced
+from tilestream_client.sources import FrameLike, VideoFile, input_files, open_source, paced
 from tilestream_client.stats import Tally
 
 _DEFAULT_FPS = 15.0  # of folders, which do not say
@@ -58,6 +66,13 @@ class StreamJob:
         """The source; a number that is no file is a camera."""
         is_camera = self.source.isdecimal() and not Path(self.source).exists()
         return open_source(int(self.source) if is_camera else self.source)
+
+    def check_outputs(self, source: Iterable[FrameLike]) -> None:
+        """Raises WrongOutput for what cannot be written, or would overwrite what is read."""
+        check_suffix("--out", self.video, VIDEO_SUFFIXES)
+        check_suffix("--contact-sheet", self.contact_sheet, PICTURE_SUFFIXES)
+        files = {"--out": self.video, "--json": self.summary, "--contact-sheet": self.contact_sheet}
+        check_places(files, {"--masks": self.masks}, input_files(source))
 
     def rate(self, source: Iterable[FrameLike]) -> float:
         """Frames per second of the output."""
@@ -116,17 +131,17 @@ def run(job: StreamJob, connection: Connection) -> None:
     Raises TilestreamError, and typer.Exit(1) where frames were left unanswered by a second Ctrl-C.
     """
     source = job.open()
+    job.check_outputs(source)
     progressed = _Progressed(started=time.monotonic())
     with StopSwitch() as stop, connection.client() as client:
         try:
             _stream(job, client, source, stop, progressed)
         except KeyboardInterrupt:
-            typer.echo(f"stopped with {progressed.tally.unanswered} frames unanswered", err=True)
+            say(f"stopped with {progressed.tally.unanswered} frames unanswered", error=True)
             raise typer.Exit(1) from None
         finally:
             if job.summary is not None:
-                job.summary.parent.mkdir(parents=True, exist_ok=True)
-                job.summary.write_text(json.dumps(progressed.summary(), indent=2) + "\n")
+                write_text(job.summary, json.dumps(progressed.summary(), indent=2) + "\n")
     _report(job, source, progressed)
 
 
@@ -194,9 +209,9 @@ def _report(job: StreamJob, source: Iterable[FrameLike], progressed: _Progressed
     notes = ((tally.dropped, "dropped"), (tally.invalid, "invalid"), (progressed.reconnects, "reconnects"))
     for count, what in notes:
         line += f", {count} {what}" if count else ""
-    typer.echo(f"{line}: {_in_short(progressed)}")
+    say(f"{line}: {_in_short(progressed)}")
     if isinstance(source, VideoFile) and source.damaged:
-        typer.echo(f"{source.damaged} damaged packets of {source.path} were skipped", err=True)
+        say(f"{source.damaged} damaged packets of {source.path} were skipped", error=True)
     for path in (job.video, job.masks, job.contact_sheet, job.summary):
         if path is not None:
-            typer.echo(f"  {path}")
+            say(f"  {path}")

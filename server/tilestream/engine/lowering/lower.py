@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from tilestream.engine.lowering.classify import Traced, classify
 from tilestream.engine.lowering.program import (
+    NOT_OF_A_MODEL,
     Convolution,
     Image,
     LoweringError,
@@ -77,6 +78,8 @@ def _follow_shapes(graph: fx.GraphModule, stride: int) -> None:
         def run_node(self, n: fx.Node) -> object:
             try:
                 result = super().run_node(n)
+            except NOT_OF_A_MODEL:
+                raise
             except Exception as error:
                 raise LoweringError(f"node {n.name} ({n.target}) fails on a frame: {error}") from error
             n.meta["shape"] = tuple(result.shape) if isinstance(result, torch.Tensor) else None

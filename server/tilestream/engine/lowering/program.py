@@ -12,6 +12,10 @@ class LoweringError(Exception):
     """A network cannot be run on tiles; the message names the node and says why."""
 
 
+NOT_OF_A_MODEL = (OSError, MemoryError)
+"""What goes wrong with the system while a network is tried out is no fault of the network."""
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """How a windowed operation walks along one axis: output o reads inputs o * stride - lo + j * dilation."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from tilestream.engine.lowering.program import LoweringError
+from tilestream.engine.lowering.program import NOT_OF_A_MODEL, LoweringError
 
 _OUT_OF_PLACE: dict[Any, Any] = {
     operator.iadd: operator.add,
@@ -39,7 +39,7 @@ def trace(module: nn.Module, *, fold: bool = True) -> fx.GraphModule:
         _out_of_place(graph)
         if fold:
             graph = fuse(graph, inplace=True, no_trace=True)  # type: ignore[assignment]
-    except LoweringError:
+    except (LoweringError, *NOT_OF_A_MODEL):
         raise
     except Exception as error:  # tracing runs the module's own code, which may fail in any way
         raise LoweringError(f"{type(module).__name__} cannot be traced by torch.fx: {error}") from error

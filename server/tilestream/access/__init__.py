@@ -1,0 +1,1 @@
+"""Who calls, what that caller may do, and how much of it. No torch and no gRPC."""
