@@ -109,6 +109,25 @@ func ExampleNew() {
 	client.Close()
 }
 
+func ExampleLoadTLS() {
+	config, err := tilestream.LoadTLS(tilestream.TLSFiles{
+		CA: "ca.pem", Certificate: "camera.pem", Key: "camera.key", // the last two where the server asks for them
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := tilestream.New("seg.example:50051", &tilestream.Options{TLS: config})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	_, err = client.Info(context.Background())
+	var failed *tilestream.TLSFailedError
+	if errors.As(err, &failed) {
+		log.Fatal(failed) // which side is wrong about what, and what to do
+	}
+}
+
 func ExampleServerBusyError() {
 	client, err := tilestream.New("localhost:50051", nil)
 	if err != nil {

@@ -499,3 +499,36 @@ func TestStreamTellsOfAFailingSourceAtTheEnd(t *testing.T) {
 		t.Error(count, last)
 	}
 }
+
+// A token that is wrong, or that the server takes no longer, is an error at once: nothing is tried again.
+func TestWrongTokens(t *testing.T) {
+	unknown := status.Error(codes.Unauthenticated, "this token is not known")
+	for name, refusals := range map[string][]error{"at first": {unknown}, "after the stream was lost": {nil, unknown}} {
+		t.Run(name, func(t *testing.T) {
+			lose := func(int, uint64) error { return status.Error(codes.Unavailable, "gone") }
+			server := &fakeServer{refusals: refusals, answered: lose}
+			wrong := func(context.Context) (string, error) { return "wrong", nil }
+			client := serve(t, server, &Options{TokenSource: wrong})
+			session, err := client.Open(t.Context(), nil)
+			if err == nil {
+				feed(t, session, 3)
+				_, err = collect(t, session)
+			}
+			var denied *AccessDeniedError
+			if !errors.As(err, &denied) || denied.Code != codes.Unauthenticated {
+				t.Fatalf("%T: %v", err, err)
+			}
+			if want := "passthrough:///fake refuses the credentials: this token is not known"; err.Error() != want {
+				t.Error(err)
+			}
+			if len(server.configs) != len(refusals) {
+				t.Errorf("the server was asked %d times", len(server.configs))
+			}
+			for _, header := range server.headers {
+				if got := header.Get("authorization"); !slices.Equal(got, []string{"Bearer wrong"}) {
+					t.Error(got)
+				}
+			}
+		})
+	}
+}

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import re
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from typer.testing import CliRunner
 
@@ -13,6 +17,12 @@ from support.certificates import EXPIRED, Authority, Issued
 from support.processes import environment
 from support.server import running
 from tilestream.cli import app
+from tilestream.tls.client import Tls
+from tilestream.tls.credentials import grpc_credentials
+from tilestream.tls.files import CertificateFiles
+from tilestream.tls.store import CertificateStore
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -95,3 +105,23 @@ def test_a_server_that_cannot_start_says_why_and_ends(authority: Authority, issu
     assert ended.returncode == 1
     assert f"cannot start: {other.key} is not the key of the first certificate" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_commands_of_the_page_make_files_that_go_together(tmp_path: Path):
+    """Those of docs/tls.md."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl")
+    (script,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/tls.md").read_text(), re.DOTALL)
+    told = subprocess.run(
+        ["bash", "-euc", script], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=240
+    )
+    assert told.stdout.splitlines()[-1] == "subject=CN=camera,O=Fleet"
+    files = CertificateFiles(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ca.pem")
+    store = CertificateStore(files)
+    running = grpc.server(ThreadPoolExecutor(1))
+    port = running.add_secure_port("127.0.0.1:0", grpc_credentials(store))
+    running.start()
+    tls = Tls(tmp_path / "ca.pem", tmp_path / "camera.pem", tmp_path / "camera.key")
+    with grpc.secure_channel(f"127.0.0.1:{port}", tls.credentials()) as channel:
+        grpc.channel_ready_future(channel).result(timeout=60)
+    running.stop(0)

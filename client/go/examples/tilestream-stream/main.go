@@ -33,6 +33,8 @@ type job struct {
 	options                        tilestream.SessionOptions
 	reconnect                      time.Duration
 	token                          string
+	tls                            bool
+	files                          tilestream.TLSFiles
 }
 
 func main() {
@@ -62,6 +64,11 @@ func parse(words []string) (job, error) {
 	}
 	flags.StringVar(&j.server, "server", server, "`HOST:PORT` of the server, or unix:/path (or TILESTREAM_SERVER)")
 	flags.StringVar(&j.token, "token", os.Getenv("TILESTREAM_TOKEN"), "bearer `token` (or TILESTREAM_TOKEN)")
+	flags.BoolVar(&j.tls, "tls", false, "encrypt; implied by the four flags that follow")
+	flags.StringVar(&j.files.CA, "ca", "", "PEM `file` of the authorities to trust (default the system's)")
+	flags.StringVar(&j.files.Certificate, "certificate", "", "PEM `file` of the certificate to show the server")
+	flags.StringVar(&j.files.Key, "key", "", "PEM `file` of the certificate's key")
+	flags.StringVar(&j.files.ServerName, "server-name", "", "`name` that the server's certificate has to have (default the one in -server)")
 	flags.StringVar(&j.masks, "masks", "", "`folder` for the masks, palette PNGs")
 	flags.StringVar(&j.overlays, "overlays", "", "`folder` for PNGs of the frames with the labels' colours over them")
 	flags.StringVar(&j.json, "json", "", "`file` for a summary")
@@ -118,6 +125,11 @@ func run(j job) (err error) {
 	options := &tilestream.Options{ReconnectTimeout: j.reconnect}
 	if j.token != "" {
 		options.TokenSource = func(context.Context) (string, error) { return j.token, nil }
+	}
+	if j.tls || j.files != (tilestream.TLSFiles{}) {
+		if options.TLS, err = tilestream.LoadTLS(j.files); err != nil {
+			return err
+		}
 	}
 	client, err := tilestream.New(j.server, options)
 	if err != nil {
