@@ -17,10 +17,11 @@ from support.certificates import EXPIRED, VALID, Authority, Issued, replace_file
 from support.fake_engine import FakeEngine
 from support.frames import jpeg
 from support.processes import free_port
-from support.server import running
+from support.server import config, refused, running
 from tilestream.config import Settings
 from tilestream.server import Server, StartError
 from tilestream.v1 import segmentation_pb2 as pb
+from tilestream.v1 import segmentation_pb2_grpc as rpc
 
 
 @pytest.fixture
@@ -83,6 +84,23 @@ async def test_clients_have_to_show_a_certificate(authority: Authority, issued: 
         for shown, expected in ((camera, True), (None, False), (stranger, False), (old, False)):
             assert await is_let_in(authority.connect(shown)(target)) == expected, shown
         assert not await is_let_in(grpc.aio.insecure_channel(target))
+
+
+async def test_a_certificate_s_subject_is_the_identity_that_a_policy_bounds(
+    authority: Authority, issued: Issued, tmp_path: Path
+):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("identities: {'CN=camera-7': {sessions: 1}, 'CN=operator': {sees_all: true}}")
+    camera, operator = (authority.issue(name, f"CN={name}") for name in ("camera-7", "operator"))
+    flags = {**issued.flags, "tls_client_ca": authority.certificate, "policy_file": policy}
+    async with running(connect=authority.connect(camera), **flags) as r:
+        await r.open()
+        second = await refused(r, config())
+        assert (await second.status())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        async with authority.connect(operator)(f"127.0.0.1:{r.server.port}") as channel:
+            stub = rpc.SegmentationServiceStub(channel)
+            (session,) = (await stub.ListSessions(pb.ListSessionsRequest())).sessions
+        assert session.identity == "CN=camera-7"
 
 
 async def test_certificates_change_without_ending_a_stream(authority: Authority, issued: Issued, tmp_path):
