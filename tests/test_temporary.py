@@ -27,6 +27,7 @@ cd / && exec "$@"
 def read_only(*words: str, also: str = "") -> subprocess.Popen:
     """A command for which everything is read-only, but /dev/shm unless that is named, too."""
     everything = {**environment(), "READ_ONLY": also, "PYTHONDONTWRITEBYTECODE": "1"}
+    everything.pop("TORCHINDUCTOR_CACHE_DIR", None)  # PyTorch sets it once it has compiled anything here
     everything.pop("TMPDIR", None)
     unshare = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
     words = (*unshare, "sh", "-c", _MOUNTS, "sh", *words)

@@ -26,6 +26,7 @@ class Camera:
         sessions = r.server._live_sessions._by_token.values()
         (self._live,) = [one for one in sessions if one.token == stream.started.resume_token]
         self._reading = asyncio.ensure_future(self._read())
+        self._sending = asyncio.Lock()  # the first frames are sent while steps of others send the next ones
 
     async def _read(self) -> None:
         while True:
@@ -33,9 +34,10 @@ class Camera:
 
     async def send(self) -> None:
         """The next frame, unless the one before waits for room in the server."""
-        if self._live.session.stats.received == self.sent:
-            await self.stream.frame(self.sent, jpeg(self.sent % 10))
-            self.sent += 1
+        async with self._sending:
+            if self._live.session.stats.received == self.sent:
+                await self.stream.frame(self.sent, jpeg(self.sent % 10))
+                self.sent += 1
 
     def waiting(self) -> list[Stage]:
         """Where its unanswered frames are."""
