@@ -6,7 +6,7 @@ import torch
 
 from support.batches import question, signals_of
 from support.frames import photo
-from support.reuse_engines import Ask, Shift, make_engine, network, run
+from support.reuse_engines import Ask, Shift, check_pages, make_engine, network, run
 from tilestream.engine.gates.doubt import OUTSIDE, Doubt, find_doubt
 from tilestream.engine.gates.refresh import RefreshGate
 from tilestream.engine.memory.labels import LabelMap
@@ -138,6 +138,23 @@ def test_a_session_s_frames_keep_the_rhythm():
         else:
             assert stats.bins_refreshed == 0 and stats.refresh_changed is None
     assert "".join(kinds) == "W...r...r...W...r...r...W"
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_where_memory_runs_short_sessions_go_on_with_whole_frames(sessions):
+    """Room for the features of none, or of one of three: the others spend all they have on whole frames."""
+    room = make_engine("split").program.bytes_per_session(96, 128, 4)
+    store_bytes = room * sessions // 2
+    engine = make_engine("split", motion=Shift(2, 0), gate=RefreshGate(), store_bytes=store_bytes)
+    kinds = [""] * sessions
+    for number in range(14):
+        for index in range(sessions):
+            [outcome] = run(engine, [Ask(str(index), drive(number), budget=BUDGET)])
+            kinds[index] += "W" if outcome.stats.whole else "r" if outcome.stats.units_computed else "."
+            check_pages(engine)
+    assert kinds[0] == "W.......W....."
+    assert ("r" in "".join(kinds)) == (sessions > 1)
+    assert all(kind.count("W") == 2 for kind in kinds)
 
 
 def test_labels_are_those_that_were_warped_but_where_there_is_doubt():

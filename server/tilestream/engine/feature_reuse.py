@@ -63,15 +63,17 @@ class FeatureReuse:
     def prepare(self, frame: FrameInFlight, busy: set[str]) -> bool:
         """Take pages for what will be computed of a frame, and let its references follow the motion.
 
-        False: there is no room. As a whole frame it needs none beside its old pages.
+        False: there is no room, or no feature to reuse. As a whole frame it needs none beside its old pages.
         """
         features = frame.features
         if frame.keep.any():
+            if not features.stored:
+                return False
             pages = self._allocate(features.owner, int(frame.touched.sum()), busy)
             if pages is None:
                 return False
             features.new_pages = pages
-        if frame.motion is not None and features.maps and frame.motion.flow.numpy().any():
+        if frame.motion is not None and features.stored and frame.motion.flow.numpy().any():
             features.move(frame.motion)
         return True
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tilestream.engine.arrays import Mask
-from tilestream.engine.decide import Decider, compute_all
+from tilestream.engine.decide import Decider, compute, compute_all
 from tilestream.engine.dense.executor import DenseExecutor
 from tilestream.engine.dense.normalize import Normalizer
 from tilestream.engine.feature_reuse import FeatureReuse
@@ -82,7 +82,7 @@ class ModelEngine:
                 self.program,
                 self.options.store_bytes,
                 normalize,
-                self.evict,
+                self._lose_features,
                 self.options.pages_per_tile,
                 clock,
             )
@@ -127,6 +127,15 @@ class ModelEngine:
             self.features.release(session_id)
         if session_id in self._sessions:
             self._sessions[session_id].invalidate()
+
+    def _lose_features(self, session_id: str) -> None:
+        """There is no room for a session's features: with refreshes it goes on with whole frames only."""
+        if self.features is None or not refreshes(self.gate):
+            self.evict(session_id)
+            return
+        self.features.release(session_id)
+        if session_id in self._sessions:
+            self._sessions[session_id].features = None
 
     def restart(self, session_id: str) -> None:
         """Forget all of a session but its facts: what is remembered may be half-written."""
@@ -206,7 +215,12 @@ class ModelEngine:
     def _prepare(self, features: FeatureReuse, partial: list[FrameInFlight], busy: set[str]) -> None:
         with self._stages.booked(partial, "tables"):
             for frame in partial:
-                if not features.prepare(frame, busy):
+                if features.prepare(frame, busy):
+                    continue
+                if refreshes(self.gate) and frame.forced is None:
+                    frame.state.refreshed += 1  # as if it had been: another would find no room, either
+                    compute(frame, self.program, np.zeros_like(frame.keep))
+                else:
                     compute_all(frame, self.program)
 
     def _run(self, frames: list[FrameInFlight], busy: set[str]) -> None:
@@ -232,8 +246,8 @@ class ModelEngine:
         if self.features is None or not frame.retained:
             return
         with self._stages.booked([frame], "tables"):
-            if not self.features.keep_whole(frame, kept, index, busy):  # all of its frames will be whole ones
-                self.evict(frame.frame.session_id)
+            if not self.features.keep_whole(frame, kept, index, busy):  # not once
+                self._lose_features(frame.frame.session_id)
 
     def _run_partial(self, features: FeatureReuse, frames: list[FrameInFlight], readback: Readback) -> None:
         started = self._stages.now()

@@ -89,8 +89,10 @@ def _unexplained(source: UInt8Array, luma: UInt8Array, displacement: Tensor | No
 def _shares(values: npt.NDArray[np.generic], side: int, bins: tuple[int, int]) -> Float32Array:
     """Of the sum of ``values`` [h, w], what lies in each bin of ``side`` pixels, times their number."""
     rows, columns = bins
-    padded = np.zeros((rows * side, columns * side), dtype=np.float32)
+    padded = np.zeros((rows * side, columns * side), dtype=values.dtype)
     height, width = values.shape
     padded[:height, :width] = values[: rows * side, : columns * side]
-    sums = padded.reshape(rows, side, columns, side).sum(axis=(1, 3))
+    # first down the columns, which is what numpy adds up quickly
+    lines = padded.reshape(rows, side, -1).sum(axis=1, dtype=np.float32)
+    sums = lines.reshape(rows, columns, side).sum(axis=2)
     return np.asarray(sums * (rows * columns / max(float(sums.sum()), 1e-3)), dtype=np.float32)

@@ -33,6 +33,11 @@ class SessionFeatures:
         return self.bins[0] * self.bins[1]
 
     @property
+    def stored(self) -> bool:
+        """Whether there are any, whether or not they have followed the motion yet."""
+        return bool(self._maps)
+
+    @property
     def maps(self) -> dict[int, RowMap]:
         """By stride, where the features lie now; empty while there are none.
 
