@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from tilestream.engine.gates.registry import AUTO, NAMES, gates_help
 from tilestream.engine.options import BLOCK_BUDGET, FUSION
-from tilestream.listening import UNIX, socket_path, unbracketed
+from tilestream.listening import UNIX, is_loopback, socket_path, unbracketed
 
 ENV_PREFIX = "TILESTREAM_"
 MAX_ENGINES = 64
@@ -407,12 +407,7 @@ class Settings(BaseSettings):
 
 def is_local(host: str) -> bool:
     """Whether an address to listen on is this machine's own: loopback, or a unix socket."""
-    if host.startswith(("unix:", "unix-abstract:")) or host == "localhost":
-        return True
-    try:
-        return ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
+    return host.startswith((UNIX, "unix-abstract:")) or is_loopback(host)
 
 
 def load_settings(flags: Mapping[str, object] | None = None, file: Path | None = None) -> Settings:

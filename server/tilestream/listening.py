@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 UNIX = "unix:"
@@ -60,6 +61,14 @@ def bracketed(host: str) -> str:
 def unbracketed(host: str) -> str:
     """A host as the system's calls take it."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, with brackets or without, is an address that only this machine reaches."""
+    try:
+        return ip_address(unbracketed(host)).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def socket_path(host: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from tilestream.access.refusals import AccessFileError
+from tilestream.file_stamp import file_stamp
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class WatchedFile(Generic[T]):
     def __init__(self, path: Path, parse: Callable[[str], T], clock: Callable[[], float]) -> None:
         self._path, self._parse, self._clock = path, parse, clock
         self._looked = clock()
-        self._seen = self._look()
+        self._seen = file_stamp(path)
         self._value = self._read()
 
     def value(self) -> T:
@@ -35,7 +36,7 @@ class WatchedFile(Generic[T]):
         now = self._clock()
         if now - self._looked >= LOOK_EVERY:
             self._looked = now
-            seen = self._look()
+            seen = file_stamp(self._path)
             if seen != self._seen:
                 self._seen = seen
                 self._read_again()
@@ -48,14 +49,6 @@ class WatchedFile(Generic[T]):
             log.error("%s; what was read before stays in force", error)
         else:
             log.info("read again", extra={"file": str(self._path)})
-
-    def _look(self) -> tuple[int, ...]:
-        """What tells that a file was changed or replaced; empty if it cannot be seen."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return ()
-        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _read(self) -> T:
         try:

@@ -5,6 +5,8 @@ On the CPU ``.numpy()`` of a tensor is a free view of the same memory, which is 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -14,3 +16,11 @@ Maps = Tensor | list[Tensor]
 
 Mask = npt.NDArray[np.bool_]
 """On the host: which bins [bins_h, bins_w] are meant, or which units of them [units, bins_h, bins_w]."""
+
+
+def bin_sums(padded: npt.NDArray[Any], bins: tuple[int, int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Sums [bins_h, bins_w] over the bins of a map that these cover exactly; ``dtype``: to add up in."""
+    rows, columns = bins
+    # first down the columns, which is what numpy adds up quickly
+    lines = padded.reshape(rows, padded.shape[0] // rows, -1).sum(axis=1, dtype=dtype)
+    return np.asarray(lines.reshape(rows, columns, -1).sum(axis=2))

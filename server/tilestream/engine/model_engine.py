@@ -246,7 +246,7 @@ class ModelEngine:
         if self.features is None or not frame.retained:
             return
         with self._stages.booked([frame], "tables"):
-            if not self.features.keep_whole(frame, kept, index, busy):  # not once
+            if not self.features.keep_whole(frame, kept, index, busy):
                 self._lose_features(frame.frame.session_id)
 
     def _run_partial(self, features: FeatureReuse, frames: list[FrameInFlight], readback: Readback) -> None:
@@ -283,6 +283,6 @@ def _place_labels(frames: list[FrameInFlight], tiles: TileSet, planes: tuple[Ten
     for session, frame in enumerate(frames):
         frame.begin_source()
         mine = tiles.session == session
+        believed = None if frame.doubt is None else frame.doubt.believed(frame.state.size)
         for plane, values in enumerate(planes[: frame.state.labels.planes]):
-            believed = None if frame.doubt is None else frame.doubt.believed(frame.state.size)
             frame.state.labels.place(plane, tiles.y[mine], tiles.x[mine], values.numpy()[mine], believed)

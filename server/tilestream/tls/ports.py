@@ -7,8 +7,9 @@ from wsgiref.simple_server import WSGIServer
 import grpc
 
 from tilestream.config import Settings
+from tilestream.listening import is_loopback
 from tilestream.telemetry.metrics import Metrics
-from tilestream.telemetry.metrics_port import is_loopback, serve_metrics
+from tilestream.telemetry.metrics_port import serve_metrics
 from tilestream.tls.credentials import SslContexts, grpc_credentials
 from tilestream.tls.files import CertificateFiles
 from tilestream.tls.store import CertificateStore

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from tilestream.file_stamp import file_stamp
 from tilestream.tls.files import CertificateError, CertificateFiles, Certificates, read_certificates
 
 log = logging.getLogger(__name__)
@@ -69,13 +70,4 @@ class CertificateStore:
 
 
 def _stamp(files: CertificateFiles) -> _Stamp:
-    """What differs once a file was written or replaced; follows links, as Kubernetes' secrets are."""
-    stamps: list[tuple[int, int, int, int] | None] = []
-    for path in files.paths:
-        try:
-            told = path.stat()
-        except OSError:
-            stamps.append(None)
-        else:
-            stamps.append((told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns))
-    return tuple(stamps)
+    return tuple(file_stamp(path) for path in files.paths)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.engine.arrays import Mask
+from tilestream.engine.arrays import Mask, bin_sums
 from tilestream.messages import Float32Array, UInt8Array
 
 
@@ -50,9 +50,7 @@ def compare(
     rows, columns = where.shape
     differs = np.zeros((rows * bin_size, columns * bin_size), dtype=np.uint8)
     np.not_equal(warped, computed, out=differs[:height, :width].view(np.bool_))
-    # first down the columns, which is what numpy adds up quickly
-    lines = differs.reshape(rows, bin_size, -1).sum(axis=1, dtype=np.int32)
-    changed = lines.reshape(rows, columns, bin_size).sum(axis=2, dtype=np.int64)
+    changed = bin_sums(differs, where.shape, np.int32).astype(np.int64)
     return told(changed, where, age, bin_size, (height, width))
 
 

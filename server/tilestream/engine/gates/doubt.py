@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from tilestream.engine.arrays import Mask
+from tilestream.engine.arrays import Mask, bin_sums
 from tilestream.engine.memory.labels import LabelMap, looked_up
 from tilestream.engine.memory.sources import Sources
-from tilestream.engine.motion.warp import displace, grid
+from tilestream.engine.motion.warp import comes_from_inside, displace
 from tilestream.messages import Float32Array, UInt8Array
 
 OUTSIDE = 60.0
@@ -81,9 +81,7 @@ def _unexplained(source: UInt8Array, luma: UInt8Array, displacement: Tensor | No
         return cv2.blur(cv2.absdiff(luma, source), _BLUR).astype(np.float32)
     flow = displacement.numpy()
     left = cv2.blur(cv2.absdiff(luma, np.asarray(displace(source, flow), dtype=np.uint8)), _BLUR)
-    height, width = luma.shape
-    inside = cv2.inRange(grid(height, width) + flow, (-0.5, -0.5), (width - 0.5, height - 0.5))
-    return np.where(inside > 0, left, np.float32(OUTSIDE)).astype(np.float32)
+    return np.where(comes_from_inside(flow), left, np.float32(OUTSIDE)).astype(np.float32)
 
 
 def _shares(values: npt.NDArray[np.generic], side: int, bins: tuple[int, int]) -> Float32Array:
@@ -92,7 +90,5 @@ def _shares(values: npt.NDArray[np.generic], side: int, bins: tuple[int, int]) -
     padded = np.zeros((rows * side, columns * side), dtype=values.dtype)
     height, width = values.shape
     padded[:height, :width] = values[: rows * side, : columns * side]
-    # first down the columns, which is what numpy adds up quickly
-    lines = padded.reshape(rows, side, -1).sum(axis=1, dtype=np.float32)
-    sums = lines.reshape(rows, columns, side).sum(axis=2)
+    sums = bin_sums(padded, bins, np.float32)
     return np.asarray(sums * (rows * columns / max(float(sums.sum()), 1e-3)), dtype=np.float32)

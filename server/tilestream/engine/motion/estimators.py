@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tilestream.engine.motion.flow import Motion
 from tilestream.engine.motion.luma import show_the_same
-from tilestream.engine.motion.warp import displace, grid
+from tilestream.engine.motion.warp import comes_from_inside, displace
 from tilestream.messages import Float32Array, UInt8Array
 
 OCCLUDED_DIFFERENCE = 24.0
@@ -134,11 +134,8 @@ class DisMotion:
         Finds hidden pixels better than the forward-backward check does, which costs a second flow and
         mostly finds the wrong flow of flat areas, where it does no harm.
         """
-        height, width = residual.shape
-        sources = grid(height, width) + flow
-        inside = cv2.inRange(sources, (-0.5, -0.5), (width - 0.5, height - 0.5))
         differs = cv2.blur(residual, (3, 3)) > self._occluded_difference
-        return np.asarray((inside == 0) | differs, dtype=np.bool_)
+        return np.asarray(~comes_from_inside(flow) | differs, dtype=np.bool_)
 
 
 def _exposed_as(current: UInt8Array, previous: UInt8Array) -> UInt8Array:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tilestream.engine.arrays import Maps
+from tilestream.engine.arrays import Maps, Mask
 from tilestream.messages import Float32Array
 
 
@@ -99,6 +99,13 @@ def resampled(maps: Tensor, scale: int, stride: int, height: int, width: int) ->
         fine = resized(maps, rows * factor, columns * factor, cv2.INTER_LINEAR)
         return continued(fine, height, width)
     raise ValueError(f"stride {stride} and scale {scale}: neither is a multiple of the other")
+
+
+def comes_from_inside(flow: Float32Array) -> Mask:
+    """Bool [h, w]: where ``flow``, float32 [h, w, 2] (x, y), leads to a pixel of the image."""
+    height, width = flow.shape[:2]
+    sources = grid(height, width) + flow
+    return cv2.inRange(sources, (-0.5, -0.5), (width - 0.5, height - 0.5)) > 0
 
 
 @lru_cache(maxsize=32)
