@@ -81,10 +81,11 @@ def test_networks_compute_the_same(name):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_most_convolutions_of_shipped_networks_are_fused(name):
+def test_most_convolutions_with_a_relu_of_shipped_networks_are_fused(name):
     program = lower(lively(name))
     fused = fuse_convolutions(_with_outputs(program, [program.output]))
-    assert len(fused_names(fused)) >= 15
+    # cuDNN has no ReLU6, so that of a MobileNetV2 only the decoder is left.
+    assert len(fused_names(fused)) >= (12 if "mobilenet" in name else 15)
 
 
 @given(

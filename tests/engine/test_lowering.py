@@ -32,12 +32,14 @@ from tilestream.models.census import count_macs, shadow_of
 
 UNITS = {name: toy.units for name, toy in TOYS.items()} | {
     "swiftnet_resnet18": (False, False, True, False, True, False, True, False),
+    "swiftnet_mobilenetv2": (False,) * 10,
     "ddrnet23_slim": (
         False, False, True, False, True, False, False, False, True, False, False, False, True, True,
     ),
 }  # fmt: skip
 STRIDES = {name: toy.strides for name, toy in TOYS.items()} | {
     "swiftnet_resnet18": (4, 8, 16, 32),
+    "swiftnet_mobilenetv2": (2, 4, 8, 16, 32),
     "ddrnet23_slim": (4, 8, 16, 32, 64),
 }
 

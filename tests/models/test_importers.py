@@ -14,9 +14,11 @@ from support.public_networks import (
     RESNETS,
     State,
     ddrnet_shapes,
+    mobilenet_shapes,
     parameter_count,
     random_state,
     reference_ddrnet,
+    reference_mobilenet,
     reference_resnet,
     resnet_shapes,
 )
@@ -26,8 +28,10 @@ from tilestream.models.importers import (
     ImportReport,
     ShapeMismatch,
     import_ddrnet,
+    import_torchvision_mobilenetv2,
     import_torchvision_resnet,
 )
+from tilestream.models.mobilenet import MobileNetV2Encoder
 from tilestream.models.resnet import resnet18, resnet34, resnet50
 
 BUILDERS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
@@ -61,6 +65,43 @@ def test_resnet_computes_what_torchvision_computes(name: str) -> None:
     x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(2))
     for ours, theirs in zip(encoder(x), reference_resnet(name, state, x), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_mobilenet_table_is_torchvisions() -> None:
+    shapes = mobilenet_shapes()
+    assert len(shapes) == 314
+    assert parameter_count(shapes) == 3_504_872
+
+
+@pytest.mark.parametrize("layout", ["today", "numbered through"])
+@torch.no_grad()
+def test_mobilenet_loads_completely_and_computes_what_torchvision_computes(layout: str) -> None:
+    state = random_state(mobilenet_shapes(), seed=1)
+    encoder = MobileNetV2Encoder().eval()
+    report = import_torchvision_mobilenetv2(encoder, numbered_through(state) if layout != "today" else state)
+    assert report.complete and report.unexpected == () and len(report.ignored) == 8
+    assert all(torch.equal(value, state[key]) for key, value in encoder.state_dict().items())
+    x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+    for ours, theirs in zip(encoder(x), reference_mobilenet(state, x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def numbered_through(state: State) -> State:
+    """As torchvision named a block's layers before 0.4: conv, norm, ReLU6, conv, norm, ReLU6, conv, norm."""
+    result, entries = {}, {}
+    for name in state:
+        if ".conv." in name:
+            block, _, rest = name.partition(".conv.")
+            entries.setdefault(block, []).append(rest)
+    for name, value in state.items():
+        block, _, rest = name.partition(".conv.")
+        if rest:
+            layer, _, parameter = rest.rpartition(".")
+            layers = list(dict.fromkeys(entry.rpartition(".")[0] for entry in entries[block]))
+            at = layers.index(layer)  # conv, norm, conv, norm, ...
+            name = f"{block}.conv.{at // 2 * 3 + at % 2}.{parameter}"
+        result[name] = value
+    return result
 
 
 def test_ddrnet_table_has_the_public_size() -> None:

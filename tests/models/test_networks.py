@@ -1,4 +1,4 @@
-"""Both networks: sizes, determinism, traceability, and that nothing leaks between pictures of a batch."""
+"""The networks: sizes, determinism, traceability, and that nothing leaks between pictures of a batch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from torch import nn
 
 from tilestream.models.ddrnet import ddrnet23_slim
 from tilestream.models.layers import upsample
+from tilestream.models.mobilenet import MobileNetV2Encoder
 from tilestream.models.resnet import resnet18, resnet34, resnet50
-from tilestream.models.swiftnet import swiftnet_resnet18
+from tilestream.models.swiftnet import swiftnet_mobilenetv2, swiftnet_resnet18
 
-NETWORKS = {"swiftnet_resnet18": swiftnet_resnet18, "ddrnet23_slim": ddrnet23_slim}
+NETWORKS = {
+    "swiftnet_resnet18": swiftnet_resnet18,
+    "swiftnet_mobilenetv2": swiftnet_mobilenetv2,
+    "ddrnet23_slim": ddrnet23_slim,
+}
 
 
 @pytest.fixture(params=NETWORKS, scope="module")
@@ -83,7 +88,12 @@ def test_every_parameter_learns(name) -> None:
 
 @pytest.mark.parametrize(
     ("build", "channels"),
-    [(resnet18, [64, 128, 256, 512]), (resnet34, [64, 128, 256, 512]), (resnet50, [256, 512, 1024, 2048])],
+    [
+        (resnet18, [64, 128, 256, 512]),
+        (resnet34, [64, 128, 256, 512]),
+        (resnet50, [256, 512, 1024, 2048]),
+        (MobileNetV2Encoder, [24, 32, 96, 320]),
+    ],
 )
 def test_encoders_give_strides_4_to_32(build, channels) -> None:
     encoder = build().eval()

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save_file
 
 from support.networks import CLASSES, PALETTE, lively, write_weights
-from tilestream.models import ModelError, build_model, list_models, load_model, weights_of
+from tilestream.models import ModelError, build_model, list_models, load_model, save_model, weights_of
 from tilestream.models.census import count_macs, count_residual_blocks, shadow_of
-from tilestream.models.registry import weights_path
+from tilestream.models.registry import WeightsInfo, read_weights_info, weights_path
 
 
 def test_a_file_alone_is_enough_to_load_a_model(tmp_path):
@@ -25,7 +25,7 @@ def test_a_file_alone_is_enough_to_load_a_model(tmp_path):
 def test_unknown_names_list_what_there_is():
     with pytest.raises(ModelError, match=r"nosuch.*\.safetensors"):
         load_model("nosuch")
-    with pytest.raises(ModelError, match="swiftnet_resnet18, ddrnet23_slim"):
+    with pytest.raises(ModelError, match="swiftnet_resnet18, swiftnet_mobilenetv2, ddrnet23_slim"):
         build_model("nosuch", 3)
 
 
@@ -65,7 +65,28 @@ def test_shipped_models_load_and_have_a_card(name):
 
 def test_census_of_residual_blocks():
     assert count_residual_blocks(build_model("swiftnet_resnet18", 3)) == 8
+    assert count_residual_blocks(build_model("swiftnet_mobilenetv2", 3)) == 10
     assert count_residual_blocks(build_model("ddrnet23_slim", 3)) == 14
+
+
+def test_the_light_model_is_shipped():
+    assert "swiftnet_mobilenetv2" in list_models()
+
+
+@pytest.mark.parametrize("name", ["swiftnet_resnet18", "swiftnet_mobilenetv2"])
+def test_a_decoder_of_another_width_is_written_and_read(tmp_path, name):
+    narrow = build_model(name, len(CLASSES), width=32)
+    assert narrow.head.in_channels == 32 < build_model(name, 2).head.in_channels
+    path = tmp_path / "narrow.safetensors"
+    save_model(narrow, path, WeightsInfo(name, CLASSES, PALETTE, width=32))
+    assert read_weights_info(path).width == 32
+    assert load_model(str(path)).head.in_channels == 32
+
+
+@pytest.mark.parametrize(("name", "width"), [("ddrnet23_slim", 32), ("swiftnet_mobilenetv2", 0)])
+def test_widths_that_cannot_be_are_refused(name, width):
+    with pytest.raises(ModelError, match="swiftnet_resnet18, swiftnet_mobilenetv2"):
+        build_model(name, 3, width)
 
 
 def test_macs_are_those_of_a_convolution():

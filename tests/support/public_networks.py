@@ -1,4 +1,4 @@
-"""The public ResNets and DDRNet-23-slim, written down from their definitions.
+"""The public ResNets, MobileNetV2 and DDRNet-23-slim, written down from their definitions.
 
 Tables of names and shapes, and forward passes as plain calls of torch.nn.functional by name: nothing here
 goes through the modules under test.
@@ -33,6 +33,15 @@ RESNETS = {
         320, 25_557_032,
     ),
 }  # fmt: skip
+# Layer, channels in, inside, out, stride: the blocks of torchvision's MobileNetV2.
+MOBILENETV2 = [
+    (1, 32, 32, 16, 1),
+    (2, 16, 96, 24, 2), (3, 24, 144, 24, 1),
+    (4, 24, 144, 32, 2), (5, 32, 192, 32, 1), (6, 32, 192, 32, 1),
+    (7, 32, 192, 64, 2), (8, 64, 384, 64, 1), (9, 64, 384, 64, 1), (10, 64, 384, 64, 1),
+    (11, 64, 384, 96, 1), (12, 96, 576, 96, 1), (13, 96, 576, 96, 1),
+    (14, 96, 576, 160, 2), (15, 160, 960, 160, 1), (16, 160, 960, 160, 1), (17, 160, 960, 320, 1),
+]  # fmt: skip
 # The authors' DDRNet-23-slim for 19 classes: "conv NAME OUT IN KERNEL" ("conv+" with a bias), "bn NAME OUT".
 DDRNET23_SLIM = """
 conv+ conv1.0 32 3 3            bn conv1.1 32                   conv+ conv1.3 32 32 3           bn conv1.4 32
@@ -100,6 +109,19 @@ def resnet_shapes(name: str) -> dict[str, tuple[int, ...]]:
             if index == 0 and (stride == 2 or before != out):
                 shapes |= conv(f"{block}.downsample.0", out, before, 1) | bn(f"{block}.downsample.1", out)
     return shapes | {"fc.weight": (1000, out), "fc.bias": (1000,)}
+
+
+def mobilenet_shapes() -> dict[str, tuple[int, ...]]:
+    shapes = conv("features.0.0", 32, 3, 3) | bn("features.0.1", 32)
+    for layer, before, inside, out, _ in MOBILENETV2:
+        name, at = f"features.{layer}.conv", 0
+        if inside != before:
+            shapes |= conv(f"{name}.0.0", inside, before, 1) | bn(f"{name}.0.1", inside)
+            at = 1
+        shapes |= conv(f"{name}.{at}.0", inside, 1, 3) | bn(f"{name}.{at}.1", inside)
+        shapes |= conv(f"{name}.{at + 1}", out, inside, 1) | bn(f"{name}.{at + 2}", out)
+    shapes |= conv("features.18.0", 1280, 320, 1) | bn("features.18.1", 1280)
+    return shapes | {"classifier.1.weight": (1000, 1280), "classifier.1.bias": (1000,)}
 
 
 def ddrnet_shapes() -> dict[str, tuple[int, ...]]:
@@ -181,6 +203,25 @@ def reference_resnet(name: str, state: State, x: Tensor) -> list[Tensor]:
             x = block(f"{layer}.{index}", x, stride if index == 0 else 1)
         outputs.append(x)
     return outputs
+
+
+def reference_mobilenet(state: State, x: Tensor) -> list[Tensor]:
+    net = Reference(state)
+
+    def by_channel(name: str, y: Tensor, stride: int) -> Tensor:
+        return F.conv2d(y, state[f"{name}.weight"], None, stride, padding=1, groups=y.shape[1])
+
+    x = F.relu6(net.bn("features.0.1", net.conv("features.0.0", x, 2)))
+    outputs = {}
+    for layer, before, inside, out, stride in MOBILENETV2:
+        name, at, y = f"features.{layer}.conv", 0, x
+        if inside != before:
+            y, at = F.relu6(net.bn(f"{name}.0.1", net.conv(f"{name}.0.0", y))), 1
+        y = F.relu6(net.bn(f"{name}.{at}.1", by_channel(f"{name}.{at}.0", y, stride)))
+        y = net.bn(f"{name}.{at + 2}", net.conv(f"{name}.{at + 1}", y))
+        x = x + y if stride == 1 and before == out else y
+        outputs[x.shape[-1]] = x  # the last one of its size
+    return [outputs[width] for width in sorted(outputs, reverse=True)][1:]
 
 
 def reference_ddrnet(state: State, x: Tensor) -> tuple[Tensor, Tensor]:

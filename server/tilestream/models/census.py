@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from tilestream.models import ddrnet, resnet
+from tilestream.models import ddrnet, mobilenet, resnet
 
 RESIDUAL_BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, ddrnet.BasicBlock, ddrnet.Bottleneck)
 
@@ -38,4 +38,8 @@ def count_macs(shadow: nn.Module, height: int, width: int) -> int:
 
 def count_residual_blocks(model: nn.Module) -> int:
     """Residual blocks of the network: the droppable units of each bin."""
-    return sum(isinstance(module, RESIDUAL_BLOCKS) for module in model.modules())
+    return sum(
+        isinstance(module, RESIDUAL_BLOCKS)
+        or (isinstance(module, mobilenet.InvertedResidual) and module.has_skip)
+        for module in model.modules()
+    )

@@ -1,4 +1,4 @@
-"""Load public checkpoints: torchvision's ResNets into an encoder, the authors' DDRNet-23-slim.
+"""Load public checkpoints: torchvision's ResNets and MobileNetV2 as encoders, the authors' DDRNet-23-slim.
 
 Our modules carry the public parameter names, so importing means unwrapping, comparing and copying what
 fits. Nothing is guessed: what was not copied is in the report.
@@ -7,6 +7,7 @@ fits. Nothing is guessed: what was not copied is in the report.
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tilestream.models.ddrnet import DDRNet
+from tilestream.models.mobilenet import MobileNetV2Encoder
 from tilestream.models.resnet import ResNetEncoder
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts put the tensors
@@ -25,6 +27,7 @@ PREFIXES = ("module.", "model.")  # of DataParallel and of training wrappers
 
 # Parts that are not in our modules: classifiers of ImageNet training, state of training wrappers.
 RESNET_IGNORED = ("fc.",)
+MOBILENET_IGNORED = ("classifier.", "features.18.", "conv.")  # the last 1x1 is "conv." in other packages
 DDRNET_IGNORED = ("loss.", "down5.", "last_layer.", "linear.")
 _COUNTER = "num_batches_tracked"  # unused at a fixed momentum, and absent from older checkpoints
 
@@ -86,6 +89,40 @@ def import_torchvision_resnet(encoder: ResNetEncoder, source: Path | Mapping[str
     Raises :class:`CheckpointError` where nothing fits; the encoder is then unchanged.
     """
     return import_state(encoder, source, RESNET_IGNORED)
+
+
+def import_torchvision_mobilenetv2(
+    encoder: MobileNetV2Encoder, source: Path | Mapping[str, Any]
+) -> ImportReport:
+    """Load a MobileNetV2 in torchvision's naming, of today or of before 0.4, into an encoder.
+
+    ``source``: a ``.pth`` / ``.pt`` / ``.safetensors`` file or what is in one. The last 1x1 and the
+    classifier are ignored. Raises :class:`CheckpointError` where nothing fits; the encoder is then unchanged.
+    """
+    state = unwrap(read_checkpoint(source) if isinstance(source, Path) else source)
+    return import_state(encoder, nested_blocks(state), MOBILENET_IGNORED)
+
+
+def nested_blocks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """MobileNetV2's tensors under today's names, where a block's layers were numbered through before.
+
+    ``features.2.conv.3.weight`` (of 0 to 7) becomes ``features.2.conv.1.0.weight``; other names stay.
+    """
+    flat = re.compile(r"(.*\bfeatures\.\d+\.conv\.)(\d+)(\.[a-z_]+)")
+    found = {name: match for name in state if (match := flat.fullmatch(name)) is not None}
+    depth: dict[str, int] = {}
+    for match in found.values():
+        depth[match[1]] = max(depth.get(match[1], 0), int(match[2]))
+    result = {}
+    for name, tensor in state.items():
+        match = found.get(name)
+        # Two or three convolutions: layers 0 to 4 or 0 to 7. Nested, the highest number is 2 or 3.
+        if match is not None and depth[match[1]] >= 4:
+            layer, last = int(match[2]), depth[match[1]] - 1  # the last convolution and its norm stand alone
+            place = f"{layer // 3}.{layer % 3}" if layer < last else str(last // 3 + layer - last)
+            name = f"{match[1]}{place}{match[3]}"
+        result[name] = tensor
+    return result
 
 
 def import_ddrnet(model: DDRNet, source: Path | Mapping[str, Any]) -> ImportReport:

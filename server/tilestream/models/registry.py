@@ -20,7 +20,7 @@ from torch import nn
 from tilestream.models.ddrnet import ddrnet23_slim
 from tilestream.models.info import ModelError, describe
 from tilestream.models.plugins import load_plugin, plugin_folder, plugin_names
-from tilestream.models.swiftnet import swiftnet_resnet18
+from tilestream.models.swiftnet import swiftnet_mobilenetv2, swiftnet_resnet18
 
 WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
 
@@ -29,12 +29,18 @@ WEIGHTS_DIRECTORY = Path(__file__).parent / "weights"
 class Architecture:
     """A network that can be built for any number of classes."""
 
-    build: Callable[[int], nn.Module]
+    build: Callable[..., nn.Module]  # of the number of classes and, where it can be chosen, ``width=``
     description: str
+    has_width: bool = False  # whether the decoder's channels can be chosen
 
 
 ARCHITECTURES = {
-    "swiftnet_resnet18": Architecture(swiftnet_resnet18, "SwiftNet over ResNet-18: the default, accurate"),
+    "swiftnet_resnet18": Architecture(
+        swiftnet_resnet18, "SwiftNet over ResNet-18: the default, accurate", has_width=True
+    ),
+    "swiftnet_mobilenetv2": Architecture(
+        swiftnet_mobilenetv2, "SwiftNet over MobileNetV2: a quarter of the work, as accurate", has_width=True
+    ),
     "ddrnet23_slim": Architecture(ddrnet23_slim, "DDRNet-23-slim: a third of the work, less accurate"),
 }
 DEFAULT_MODEL = "swiftnet_resnet18"
@@ -48,6 +54,7 @@ class WeightsInfo:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     reference_miou: float | None = None  # single frame, on the data that the model card names
+    width: int | None = None  # channels of the decoder; None: what the architecture has by default
 
 
 def list_models() -> tuple[str, ...]:
@@ -61,11 +68,21 @@ def list_plugins() -> tuple[str, ...]:
     return tuple(name for name in plugin_names() if name not in list_models())
 
 
-def build_model(name: str, num_classes: int) -> nn.Module:
-    """A network with random weights. Raises :class:`ModelError` for an unknown name."""
+def build_model(name: str, num_classes: int, width: int | None = None) -> nn.Module:
+    """A network with random weights.
+
+    ``width``: channels of the decoder, where the architecture lets them be chosen; None: its default. Raises
+    :class:`ModelError` for an unknown name and for a width that cannot be.
+    """
     if name not in ARCHITECTURES:
         raise ModelError(f"unknown architecture {name!r}; there are {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name].build(num_classes)
+    architecture = ARCHITECTURES[name]
+    if width is None:
+        return architecture.build(num_classes)
+    if not architecture.has_width or width < 1:
+        able = ", ".join(name for name, other in ARCHITECTURES.items() if other.has_width)
+        raise ModelError(f"{name} cannot have a decoder of {width} channels; at least 1, of: {able}")
+    return architecture.build(num_classes, width=width)
 
 
 def load_model(name: str = DEFAULT_MODEL) -> nn.Module:
@@ -81,7 +98,7 @@ def load_model(name: str = DEFAULT_MODEL) -> nn.Module:
         return load_plugin(name)
     path = weights_path(name)
     info = read_weights_info(path)
-    model = build_model(info.architecture, len(info.classes))
+    model = build_model(info.architecture, len(info.classes), info.width)
     with safe_open(path, framework="pt") as file:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
     expected = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
@@ -122,6 +139,8 @@ def save_model(model: nn.Module, path: Path, info: WeightsInfo) -> None:
     }
     if info.reference_miou is not None:
         metadata["reference_miou"] = f"{info.reference_miou:.4f}"
+    if info.width is not None:
+        metadata["width"] = str(info.width)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path, metadata)
 
@@ -158,6 +177,7 @@ def read_weights_info(path: Path) -> WeightsInfo:
             classes=tuple(json.loads(metadata["classes"])),
             palette=tuple((int(r), int(g), int(b)) for r, g, b in json.loads(metadata["palette"])),
             reference_miou=float(metadata["reference_miou"]) if "reference_miou" in metadata else None,
+            width=int(metadata["width"]) if "width" in metadata else None,
         )
         if len(info.palette) != len(info.classes):
             raise ValueError(f"{len(info.classes)} classes but {len(info.palette)} colours")

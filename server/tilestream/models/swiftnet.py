@@ -1,4 +1,4 @@
-"""SwiftNet: a ResNet encoder, spatial pyramid pooling and a light ladder of lateral connections.
+"""SwiftNet: an ImageNet encoder, spatial pyramid pooling and a light ladder of lateral connections.
 
 Architecture after Orsic et al., "In Defense of Pre-trained ImageNet Architectures for Real-time
 Semantic Segmentation of Road-driving Images", arXiv 1903.08469 (single-scale variant). Ours differs
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tilestream.models.layers import IMAGENET_MEAN, IMAGENET_STD, ConvBNReLU, upsample
+from tilestream.models.mobilenet import MobileNetV2Encoder
 from tilestream.models.resnet import ResNetEncoder, resnet18
 
 
@@ -51,13 +52,18 @@ class UpsampleBlend(nn.Module):
 
 
 class SwiftNet(nn.Module):
-    """float [N, 3, H, W] (normalised RGB; H and W multiples of 32) -> logits [N, classes, H, W]."""
+    """float [N, 3, H, W] (normalised RGB; H and W multiples of 32) -> logits [N, classes, H, W].
+
+    ``width``: channels of every map of the decoder.
+    """
 
     stride = 32
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 
-    def __init__(self, num_classes: int, encoder: ResNetEncoder, width: int = 128) -> None:
+    def __init__(
+        self, num_classes: int, encoder: ResNetEncoder | MobileNetV2Encoder, width: int = 128
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         c4, c8, c16, c32 = encoder.out_channels
@@ -85,6 +91,11 @@ class SwiftNet(nn.Module):
         return self.head(d4), self.auxiliary_head(d8)
 
 
-def swiftnet_resnet18(num_classes: int) -> SwiftNet:
+def swiftnet_resnet18(num_classes: int, width: int = 128) -> SwiftNet:
     """The default model: SwiftNet over ResNet-18."""
-    return SwiftNet(num_classes, resnet18())
+    return SwiftNet(num_classes, resnet18(), width)
+
+
+def swiftnet_mobilenetv2(num_classes: int, width: int = 96) -> SwiftNet:
+    """The light model: SwiftNet over MobileNetV2, with a narrower decoder."""
+    return SwiftNet(num_classes, MobileNetV2Encoder(), width)
