@@ -72,6 +72,31 @@ def test_train_pauses_goes_on_and_writes_weights_with_a_card(folder, tmp_path):
     assert all(torch.equal(new[key], value) for key, value in old.items())
 
 
+def test_students_learn_from_teachers_and_pictures_without_labels(folder, tmp_path):
+    start = train(folder, tmp_path / "teacher", "--steps", "1")
+    assert start.exit_code == 0, start.output
+    teacher = str(tmp_path / "teacher" / "ddrnet23_slim.safetensors")
+    words = ["--model", "swiftnet_mobilenetv2", "--width", "16", "--data", f"unlabelled:{folder}/test/images"]
+    words += ["--teacher", teacher, "--teacher", teacher]
+    first = train(folder, tmp_path / "student", *words, "--pause-at", "2")
+    assert first.exit_code == 0, first.output
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "student" / "stills" / "soft").iterdir()}
+    assert len(kept) == 8
+    second = train(folder, tmp_path / "student", *words, "--resume")
+    assert second.exit_code == 0, second.output
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    path = tmp_path / "student" / "swiftnet_mobilenetv2.safetensors"
+    student = load_model(str(path))
+    assert student.width == 16 and student.info.classes == ("dark", "bright")
+    assert "unlabelled (4 stills" in path.with_suffix(".md").read_text()
+
+
+def test_a_run_may_end_by_the_clock(folder, tmp_path):
+    result = train(folder, tmp_path / "run", "--minutes", "0.0001", "--steps", "1000")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "ddrnet23_slim.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -80,13 +105,17 @@ def test_train_pauses_goes_on_and_writes_weights_with_a_card(folder, tmp_path):
         (("--device", "abacus"), "unknown device"),
         (("--freeze", "nosuch"), "nothing to freeze"),
         (("--teacher", "nosuch"), "unknown model"),
+        (("--teacher", "ddrnet23_slim"), "tells other classes apart"),
+        (("--data", "unlabelled:{data}/test/images"), "need a --teacher"),
+        (("--width", "32"), "cannot have a decoder of 32 channels"),
+        (("--resume",), "no run in"),
         (("--start", "ddrnet23_slim"), "for other classes"),
         (("--test", "folder:nosuch"), "not a folder"),
         (("--data", "synthetic:1"), "different classes"),
     ],
 )
 def test_mistakes_are_told_in_one_line(folder, tmp_path, more, words):
-    result = train(folder, tmp_path / "run", *more)
+    result = train(folder, tmp_path / "run", *(word.format(data=folder) for word in more))
     assert result.exit_code == 1
     assert words in " ".join(result.output.split())
     assert "Traceback" not in result.output

@@ -81,6 +81,37 @@ class TestCrossEntropy:
         flat = logits.grad.abs().sum(dim=1).view(-1)
         assert (flat[:6] == 0).all() and (flat[6:] > 0).all()
 
+    def test_void_alone_gives_zero_and_a_gradient(self) -> None:
+        logits = torch.randn(1, 4, 3, 4, requires_grad=True)
+        loss = losses.cross_entropy(logits, label_map([IGNORE_LABEL] * 12), torch.ones(4))
+        loss.backward()
+        assert float(loss.detach()) == 0.0
+        assert (logits.grad == 0).all()
+
+
+class TestSoftDivergence:
+    def test_is_the_mean_divergence_where_known(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        logits, teacher = (torch.randn(1, 3, 2, 2, generator=generator) for _ in range(2))
+        target = teacher.softmax(dim=1)
+        target[0, :, 1, 1] = 0  # beyond the still
+        p, q = target[0, :, [0, 0, 1], [0, 1, 0]], logits.softmax(dim=1)[0, :, [0, 0, 1], [0, 1, 0]]
+        expected = float((p * (p.log() - q.log())).sum() / 3)
+        assert float(losses.soft_divergence(logits, target)) == pytest.approx(expected, rel=1e-5)
+
+    def test_zero_for_equal_and_for_certain_targets_reached(self) -> None:
+        logits = torch.randn(2, 5, 3, 4)
+        assert float(losses.soft_divergence(logits, logits.softmax(dim=1))) == pytest.approx(0.0, abs=1e-6)
+        certain = F.one_hot(torch.tensor([[[1, 0]]]), 2).permute(0, 3, 1, 2).float()
+        assert float(losses.soft_divergence(certain * 200.0, certain)) == pytest.approx(0.0, abs=1e-6)
+
+    def test_nothing_known_gives_zero_and_a_gradient(self) -> None:
+        logits = torch.randn(1, 4, 3, 4, requires_grad=True)
+        loss = losses.soft_divergence(logits, torch.zeros(1, 4, 3, 4))
+        loss.backward()
+        assert float(loss.detach()) == 0.0
+        assert (logits.grad == 0).all()
+
 
 class TestDistillation:
     def test_zero_for_equal(self) -> None:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support.clock import ManualClock
 from support.one_thread import one_thread  # noqa: F401
+from support.operations import count_operations
 from tilestream_training.augment import AugmentOptions
 from tilestream_training.datasets.base import Sample, SegmentationDataset
 from tilestream_training.sampling import Source, load_source
@@ -186,25 +188,60 @@ def test_it_learns(sources, tmp_path) -> None:
     assert float((guess.numpy() == sample.labels).mean()) > 0.9
 
 
-def test_teacher_is_followed_and_not_changed(sources, tmp_path) -> None:
-    teacher = TinyNet(seed=5)
-    before = copied(teacher)
-    chosen = options(steps=40, distillation_weight=50.0, lovasz_weight=0.0)
-    student = Trainer(TinyNet(), sources, chosen, tmp_path, CLASSES, teacher)
+def test_soft_labels_are_followed(sources, tmp_path) -> None:
+    """Of a teacher who calls every second column of the stripes by another name."""
+    wanted = np.zeros((CLASSES, 12, 12), np.float16)
+    wanted[0, :, ::2], wanted[1, :, 1::2] = 0.75, 0.75
+    wanted += 0.25 / CLASSES
+    chosen = options(steps=60, distillation_weight=50.0, lovasz_weight=0.0)
+    student = Trainer(TinyNet(), sources, chosen, tmp_path, CLASSES, [wanted] * 4)
+    x = torch.from_numpy(Stripes()[0].image).permute(2, 0, 1)[None].float() / 255
 
-    def distance() -> float:
-        x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    def third() -> float:
         with torch.no_grad():
-            found, wanted = (
-                net.eval().forward_with_auxiliary(x)[0].softmax(dim=1) for net in (student.model, teacher)
+            return float(
+                student.model.eval().forward_with_auxiliary((x - 0.5) / 0.25)[0].softmax(1)[:, 2].mean()
             )
-        return float((found - wanted).abs().mean())
 
-    first = distance()
     student.run()
-    assert distance() < 0.6 * first
-    assert same(teacher.state_dict(), before)
-    assert all(p.grad is None for p in teacher.parameters())
+    assert third() < 0.2  # a third of the picture, by its labels
+
+
+def test_a_run_by_the_clock_adds_up_its_parts_and_ends_in_time(sources, tmp_path) -> None:
+    clock = ManualClock()
+
+    class Slow(Trainer):
+        def _train_step(self):
+            clock.advance(6.0)
+            return super()._train_step()
+
+    def slow(minutes: float) -> Trainer:
+        timed = options(minutes=minutes, decay_share=0.5)
+        return Slow(TinyNet(), sources, timed, tmp_path, CLASSES, clock=clock.now)
+
+    first = slow(1.0)
+    first.run(until=4)
+    assert first.step == 4 and not first.done and first.seconds == 24.0
+    clock.advance(1000.0)  # between two parts nothing counts
+    second = slow(1.0)
+    rates = []
+    while not second.done:
+        second.run(until=second.step + 1)
+        rates.append(second.optimizer.param_groups[0]["lr"])
+    assert second.step == 10 and second.seconds == 60.0
+    assert rates == pytest.approx([0.01, 0.01, 0.008, 0.006, 0.004, 0.002])
+    longer = slow(2.0)
+    longer.run()
+    assert longer.step == 20
+
+
+def test_a_step_takes_as_many_calls_whatever_the_batch(sources, tmp_path) -> None:
+    counts = []
+    for batch in (2, 7):
+        trainer = Trainer(TinyNet(), sources, options(batch=batch), tmp_path / str(batch), CLASSES)
+        trainer.run(until=2)
+        counts.append(count_operations(trainer._train_step))
+    assert counts[0] == counts[1]
 
 
 def test_run_directory(sources, tmp_path) -> None:

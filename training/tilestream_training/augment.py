@@ -1,4 +1,4 @@
-"""Random views of a labelled still: scale, crop, flip, light and sharpness."""
+"""Random views of the frames of a clip, on the host: scale, crop, flip, light and sharpness."""
 
 from __future__ import annotations
 
@@ -12,27 +12,33 @@ from tilestream_training.datasets.base import IGNORE_LABEL, Sample, UInt8Array
 
 @dataclass(frozen=True, slots=True)
 class AugmentOptions:
-    """``crop``: height, width in pixels. ``scale``: range of the zoom. ``jitter``: 0 = off, 1 = strong."""
+    """``crop``: height, width in pixels. ``scale``: range of the zoom. ``jitter``: 0 = off, 1 = strong.
+
+    Of single stills, not of clips: ``rotation``, at most so many radians either way, and ``mix``, the share
+    of views that classes of another view are pasted into.
+    """
 
     crop: tuple[int, int] = (288, 384)
-    scale: tuple[float, float] = (0.6, 1.8)
+    scale: tuple[float, float] = (0.65, 2.0)
     jitter: float = 1.0
+    rotation: float = 0.07
+    mix: float = 0.5
 
 
 def augment(
-    sample: Sample, options: AugmentOptions, rng: np.random.Generator, focus: int | None = None
+    sample: Sample, options: AugmentOptions, rng: np.random.Generator
 ) -> tuple[UInt8Array, UInt8Array]:
     """A random view: image uint8 [h, w, 3] and labels uint8 [h, w] of the crop's size.
 
-    ``focus``: a class index; where it occurs, the crop is placed around one of its pixels, so that
-    rare classes are seen often. What lies outside the still is black and ignored.
+    What lies outside the still is black and ignored.
     """
     low, high = options.scale
     zoom = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     stretch = float(np.exp(rng.uniform(-0.1, 0.1)))
     height, width = options.crop
     source_w, source_h = width / (zoom * stretch), height / (zoom / stretch)
-    left, top = _place(sample.labels, source_w, source_h, rng, focus)
+    full_h, full_w = sample.labels.shape
+    left, top = rng.uniform(0, 1) * (full_w - source_w), rng.uniform(0, 1) * (full_h - source_h)
     flip = rng.random() < 0.5
     x_scale = width / source_w
     y_scale = height / source_h
@@ -56,26 +62,6 @@ def _presmoothed(image: UInt8Array, zoom: float) -> UInt8Array:
     if zoom >= 0.8:
         return image
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.5 * (1.0 / zoom - 0.6)), dtype=np.uint8)
-
-
-def _place(
-    labels: UInt8Array, width: float, height: float, rng: np.random.Generator, focus: int | None
-) -> tuple[float, float]:
-    """Top left corner of the source window, around a pixel of class ``focus`` where there is one."""
-    full_h, full_w = labels.shape
-    if focus is not None:
-        rows, columns = np.nonzero(labels == focus)
-        if len(rows):
-            pick = int(rng.integers(len(rows)))
-            left = columns[pick] - width * rng.uniform(0.2, 0.8)
-            top = rows[pick] - height * rng.uniform(0.2, 0.8)
-            return _clamp(left, full_w - width), _clamp(top, full_h - height)
-    return rng.uniform(0, 1) * (full_w - width), rng.uniform(0, 1) * (full_h - height)
-
-
-def _clamp(value: float, slack: float) -> float:
-    """Keep the window inside the still, or the still inside the window where that is the larger one."""
-    return float(min(max(value, min(0.0, slack)), max(0.0, slack)))
 
 
 def _light(image: UInt8Array, strength: float, rng: np.random.Generator) -> UInt8Array:

@@ -40,8 +40,11 @@ from tilestream_training.options import (
     ZoomOption,
 )
 from tilestream_training.reports import print_stills, public_name, split_share
-from tilestream_training.sampling import Source, draw_batch, load_source
+from tilestream_training.sampling import Source, load_source
+from tilestream_training.soft_labels import SoftLabels, soft_labels
+from tilestream_training.stills import hold_stills
 from tilestream_training.trainer import Trainer, TrainOptions
+from tilestream_training.views import draw_views
 
 
 def train(
@@ -50,10 +53,20 @@ def train(
     model: Annotated[
         str, typer.Option(help="Architecture: " + ", ".join(ARCHITECTURES))
     ] = "swiftnet_resnet18",
+    width: Annotated[
+        int | None, typer.Option(help="Channels of the decoder, where the model lets them be chosen.")
+    ] = None,
     steps: StepsOption = 3000,
-    batch: Annotated[int, typer.Option(help="Crops per step.")] = 8,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="End after so many minutes of training, all parts of the run together."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, which must be there.")
+    ] = False,
+    batch: Annotated[int, typer.Option(help="Views per step.")] = 8,
     crop: CropOption = "288x384",
-    scale: ZoomOption = "0.6:1.8",
+    scale: ZoomOption = "0.65:2",
     learning_rate: RateOption = 4e-4,
     encoder_learning_rate: Annotated[
         float, typer.Option("--encoder-lr", help="The same where --init gave weights.")
@@ -74,7 +87,8 @@ def train(
         typer.Option(help="Model to start from: a name or a .safetensors file."),
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Model whose answers are learned too: a name or a .safetensors file.")
+        list[str] | None,
+        typer.Option(help="Model whose answers are learned too, a name or a file; of several, their mean."),
     ] = None,
     distillation: DistillationOption = 1.0,
     test: TestOption = None,
@@ -89,6 +103,7 @@ def train(
         place = prepare(threads, seed, device)
         options = TrainOptions(
             steps=steps,
+            minutes=minutes,
             batch=batch,
             learning_rate=learning_rate,
             encoder_learning_rate=encoder_learning_rate,
@@ -103,14 +118,17 @@ def train(
             device=str(place),
             augment=AugmentOptions(crop=parse_size(crop), scale=parse_range(scale)),
         )
-        datasets, tests = open_all(data, test, out / "stills")
+        if resume and not (out / "last.pt").exists():
+            raise ValueError(f"there is no run in {out} to go on with")
+        datasets, tests = open_all(data, test, out / "stills", unlabelled=bool(teacher))
         first = datasets[0][0]
-        sources = [load_source(dataset, share, len(first.class_names)) for dataset, share in datasets]
-        network = _start_from(start, model, first) if start else build_model(model, len(first.class_names))
+        classes = len(first.class_names)
+        sources = [load_source(dataset, share, classes) for dataset, share in datasets]
+        network = _start_from(start, model, first) if start else build_model(model, classes, width)
         if init is not None and not (out / "last.pt").exists():
-            _initialise(network, init, sources, options)
-        tutor = load_model(teacher) if teacher else None
-        trainer = Trainer(network, sources, options, out, len(first.class_names), tutor)
+            _initialise(network, init, sources, classes, options)
+        soft = _taught(teacher, first, sources, out / "stills", place) if teacher else None
+        trainer = Trainer(network, sources, options, out, classes, soft)
     except (DatasetError, ModelError, EngineError, ValueError, OSError) as error:
         say(f"error: {error}", error=True)
         raise typer.Exit(1) from None
@@ -134,10 +152,9 @@ def play_out(
     licences = tuple(dataset.licence for _, (dataset, _) in data)
     record_phase(trainer.directory, Phase(trainer.step, _command(), (*names, *also), licences))
     average = trainer.run(until=pause_at)
-    if trainer.step < trainer.options.steps:
+    if not trainer.done:
         say(
-            f"paused at step {trainer.step} of {trainer.options.steps}; "
-            "the same command without --pause-at goes on",
+            f"paused at step {trainer.step}; the same command without --pause-at goes on",
             error=True,
         )
         return
@@ -153,13 +170,14 @@ def _finish(
 ) -> None:
     """Write the weights, measure them as they were written, write the card."""
     path = trainer.directory / f"{model}.safetensors"
-    save_model(average, path, WeightsInfo(model, dataset.class_names, dataset.palette))
+    width = getattr(average, "width", None)
+    save_model(average, path, WeightsInfo(model, dataset.class_names, dataset.palette, width=width))
     written = load_model(str(path))
     reports = [
         (f"{public_name(text)} test", evaluate_stills(written, data, trainer.device)) for text, data in tests
     ]
     if reports:
-        info = WeightsInfo(model, dataset.class_names, dataset.palette, reports[0][1].miou)
+        info = WeightsInfo(model, dataset.class_names, dataset.palette, reports[0][1].miou, width)
         save_model(average, path, info)
     size = (384, 512)
     facts = CardFacts(
@@ -188,15 +206,19 @@ def prepare(threads: int, seed: int, device: str) -> torch.device:
 
 
 def open_all(
-    data: list[str], test: list[str] | None, cache: Path
+    data: list[str], test: list[str] | None, cache: Path, unlabelled: bool = False
 ) -> tuple[list[tuple[SegmentationDataset, float]], list[tuple[str, SegmentationDataset]]]:
     """The ``train`` splits of KIND:PATH[@SHARE] with their shares, and by name the ``test`` splits.
 
-    Raises DatasetError, also where they do not have the same classes.
+    Raises DatasetError, also where they do not have the same classes. ``unlabelled``: whether pictures
+    without labels may be among them, which cannot come first.
     """
     datasets = [_open_share(text, cache) for text in data]
     tests = [(text, open_dataset(text, "test", cache)) for text in test or ()]
-    _check_classes([*(dataset for dataset, _ in datasets), *(dataset for _, dataset in tests)])
+    labelled = [dataset for dataset, _ in datasets if dataset.class_names]
+    if not datasets[0][0].class_names or not (unlabelled or len(labelled) == len(datasets)):
+        raise DatasetError("pictures without labels need a --teacher of `train`, and data with labels first")
+    _check_classes([*labelled, *(dataset for _, dataset in tests)])
     return datasets, tests
 
 
@@ -224,11 +246,26 @@ def _start_from(start: str, architecture: str, dataset: SegmentationDataset) -> 
     return trained.requires_grad_(True)
 
 
-def _initialise(network: nn.Module, path: Path, sources: list[Source], options: TrainOptions) -> None:
-    still = AugmentOptions(crop=options.augment.crop, scale=options.augment.scale, jitter=0.0)
-    images, _ = draw_batch(sources, 8, still, options.seed, 0)
+def _taught(
+    names: list[str], dataset: SegmentationDataset, sources: list[Source], folder: Path, place: torch.device
+) -> list[SoftLabels]:
+    """What the teachers say of every still. Raises ModelError if one tells other classes apart."""
+    teachers = [load_model(name) for name in names]
+    for name, teacher in zip(names, teachers, strict=True):
+        if teacher.info.classes != dataset.class_names:  # type: ignore[union-attr]
+            raise ModelError(f"{name} tells other classes apart than the data")
+    samples = [sample for source in sources for sample in source.samples]
+    return soft_labels(teachers, samples, folder / "soft", place)
+
+
+def _initialise(
+    network: nn.Module, path: Path, sources: list[Source], classes: int, options: TrainOptions
+) -> None:
+    plain = AugmentOptions(options.augment.crop, options.augment.scale, jitter=0.0, mix=0.0)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (network.mean, network.std))
-    count = initialise_from_folded(network.encoder, path, (images.float() / 255.0 - mean) / std)  # type: ignore[arg-type]
+    stills = hold_stills(sources, classes, torch.device("cpu"))
+    images = draw_views(stills, 8, plain, mean, options.seed, 0).images
+    count = initialise_from_folded(network.encoder, path, (images - mean) / std)  # type: ignore[arg-type]
     say(f"{count} convolutions of the encoder start from {path.name}", error=True)
 
 

@@ -98,10 +98,11 @@ class MaskedTrainer(Trainer):
         if not 0 < masked.blend <= 1:
             raise ValueError(f"blend: {masked.blend}; allowed: above 0 up to 1")
         self._start = copy.deepcopy(model)
-        super().__init__(model, sources, options, run_directory, num_classes, teacher)
+        super().__init__(model, sources, options, run_directory, num_classes)
         self.masked, self.streets = masked, streets
         self.network = MaskedNetwork(self.model, masked.bin_size)
-        self._teacher_network = MaskedNetwork(teacher, masked.bin_size)
+        tutor = teacher.to(self.device).eval().requires_grad_(False)
+        self._teacher_network = MaskedNetwork(tutor, masked.bin_size)
         self._motion = motion_for_bins()  # what the engine's partial frames go by
 
     def run(self, save_every: int = 50, until: int | None = None) -> nn.Module:

@@ -21,7 +21,7 @@ StepsOption = Annotated[int, typer.Option(help="Steps in all; a longer value pro
 CropOption = Annotated[str, typer.Option(help="HEIGHTxWIDTH of the crops, multiples of the model's stride.")]
 ZoomOption = Annotated[str, typer.Option(help="MIN:MAX of the random zoom.")]
 RateOption = Annotated[float, typer.Option("--lr", help="Peak learning rate (AdamW).")]
-DistillationOption = Annotated[float, typer.Option(help="Weight of the teacher's answers in the loss.")]
+DistillationOption = Annotated[float, typer.Option(help="Weight of the teachers' answers in the loss.")]
 FreezeOption = Annotated[
     list[str] | None, typer.Option(help="Prefix of parameters that stay as they are; may be repeated.")
 ]

@@ -26,3 +26,20 @@ class WarmupStableDecay:
         if left >= self.decay or self.decay == 0:
             return 1.0
         return max(self.floor, left / self.decay)
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupStableDecayInTime:
+    """The same for a run that ends by the clock. ``total``, ``decay``: seconds; ``warmup``: steps."""
+
+    total: float
+    warmup: int
+    decay: float
+    floor: float = 0.01
+
+    def factor(self, step: int, seconds: float) -> float:
+        """``seconds``: what the run has taken so far, all its parts together."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        left = self.total - seconds
+        return 1.0 if left >= self.decay else max(self.floor, left / self.decay)

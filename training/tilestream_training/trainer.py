@@ -5,19 +5,26 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from tilestream_training import losses
 from tilestream_training.augment import AugmentOptions
-from tilestream_training.sampling import Source, draw_batch, pixel_counts
-from tilestream_training.schedule import WarmupStableDecay
+from tilestream_training.sampling import Source, pixel_counts
+from tilestream_training.schedule import WarmupStableDecay, WarmupStableDecayInTime
+from tilestream_training.soft_labels import SoftLabels
+from tilestream_training.stills import Stills, hold_stills
+from tilestream_training.views import draw_views
+
+_SHOW_EVERY = 10  # steps between two looks at the loss, which wait for the device
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +32,13 @@ class TrainOptions:
     """Everything that decides the result of a run, next to the data."""
 
     steps: int = 3000
+    minutes: float | None = None  # the run ends when it took so long, instead of after ``steps``
     batch: int = 8
     learning_rate: float = 4e-4
     encoder_learning_rate: float = 1e-4  # for parameters that start from ImageNet
     weight_decay: float = 1e-4
     warmup_steps: int = 50
-    decay_share: float = 0.35  # of all steps
+    decay_share: float = 0.35  # of all steps, or of the time
     ema_decay: float = 0.998
     auxiliary_weight: float = 0.4
     lovasz_weight: float = 0.5
@@ -49,7 +57,9 @@ class Trainer:
 
     ``run_directory`` receives ``last.pt`` (all state, written atomically), ``log.jsonl`` and
     ``options.json``. An existing ``last.pt`` is continued; what a step sees depends on the seed and the
-    step only, so an interruption changes nothing.
+    step only, so an interruption changes nothing. ``soft``: what teachers say of the sources' stills, in
+    their order (``soft_labels``). ``clock``: seconds, of which a run with ``minutes`` counts those of its
+    steps.
     """
 
     def __init__(
@@ -59,13 +69,14 @@ class Trainer:
         options: TrainOptions,
         run_directory: Path,
         num_classes: int,
-        teacher: nn.Module | None = None,
+        soft: Sequence[SoftLabels] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options, self.sources, self.directory = options, sources, run_directory
+        self._classes, self._soft, self._clock = num_classes, soft, clock
         self.device = torch.device(options.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: nn.Module = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.teacher = teacher.to(self.device).eval().requires_grad_(False) if teacher is not None else None
         self.step = 0
         self.seconds = 0.0
         self.mean = torch.tensor(model.mean, device=self.device).view(1, 3, 1, 1)
@@ -87,52 +98,80 @@ class Trainer:
         """Where the whole state of the run lies."""
         return self.directory / "last.pt"
 
+    @property
+    def done(self) -> bool:
+        """Whether the run has come to its end."""
+        options = self.options
+        if options.minutes is not None:
+            return self.seconds >= options.minutes * 60
+        return self.step >= options.steps
+
     def run(self, save_every: int = 50, until: int | None = None) -> nn.Module:
-        """Train to the last step (or to ``until``); returns the averaged model in evaluation mode."""
-        last = min(self.options.steps, until if until is not None else self.options.steps)
+        """Train to the end (or to step ``until``); returns the averaged model in evaluation mode."""
         self._set_training_mode()
-        with tqdm(total=self.options.steps, initial=self.step, unit="step", dynamic_ncols=True) as bar:
-            while self.step < last:
-                started = time.perf_counter()
-                record = self._train_step()
-                self.seconds += time.perf_counter() - started
+        total = self.options.steps if self.options.minutes is None else None
+        with tqdm(total=total, initial=self.step, unit="step", dynamic_ncols=True) as bar:
+            before = self._clock()
+            while not self.done and self.step != until:
+                loss, factor = self._train_step()
                 self.step += 1
+                now = self._clock()
+                self.seconds, before = self.seconds + now - before, now
                 bar.update()
-                bar.set_postfix(loss=f"{record['loss']:.3f}", lr=f"{record['factor']:.2f}")
-                if self.step % save_every == 0 or self.step == last:
-                    self._save()
-                    self._log({"step": self.step, "seconds": round(self.seconds, 1), **record})
+                kept = self.step % save_every == 0 or self.done or self.step == until
+                if kept or self.step % _SHOW_EVERY == 0:
+                    shown = float(loss)
+                    bar.set_postfix(loss=f"{shown:.3f}", lr=f"{factor:.2f}")
+                    record = {"step": self.step, "seconds": round(self.seconds, 1), "factor": factor}
+                    if kept:
+                        self._save()
+                        self._log({**record, "loss": shown})
         return self.average
 
-    def _train_step(self) -> dict[str, float]:
-        factor = self.schedule.factor(self.step)
+    @cached_property
+    def stills(self) -> Stills:
+        """What views are cut from, on the device."""
+        return hold_stills(self.sources, self._classes, self.device, self._soft)
+
+    def _train_step(self) -> tuple[Tensor, float]:
+        """The loss, still on the device, and the factor on the learning rate."""
+        factor = self._factor()
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         loss = self._losses()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 10.0)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, 10.0, foreach=True)
         self.optimizer.step()
         self._update_average()
-        return {"loss": float(loss.detach()), "factor": factor}
+        return loss.detach(), factor
+
+    def _factor(self) -> float:
+        options = self.options
+        if options.minutes is None:
+            return self.schedule.factor(self.step)
+        total = options.minutes * 60
+        timed = WarmupStableDecayInTime(total, options.warmup_steps, total * options.decay_share)
+        return timed.factor(self.step, self.seconds)
 
     def _losses(self) -> Tensor:
         """The loss of the present step."""
         options = self.options
-        images, labels = draw_batch(self.sources, options.batch, options.augment, options.seed, self.step)
-        labels = labels.to(self.device)
-        x = images.to(self.device).to(memory_format=torch.channels_last)
-        x = (x.float() / 255.0 - self.mean) / self.std
+        views = draw_views(self.stills, options.batch, options.augment, self.mean, options.seed, self.step)
+        x = ((views.images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
         with torch.autocast(self.device.type, dtype, enabled=options.precision == "bf16"):
             logits, auxiliary = self.model.forward_with_auxiliary(x)  # type: ignore[operator]
-            with torch.no_grad():
-                target = None
-                if self.teacher is not None:
-                    target = self.teacher.forward_with_auxiliary(x)[0]  # type: ignore[operator]
-        return self._loss(logits, auxiliary, target, labels)
+        loss = self._loss(logits, auxiliary, views.labels)
+        if views.soft is not None and options.distillation_weight:
+            size = (logits.shape[-2], logits.shape[-1])
+            soft = nn.functional.interpolate(views.soft, size, mode="bilinear", align_corners=False)
+            taught = losses.soft_divergence(logits.float(), soft)
+            loss = loss + options.distillation_weight * taught
+        return loss
 
-    def _loss(self, logits: Tensor, auxiliary: Tensor, target: Tensor | None, labels: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, auxiliary: Tensor, labels: Tensor) -> Tensor:
         """Losses at twice the logits' resolution: a quarter (or less) of the full-size cost, no bias."""
         options = self.options
         fine = nn.functional.interpolate(
@@ -151,9 +190,6 @@ class Trainer:
             step = 2 if fine.shape[-1] >= labels.shape[-1] // 2 else 1
             thin, thin_labels = fine[..., ::step, ::step], fine_labels[..., ::step, ::step]
             loss = loss + options.lovasz_weight * losses.lovasz_softmax(thin, thin_labels)
-        if target is not None and options.distillation_weight:
-            soft = nn.functional.interpolate(target.float(), size=size, mode="bilinear", align_corners=False)
-            loss = loss + options.distillation_weight * losses.distillation(fine, soft)
         return loss
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -176,7 +212,8 @@ class Trainer:
             [
                 {"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay}
                 for (rate, decay), p in groups.items()
-            ]
+            ],
+            fused=self.device.type == "cuda",
         )
 
     def _set_training_mode(self) -> None:
@@ -188,13 +225,12 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.options.ema_decay, (1 + self.step) / (10 + self.step))
-        for mine, theirs in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            mine.lerp_(theirs, 1.0 - decay)
-        for kept, latest in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(latest, 1.0 - decay)
-            else:
-                kept.copy_(latest)
+        kept, latest = (list(net.state_dict().values()) for net in (self.average, self.model))
+        moving = [index for index, value in enumerate(kept) if value.is_floating_point()]
+        average = get_ema_multi_avg_fn(decay)
+        average([kept[i] for i in moving], [latest[i] for i in moving], self.step)
+        for index in set(range(len(kept))) - set(moving):
+            kept[index].copy_(latest[index])
 
     def _save(self) -> None:
         state: dict[str, Any] = {

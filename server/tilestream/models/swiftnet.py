@@ -65,7 +65,7 @@ class SwiftNet(nn.Module):
         self, num_classes: int, encoder: ResNetEncoder | MobileNetV2Encoder, width: int = 128
     ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.width = encoder, width
         c4, c8, c16, c32 = encoder.out_channels
         self.spp = SpatialPyramidPooling(c32, width)
         self.up16 = UpsampleBlend(c16, width)

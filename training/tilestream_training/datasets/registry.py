@@ -10,6 +10,7 @@ from tilestream_training.datasets.base import DatasetError, SegmentationDataset
 from tilestream_training.datasets.camvid import CamVid
 from tilestream_training.datasets.cityscapes import Cityscapes
 from tilestream_training.datasets.folder import Folder
+from tilestream_training.datasets.unlabelled import open_unlabelled
 
 
 def _synthetic(where: str, split: str, cache: Path | None) -> SegmentationDataset:
@@ -32,6 +33,7 @@ KINDS: dict[str, tuple[str, Callable[[str, str, Path | None], SegmentationDatase
     ),
     "folder": ("folder:PATH", lambda where, split, _: Folder(_folder(where), split)),
     "synthetic": ("synthetic:COUNT[:WIDTHxHEIGHT]", _synthetic),
+    "unlabelled": ("unlabelled:PATH[:WIDTH]", lambda where, _split, _: open_unlabelled(where)),
 }
 
 
