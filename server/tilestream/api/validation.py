@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tilestream.access.refusals import NotAllowed
 from tilestream.api.convert import MASK_FORMATS, QUEUE_POLICIES
 from tilestream.api.errors import invalid_argument
+from tilestream.api.outputs import read_wishes
 from tilestream.config import Settings
 from tilestream.messages import ModelInfo
 from tilestream.sessions.inbox import effective_limit
@@ -44,9 +45,10 @@ def read_config(
     form = MASK_FORMATS.get(config.mask_encoding or pb.MASK_ENCODING_PNG)
     if form is None:
         raise _unknown("config.mask_encoding", pb.MaskEncoding, config.mask_encoding, list(MASK_FORMATS))
+    model = _model(config.model, models, served)
     return SessionOptions(
         camera_id=config.camera_id,
-        model=_model(config.model, models, served),
+        model=model,
         mask_format=form,
         queue_policy=policy,
         frames_in_flight=effective_limit(policy, _frames_in_flight(config, settings)),
@@ -56,12 +58,13 @@ def read_config(
         weight=_weight(config.weight),
         include_bins=config.include_bins,
         include_confidence=config.include_confidence,
+        wishes=read_wishes(config, model),
     )
 
 
 def _refuse_what_is_not_offered(config: pb.SessionConfig) -> None:
     """Parts of the API that this server does not have: better an error than results that lack them."""
-    for name in ("rotation", "outputs", "regions", "rules"):
+    for name in ("rotation",):
         if getattr(config, name) != getattr(pb.SessionConfig(), name):
             raise invalid_argument(f"config.{name}", "this server does not offer it", "leave it unset")
 
