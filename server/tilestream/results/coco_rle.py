@@ -8,7 +8,6 @@ import numpy.typing as npt
 from tilestream.results.runs import Int64Array
 
 _BITS = 5  # of a number in each character
-_CHARACTERS = 8  # of a number at most: 40 bits
 _FIRST = 48  # the character of 0
 
 
@@ -31,11 +30,12 @@ def compress(counts: npt.NDArray[np.int64]) -> bytes:
     """From the fourth on differences to the last but one are written; five bits a character, lowest first."""
     numbers = counts.copy()
     numbers[3:] -= counts[1:-2]
-    pieces = numbers[:, None] >> (_BITS * np.arange(_CHARACTERS))
+    characters = int(np.abs(numbers).max()).bit_length() // _BITS + 1  # of the longest, with its sign
+    pieces = numbers[:, None] >> (_BITS * np.arange(characters))
     # A number ends where only its sign is left, which the high bit of its last character says.
     rest, negative = pieces >> _BITS, (pieces & 0x10) != 0
     more = rest != np.where(negative, -1, 0)
     written = np.ones(more.shape, dtype=bool)
     np.logical_and.accumulate(more[:, :-1], axis=1, out=written[:, 1:])
-    characters = ((pieces & 0x1F) | np.where(more, 0x20, 0)) + _FIRST
-    return characters[written].astype(np.uint8).tobytes()
+    encoded = ((pieces & 0x1F) | np.where(more, 0x20, 0)) + _FIRST
+    return encoded[written].astype(np.uint8).tobytes()

@@ -11,7 +11,7 @@ from tilestream.results import limits
 from tilestream.results.coco_rle import compress, counts_of
 from tilestream.results.findings import ClassArea, Findings, Instance, RegionAreas
 from tilestream.results.instances import Components, find_components
-from tilestream.results.outlines import Corners, ids_in, simplified
+from tilestream.results.outlines import Points, find_corners, simplified
 from tilestream.results.regions import LABELS, RegionMap
 from tilestream.results.runs import ColumnRuns, Int64Array, column_runs, cut_at_rows, run_of
 from tilestream.results.wishes import Outputs, Wishes
@@ -66,8 +66,6 @@ class _Ragged:
     def __init__(self, runs: LabelRuns, outputs: Outputs) -> None:
         self._runs, self._outputs = runs, outputs
         self._counts_left = limits.MAX_COUNTS
-        self._boxes_left = limits.MAX_BOXES * runs.width * runs.height
-        self._corners_left, self._points_left = limits.MAX_CORNERS, limits.MAX_OUTLINE_POINTS
         self.left_out: list[str] = []
 
     def class_areas(self, picture: Int64Array) -> tuple[ClassArea, ...]:
@@ -147,35 +145,21 @@ class _Ragged:
     def _polygons(
         self, rows: LabelRuns, components: Components, chosen: Int64Array
     ) -> dict[int, tuple[tuple[float, ...], ...]]:
-        ids = np.repeat(components.component, rows.lengths).reshape(rows.shape)
-        found = {}
-        for number in chosen.tolist():
-            polygons = self._polygons_of(ids, components.boxes[number], number)
-            if polygons is not None:
-                found[number] = polygons
+        """Of each instance, the largest first, as long as there are corners left."""
+        rank = np.full(len(components.values), -1)
+        rank[chosen] = np.arange(len(chosen))
+        corners, traced = find_corners(rows, rank[components.component]).up_to(limits.MAX_CORNERS)
+        outlines: list[list[Points]] = [[] for _ in range(traced)]
+        for instance, outline in corners.outlines():
+            outlines[instance].append(simplified(outline, self._outputs.polygon_tolerance))
+        found, left = {}, limits.MAX_OUTLINE_POINTS
+        for number, mine in zip(chosen.tolist(), outlines, strict=False):
+            points = sum(map(len, mine))
+            if points <= left:
+                left -= points
+                found[number] = tuple(tuple(each.ravel().astype(float).tolist()) for each in mine)
         self._say_missing("polygons", len(found), len(chosen))
         return found
-
-    def _polygons_of(
-        self, ids: Int64Array, box: Int64Array, number: int
-    ) -> tuple[tuple[float, ...], ...] | None:
-        """None where that is more than is left."""
-        x, y, width, height = box.tolist()
-        if width * height > self._boxes_left:
-            return None
-        self._boxes_left -= width * height
-        corners = Corners(ids_in(ids, box, number))
-        if len(corners) > self._corners_left:
-            return None
-        self._corners_left -= len(corners)
-        outlines = [simplified(outline, self._outputs.polygon_tolerance) for outline in corners.outlines()]
-        points = sum(map(len, outlines))
-        if points > self._points_left:
-            return None
-        self._points_left -= points
-        return tuple(
-            tuple((outline + np.array((x, y))).ravel().astype(float).tolist()) for outline in outlines
-        )
 
     def _say_missing(self, what: str, found: int, wanted: int) -> None:
         if found < wanted:

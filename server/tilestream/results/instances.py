@@ -41,7 +41,8 @@ class Components:
 def find_components(rows: LabelRuns) -> Components:
     """Of runs as ``runs.cut_at_rows`` makes them; numbered in the order of their first pixels."""
     roots = _joined(len(rows.starts), *_neighbours(rows))
-    first, component = np.unique(roots, return_inverse=True)
+    is_first = roots == np.arange(len(roots))
+    first, component = np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[roots]
     count, lengths = len(first), rows.lengths.astype(np.int64)
     starts = rows.starts.astype(np.int64)
     left, top = starts % rows.width, starts // rows.width

@@ -17,4 +17,3 @@ MAX_OUTLINE_POINTS = 16_384  # of all polygons of a result: 128 KiB
 MAX_COUNTS = 65_536  # run lengths of all COCO RLEs of a result: one or two bytes each
 MAX_RUNS = 262_144  # of a mask, along rows or columns; above them there are no instances and no COCO RLEs
 MAX_CORNERS = 65_536  # traced for a result: 30 ms of a core
-MAX_BOXES = 8  # pictures' worth of pixels in the boxes of the instances that are traced

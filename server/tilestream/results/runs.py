@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from tilestream.label_runs import LabelRuns
 
 Int64Array = npt.NDArray[np.int64]
+Whole = TypeVar("Whole", np.int32, np.int64)
 
 
 def cut_at_rows(runs: LabelRuns) -> LabelRuns:
@@ -25,8 +27,8 @@ def run_of(runs: LabelRuns, pixels: npt.NDArray[np.int32] | Int64Array) -> Int64
     return np.searchsorted(runs.starts, pixels, side="right") - 1
 
 
-def sorted_union(one: npt.NDArray[np.int32], other: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """int32 [n]: all numbers of two ascending lists, ascending, each once."""
+def sorted_union(one: npt.NDArray[Whole], other: npt.NDArray[Whole]) -> npt.NDArray[Whole]:
+    """Whole numbers [n]: all numbers of two ascending lists, ascending, each once."""
     both = np.concatenate((one, other))
     both.sort(kind="stable")  # which notices that there are two sorted halves
     new = np.empty(len(both), dtype=bool)
