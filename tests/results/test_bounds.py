@@ -63,4 +63,4 @@ def test_what_is_traced_is_bounded_before_it_is_traced(monkeypatch):
     monkeypatch.setattr(limits, "MAX_CORNERS", 40)
     found = find(HARD["dots"][:48, :48], instances=True, polygons=True)
     assert sum(bool(each.polygons) for each in found.instances) < len(found.instances)
-    assert "polygons: more than a result may hold" in found.left_out
+    assert "polygons: ask for a greater polygon_tolerance, or fewer" in found.left_out

@@ -17,6 +17,9 @@ from tilestream.results.runs import ColumnRuns, Int64Array, column_runs, cut_at_
 from tilestream.results.wishes import Outputs, Wishes
 
 
+_TOO_RAGGED = f"the mask has more than {limits.MAX_RUNS} runs: ask for a smaller output_size"
+
+
 class ResultMaker:
     """Makes the findings of one session's masks. Several threads may call it at a time."""
 
@@ -73,18 +76,16 @@ class _Ragged:
         if not self._outputs.coco_rle or self._outputs.instances:
             return _class_areas(picture)
         columns = self._columns(self._rows())
-        rles = (
-            {}
-            if columns is None
-            else self._rles(columns, columns.values.astype(np.int64), np.flatnonzero(picture))
-        )
+        if columns is None:
+            return _class_areas(picture)
+        rles = self._rles(columns, columns.values.astype(np.int64), np.flatnonzero(picture))
         return _class_areas(picture, rles)
 
     def instances(self) -> tuple[Instance, ...]:
         """The largest instances of those that the session asks for."""
         rows, outputs = self._rows(), self._outputs
         if rows is None:
-            self.left_out.append(f"instances: the mask has more than {limits.MAX_RUNS} runs")
+            self.left_out.append(f"instances: {_TOO_RAGGED}")
             return ()
         components = find_components(rows)
         chosen = components.chosen(outputs.instance_classes, outputs.min_instance_pixels)
@@ -118,7 +119,7 @@ class _Ragged:
     def _columns(self, rows: LabelRuns | None) -> ColumnRuns | None:
         columns = None if rows is None else column_runs(rows, limits.MAX_RUNS)
         if columns is None:
-            self.left_out.append(f"COCO RLEs: the mask has more than {limits.MAX_RUNS} runs")
+            self.left_out.append(f"COCO RLEs: {_TOO_RAGGED}")
         return columns
 
     def _instance_rles(self, rows: LabelRuns, components: Components, chosen: Int64Array) -> dict[int, bytes]:
@@ -139,7 +140,7 @@ class _Ragged:
             if len(counts) <= self._counts_left:
                 self._counts_left -= len(counts)
                 rles[key] = compress(counts)
-        self._say_missing("COCO RLEs", len(rles), len(wanted))
+        self._say_missing("COCO RLEs", len(rles), len(wanted), "a smaller output_size")
         return rles
 
     def _polygons(
@@ -158,12 +159,12 @@ class _Ragged:
             if points <= left:
                 left -= points
                 found[number] = tuple(tuple(each.ravel().astype(float).tolist()) for each in mine)
-        self._say_missing("polygons", len(found), len(chosen))
+        self._say_missing("polygons", len(found), len(chosen), "a greater polygon_tolerance")
         return found
 
-    def _say_missing(self, what: str, found: int, wanted: int) -> None:
+    def _say_missing(self, what: str, found: int, wanted: int, advice: str) -> None:
         if found < wanted:
-            self.left_out.append(f"{wanted - found} of {wanted} {what}: more than a result may hold")
+            self.left_out.append(f"{wanted - found} of {wanted} {what}: ask for {advice}, or fewer")
 
 
 def _areas(runs: LabelRuns) -> Int64Array:
