@@ -16,7 +16,6 @@ from tilestream.results.regions import LABELS, RegionMap
 from tilestream.results.runs import ColumnRuns, Int64Array, column_runs, cut_at_rows, run_of
 from tilestream.results.wishes import Outputs, Wishes
 
-
 _TOO_RAGGED = f"the mask has more than {limits.MAX_RUNS} runs: ask for a smaller output_size"
 
 
