@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 
 import cv2
 import grpc
@@ -174,6 +175,38 @@ async def test_frames_without_labels_neither_end_an_event_nor_begin_one():
             await stream.frame(frame_id, data, capture_time_us=(frame_id + 1) * 60_000)
         told = [await events_of(stream) for _ in range(5)]
         assert told == [(0, []), (1, []), (2, [("person", BEGAN, 60_000)]), (3, []), (4, [])]
+
+
+async def test_dropped_frames_neither_end_an_event_nor_delay_it():
+    async with running() as r:
+        stream = await r.open(rules=[PERSON])
+
+        def fail(plan):
+            if any(frame.frame_id in (1, 3) for frame, _ in plan.frames):
+                raise RuntimeError
+
+        r.engine.fail = fail
+        told = []
+        for frame_id in range(5):
+            await stream.frame(frame_id, jpeg(3), capture_time_us=(frame_id + 1) * 60_000)
+            told.append(await events_of(stream))
+        assert [events for _, events in told] == [[], [], [("person", BEGAN, 60_000)], [], []]
+
+
+async def test_a_server_that_drains_tells_what_its_last_frames_bring():
+    gate = threading.Event()
+    async with running(FakeEngine(gate)) as r:
+        stream = await r.open(rules=[PERSON])
+        for frame_id in range(2):
+            await stream.frame(frame_id, jpeg(3), capture_time_us=(frame_id + 1) * 100_000)
+        await until(r.engine.stepping.is_set)
+        (session,) = r.server.registry
+        await until(lambda: session.stats.received == 2)
+        stopping = asyncio.ensure_future(r.server.stop())
+        assert (await stream.receive()).HasField("draining")
+        gate.set()
+        assert [await events_of(stream) for _ in range(2)] == [(0, []), (1, [("person", BEGAN, 100_000)])]
+        await stopping
 
 
 async def lose(r: Running, stream: Stream) -> None:
