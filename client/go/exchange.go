@@ -270,7 +270,7 @@ func (e *exchange) settle(message *pb.FrameResult) error {
 	if message.GetFrameId() != next.id {
 		return protocolError("the server answered frame %d, next in order is %d", message.GetFrameId(), next.id)
 	}
-	result, err := newResult(message, next, e.started.Model, e.clock().Sub(next.sentAt))
+	result, err := newResult(message, next, e.started, e.clock().Sub(next.sentAt))
 	if err == nil && result.Status == StatusInvalid && next.frame.Problem != "" {
 		result.Detail = next.frame.Problem
 	}

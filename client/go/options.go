@@ -86,6 +86,12 @@ type SessionOptions struct {
 	IncludeBins bool
 	// IncludeConfidence asks for Result.Confidence. false: there is none.
 	IncludeConfidence bool
+	// Outputs are what results say of the labels beside the mask, or instead of it. Zero: nothing.
+	Outputs Outputs
+	// Regions are named parts of the picture, for Result.Regions and Rules. At most 64.
+	Regions []Region
+	// Rules make Result.Events. At most 64.
+	Rules []Rule
 }
 
 func (o *SessionOptions) toProto() *pb.SessionConfig {
@@ -104,6 +110,9 @@ func (o *SessionOptions) toProto() *pb.SessionConfig {
 		MaxDelayMs:        uint32(max(0, o.MaxDelay.Milliseconds())),
 		IncludeBins:       o.IncludeBins,
 		IncludeConfidence: o.IncludeConfidence,
+		Outputs:           o.Outputs.toProto(),
+		Regions:           regionsToProto(o.Regions),
+		Rules:             rulesToProto(o.Rules),
 	}
 	if o.OutputSize != (Size{}) {
 		config.OutputSize = o.OutputSize.toProto()
@@ -118,20 +127,26 @@ func (s Size) toProto() *pb.Size {
 	return &pb.Size{Width: uint32(max(0, s.Width)), Height: uint32(max(0, s.Height))}
 }
 
+func sizeFromProto(message *pb.Size) Size {
+	return Size{int(message.GetWidth()), int(message.GetHeight())}
+}
+
 func optionsFromProto(config *pb.SessionConfig) SessionOptions {
-	size := func(message *pb.Size) Size { return Size{int(message.GetWidth()), int(message.GetHeight())} }
 	return SessionOptions{
 		CameraID:          config.GetCameraId(),
 		Model:             config.GetModel(),
 		MaskEncoding:      MaskEncoding(config.GetMaskEncoding()),
 		QueuePolicy:       QueuePolicy(config.GetQueuePolicy()),
 		FramesInFlight:    int(config.GetFramesInFlight()),
-		OutputSize:        size(config.GetOutputSize()),
-		ComputeSize:       size(config.GetComputeSize()),
+		OutputSize:        sizeFromProto(config.GetOutputSize()),
+		ComputeSize:       sizeFromProto(config.GetComputeSize()),
 		BlockBudget:       float64(config.GetBlockBudget()),
 		Weight:            float64(config.GetWeight()),
 		MaxDelay:          ms(uint64(config.GetMaxDelayMs())),
 		IncludeBins:       config.GetIncludeBins(),
 		IncludeConfidence: config.GetIncludeConfidence(),
+		Outputs:           outputsFromProto(config.GetOutputs()),
+		Regions:           regionsFromProto(config.GetRegions()),
+		Rules:             rulesFromProto(config.GetRules()),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -85,7 +86,7 @@ func TestStarted(t *testing.T) {
 	if started.SessionID != "session 0" || started.Model.Name != "fake" || started.Resumed {
 		t.Error(started)
 	}
-	if started.Options() != options {
+	if !reflect.DeepEqual(started.Options(), options) {
 		t.Error(started.Options())
 	}
 	if started.Limits.MaxFrameBytes != 1000 || started.Limits.ResumeTTL != 1500*time.Millisecond {

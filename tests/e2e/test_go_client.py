@@ -113,9 +113,9 @@ def test_a_broken_network_a_slow_reader_and_refusals(tmp_path, go):
     quick = ("--max-sessions", "3", "--retry-delay", "0.5")
     with server_process(tmp_path, *quick, command=FAKE, environment=environment()) as (_, port):
         target = f"127.0.0.1:{port}"
-        tests = "TestRealServer(OverANetwork|ThatIsFull|DoesNotKnow|Refuses|AndASlow)"
+        tests = "TestRealServer(OverANetwork|ThatIsFull|DoesNotKnow|Refuses|AndASlow|TellsWhat)"
         done = go("test", "-count=1", "-v", "-run", tests, ".", TILESTREAM_E2E_SERVER=target)
-    assert done.returncode == 0 and done.stdout.count("--- PASS") == 5 and "200 cuts" in done.stdout
+    assert done.returncode == 0 and done.stdout.count("--- PASS") == 6 and "200 cuts" in done.stdout
 
 
 def test_servers_that_are_killed_and_servers_that_drain(tmp_path, go):

@@ -33,7 +33,9 @@ from tilestream_client.errors import (
     TilestreamError,
     TlsFailed,
 )
+from tilestream_client.findings import Box, ClassArea, Event, Instance, RegionAreas
 from tilestream_client.info import Draining, LabelClass, Limits, Model, ServerInfo, Session, SessionInfo
+from tilestream_client.outputs import Outputs, Region, Rule
 from tilestream_client.result import EncodedMask, FrameStatus, Result, ReuseStats, Times
 from tilestream_client.sources import Camera, Frame, ImageFolder, VideoFile, paced
 from tilestream_client.stream import Stream
@@ -44,16 +46,20 @@ __all__ = [
     "AsyncClient",
     "AsyncStream",
     "Bins",
+    "Box",
     "Camera",
+    "ClassArea",
     "Client",
     "ConnectionFailed",
     "ConnectionLost",
     "Draining",
     "EncodedMask",
+    "Event",
     "FieldError",
     "Frame",
     "FrameStatus",
     "ImageFolder",
+    "Instance",
     "InvalidConfig",
     "LabelClass",
     "Limits",
@@ -61,10 +67,14 @@ __all__ = [
     "MaskError",
     "MessageTooLarge",
     "Model",
+    "Outputs",
     "ProtocolError",
     "QueuePolicy",
+    "Region",
+    "RegionAreas",
     "Result",
     "ReuseStats",
+    "Rule",
     "ServerBusy",
     "ServerDraining",
     "ServerError",

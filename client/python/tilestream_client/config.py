@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict, TypeVar
 
 from tilestream_client.errors import FieldError, InvalidConfig
+from tilestream_client.outputs import Outputs, Region, Rule
 from tilestream_client.v1 import segmentation_pb2 as pb
 
 DEFAULT_FRAMES_IN_FLIGHT = 2
@@ -61,6 +62,9 @@ class StreamConfig:
         computing. 0 = not at all. ``stream.session.config`` says what is in force.
     include_bins, include_confidence: ask for ``Result.bins`` and ``Result.confidence``.
     camera_id: a name for people and logs.
+    outputs: what results say of the labels beside the mask, or instead of it; None = nothing.
+    regions: named parts of the picture, for ``Result.regions`` and rules.
+    rules: what makes ``Result.events``.
     """
 
     model: str = ""
@@ -75,6 +79,9 @@ class StreamConfig:
     include_bins: bool = False
     include_confidence: bool = False
     camera_id: str = ""
+    outputs: Outputs | None = None
+    regions: Sequence[Region] = ()
+    rules: Sequence[Rule] = ()
 
     def to_proto(self) -> pb.SessionConfig:
         """As the message that opens a stream.
@@ -96,6 +103,9 @@ class StreamConfig:
                 include_bins=self.include_bins,
                 include_confidence=self.include_confidence,
                 camera_id=self.camera_id,
+                outputs=None if self.outputs is None else self.outputs.to_proto(),
+                regions=[region.to_proto() for region in self.regions],
+                rules=[rule.to_proto() for rule in self.rules],
             )
             for name in ("output_size", "compute_size"):
                 size = getattr(self, name)
@@ -122,6 +132,9 @@ class StreamOptions(TypedDict, total=False):
     include_bins: bool
     include_confidence: bool
     camera_id: str
+    outputs: Outputs | None
+    regions: Sequence[Region]
+    rules: Sequence[Rule]
 
 
 def send_window(config: pb.SessionConfig) -> int:

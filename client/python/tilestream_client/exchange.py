@@ -268,8 +268,7 @@ class Exchange:
             raise ProtocolError(f"the server answered frame {message.frame_id}, next in order is {expected}")
         pending = self._unanswered[0]
         latency = self._clock() - pending.sent_at
-        model = self.session.model
-        result = from_proto(message, model, name=pending.name, jpeg=pending.jpeg, latency=latency)
+        result = from_proto(message, self.session, name=pending.name, jpeg=pending.jpeg, latency=latency)
         if pending.problem and result.status is FrameStatus.INVALID:
             result = replace(result, detail=pending.problem)
         self._unanswered.popleft()

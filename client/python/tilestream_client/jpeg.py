@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
 
 from tilestream_client.errors import SourceError
 
@@ -61,6 +63,16 @@ def decode_frame(data: bytes) -> npt.NDArray[np.uint8] | None:
     while data.startswith(START, begin + len(START)):
         begin += len(START)
     return decode(data[begin:] + _END)
+
+
+def frame_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of such a frame, from its header where that can be had; None if it is no image."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        pixels = decode_frame(data)
+        return None if pixels is None else (pixels.shape[1], pixels.shape[0])
 
 
 def to_rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

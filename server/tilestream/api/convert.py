@@ -6,6 +6,7 @@ import time
 from enum import Enum
 from typing import Any, TypeVar
 
+from tilestream.api.outputs import event_fields, fill_in_wishes, result_fields
 from tilestream.config import Settings
 from tilestream.media.masks import MaskFormat
 from tilestream.messages import (
@@ -74,6 +75,10 @@ def result_response(ticket: Ticket, answer: Answer, total_seconds: float) -> pb.
         result["reuse"] = _reuse(answer.stats)
     if answer.bins is not None:
         result["bins"] = _bins(answer.bins)
+    if answer.findings is not None:
+        result |= result_fields(answer.findings)
+    if ticket.events:
+        result["events"] = event_fields(ticket.events)
     return pb.StreamSegmentResponse(result=result)  # type: ignore[arg-type]
 
 
@@ -198,6 +203,7 @@ def config_message(options: SessionOptions) -> pb.SessionConfig:
     ):
         if size is not None:
             field.width, field.height = size
+    fill_in_wishes(config, options.wishes)
     return config
 
 

@@ -35,6 +35,8 @@ _TOKEN_BYTES = 32
 # loses nothing: it gets a new session where answers are missing.
 _CLIENT_HEADROOM = 16
 _KEPT_BYTES = 8 << 20
+# Options that have another name in the config.
+_FIELDS = {"mask_format": "mask_encoding", "wishes": "outputs, config.regions or config.rules"}
 
 
 class LiveSession:
@@ -241,7 +243,7 @@ def _digest(token: bytes) -> bytes:
 def _check_unchanged(asked: SessionOptions, opened: SessionOptions) -> None:
     for field in dataclasses.fields(SessionOptions):
         if getattr(asked, field.name) != getattr(opened, field.name):
-            name = {"mask_format": "mask_encoding"}.get(field.name, field.name)
+            name = _FIELDS.get(field.name, field.name)
             allowed = "what the session was opened with, or no resume_token"
             raise errors.invalid_argument(
                 f"config.{name}", "differs from the session that is resumed", allowed

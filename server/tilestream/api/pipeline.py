@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from tilestream.api.convert import now_us
 from tilestream.api.media_threads import Job
 from tilestream.api.services import Services
 from tilestream.label_runs import LabelRuns, label_map
@@ -20,6 +21,8 @@ from tilestream.media.errors import BadFrame
 from tilestream.media.jpeg import FrameLimits, picture_for
 from tilestream.media.masks import MaskFormat, encode_mask, encode_png, resize_labels
 from tilestream.messages import Codec, DropReason, Failure, Frame, Outcome, Picture, UInt8Array
+from tilestream.results.compute import ResultMaker
+from tilestream.results.rules import RuleBook
 from tilestream.scheduling.engine_loop import StepReport
 from tilestream.sessions.frames import Answer, EncodedPlane, Stage, Ticket
 from tilestream.sessions.inbox import Inbox, QueuePolicy
@@ -46,6 +49,9 @@ class FramePipeline:
             settings.max_decode_seconds,
         )
         self._finishing = False
+        self._results = None if options.wishes.mask_alone else ResultMaker(options.wishes)
+        self._rules = RuleBook(options.wishes.rules)
+        self._epoch_us = now_us() - services.clock.now() * 1e6  # for frames without a capture time
         self._decoding: deque[Ticket] = deque()  # in frame order, up to the ones handed to the engine
         self._decoded: dict[int, Picture] = {}  # of these, by frame_id
         # With the engine, and the (width, height) that they were sent with.
@@ -86,6 +92,21 @@ class FramePipeline:
         """No more frames will be accepted: none of those that were has to wait for later ones."""
         self._finishing = True
         self._finish_if_submitted()
+
+    def next_answer(self) -> Ticket | None:
+        """The ticket of the answer to send next, with its events; None where there is none yet.
+
+        Answers become known in any order and are sent in that of the frames, which is the one that rules are
+        about. Asked again, as for a stream that was lost meanwhile, it says the same.
+        """
+        ticket = self.inbox.head()
+        if ticket is not None and ticket.events is None:
+            findings = ticket.known_answer.findings
+            ticket.events = ()
+            if findings is not None:
+                taken = ticket.capture_time_us or round(self._epoch_us + ticket.received * 1e6)
+                ticket.events = self._rules.observe(findings.exceeded, taken)
+        return ticket
 
     def drop_unanswered(self, reason: DropReason, detail: str) -> None:
         """Give up every frame that has no answer yet."""
@@ -184,7 +205,7 @@ class FramePipeline:
         ticket.stage = Stage.ENCODING
         if outcome.stats is not None:
             ticket.stage_seconds = outcome.stats.stage_seconds
-        work = partial(_encode, outcome, outcome.labels, self._session.options, size)
+        work = partial(_encode, outcome, outcome.labels, self._session.options, size, self._results)
         self._services.media.submit(work, partial(self._on_encoded, ticket), self._holder)
 
     def _on_encoded(self, ticket: Ticket, job: Job[tuple[Answer, float]]) -> None:
@@ -220,22 +241,30 @@ def _encode(
     labels: UInt8Array | LabelRuns,
     options: SessionOptions,
     frame_size: tuple[int, int],
+    results: ResultMaker | None,
 ) -> tuple[Answer, float]:
-    """In a media thread: the answer with its mask, and the seconds it took."""
+    """In a media thread: the answer with all that was asked for, and the seconds it took."""
     begin = time.monotonic()
     width, height = options.output_size or frame_size
     form, palette = options.mask_format, options.model.palette
     if labels.shape != (height, width):
         labels = resize_labels(label_map(labels), width, height)
-    mask = encode_mask(labels, form, palette)
-    confidence = None
+    findings = confidence = None
+    if results is not None:
+        runs = labels if isinstance(labels, LabelRuns) else LabelRuns.of(labels)
+        findings = results.find(runs)
+        labels = runs if form is MaskFormat.RLE else labels
+    mask = None
+    if not options.wishes.outputs.no_mask:
+        mask = EncodedPlane(width, height, form, encode_mask(labels, form, palette))
     if options.include_confidence and outcome.confidence is not None:
         confidence = _encode_confidence(resize_labels(outcome.confidence, width, height), form)
     answer = Answer(
-        mask=EncodedPlane(width, height, form, mask),
+        mask=mask,
         confidence=confidence,
         stats=outcome.stats,
         bins=outcome.bins if options.include_bins else None,
+        findings=findings,
     )
     return answer, time.monotonic() - begin
 

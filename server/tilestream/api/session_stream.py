@@ -182,7 +182,7 @@ class SessionStream:
     async def _write_next(self) -> bool:
         """Write something, or wait until there is something to do. False when all is written."""
         self._wake.clear()
-        ticket = self._pipeline.inbox.head()
+        ticket = self._pipeline.next_answer()
         if self._notices:
             await self._write(pb.StreamSegmentResponse(draining=self._notices.popleft()))
         elif self._again:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tilestream.access.refusals import NotAllowed
 from tilestream.api.convert import MASK_FORMATS, QUEUE_POLICIES
 from tilestream.api.errors import invalid_argument
+from tilestream.api.outputs import read_wishes
 from tilestream.config import Settings
 from tilestream.messages import MOST_HELD, ModelInfo
 from tilestream.sessions.inbox import effective_limit
@@ -61,12 +62,13 @@ def read_config(
         include_bins=config.include_bins,
         include_confidence=config.include_confidence,
         max_delay=max_delay,
+        wishes=read_wishes(config, model),
     )
 
 
 def _refuse_what_is_not_offered(config: pb.SessionConfig) -> None:
     """Parts of the API that this server does not have: better an error than results that lack them."""
-    for name in ("rotation", "outputs", "regions", "rules"):
+    for name in ("rotation",):
         if getattr(config, name) != getattr(pb.SessionConfig(), name):
             raise invalid_argument(f"config.{name}", "this server does not offer it", "leave it unset")
 

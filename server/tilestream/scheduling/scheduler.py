@@ -339,6 +339,8 @@ class Scheduler:
     def _hold(self, running: _Running, outcome: Outcome, now: float) -> list[Key]:
         """Note whether a frame is held. If it is not, none before it is either: those that still are."""
         frame, lost = running.frame, list[Key]()
+        if not running.queue.spec.max_delay:
+            return lost
         if outcome.failure is None and outcome.labels is None:
             self.held.add(frame, running.queue.spec.max_delay)
         elif outcome.failure is None or outcome.failure.kind is not FailureKind.INVALID:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from tilestream.access.caller import Caller
 from tilestream.media.masks import MaskFormat
 from tilestream.messages import ModelInfo
+from tilestream.results.wishes import Wishes
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.sessions.stats import SessionStats
 
@@ -69,6 +70,7 @@ class SessionOptions:
     include_bins: bool
     include_confidence: bool
     max_delay: float  # seconds
+    wishes: Wishes = field(default_factory=Wishes)
 
 
 def phase_of(camera_id: str) -> float:

@@ -216,7 +216,7 @@ type FrameStatus int32
 const (
 	// Never sent.
 	FrameStatus_FRAME_STATUS_UNSPECIFIED FrameStatus = 0
-	// There is a mask.
+	// There are labels: a mask, unless Outputs.no_mask.
 	FrameStatus_FRAME_STATUS_OK FrameStatus = 1
 	// The server did not compute this frame; drop_reason says why. The frame itself may be fine.
 	FrameStatus_FRAME_STATUS_DROPPED FrameStatus = 2
@@ -861,7 +861,7 @@ type SessionConfig struct {
 	Rotation uint32 `protobuf:"varint,16,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	// What is sent beside the mask, or instead of it. Default (unset): the mask alone.
 	Outputs *Outputs `protobuf:"bytes,17,opt,name=outputs,proto3" json:"outputs,omitempty"`
-	// Parts of the picture whose areas are told apart. At most 64, names must differ.
+	// Parts of the picture whose areas are told apart. At most 64 with together 1024 corners, names must differ.
 	Regions []*Region `protobuf:"bytes,18,rep,name=regions,proto3" json:"regions,omitempty"`
 	// What is told as FrameResult.events. At most 64, names must differ.
 	Rules         []*Rule `protobuf:"bytes,19,rep,name=rules,proto3" json:"rules,omitempty"`
@@ -1032,7 +1032,9 @@ func (x *SessionConfig) GetRules() []*Rule {
 	return nil
 }
 
-// What a result says of the labels. All of it is worked out from the mask at its size, output_size.
+// What a result says of the labels. All of it is worked out from the mask at its size, output_size. A mask that is
+// so ragged that it would make a huge answer loses some of it, and FrameResult.detail says what: told are at most
+// the 256 largest instances, 16384 corners of polygons and 65536 COCO run lengths.
 type Outputs struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Leave FrameResult.mask out. Default: false.
@@ -1265,7 +1267,8 @@ type Rule struct {
 	// The area must be above this share of the region, 0 up to below 1. Default (0): any pixel.
 	AboveShare float32 `protobuf:"fixed32,4,opt,name=above_share,json=aboveShare,proto3" json:"above_share,omitempty"`
 	// The rule holds once this was so for that long, and ends once it was not for that long, milliseconds of
-	// Frame.capture_time_us (of arrival, where frames have none). Default (0): at once.
+	// Frame.capture_time_us (of arrival, where frames have none). Between two frames with labels it is as in the
+	// earlier one, however many frames without labels there are. Default (0): at once.
 	ForMs         uint32 `protobuf:"varint,5,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1784,7 +1787,7 @@ type FrameResult struct {
 	DropReason DropReason `protobuf:"varint,4,opt,name=drop_reason,json=dropReason,proto3,enum=tilestream.v1.DropReason" json:"drop_reason,omitempty"`
 	// Where status is INVALID.
 	InvalidReason InvalidReason `protobuf:"varint,5,opt,name=invalid_reason,json=invalidReason,proto3,enum=tilestream.v1.InvalidReason" json:"invalid_reason,omitempty"`
-	// For people: more about the reason. Empty where status is OK.
+	// For people: more about the reason. Where status is OK: what of Outputs is left out, else empty.
 	Detail string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
 	// The labels. Set where status is OK, unless Outputs.no_mask.
 	Mask *Mask `protobuf:"bytes,7,opt,name=mask,proto3" json:"mask,omitempty"`
@@ -2027,7 +2030,8 @@ type Instance struct {
 	Box *Box `protobuf:"bytes,3,opt,name=box,proto3" json:"box,omitempty"`
 	// Its centre of mass.
 	Centroid *Point `protobuf:"bytes,4,opt,name=centroid,proto3" json:"centroid,omitempty"`
-	// Only if Outputs.polygons: the outer outline first, then the holes.
+	// Only if Outputs.polygons: the outer outline first, then the holes. Filled by the centres of pixels (even-odd)
+	// they are the instance's pixels, but for the tolerance.
 	Polygons []*Polygon `protobuf:"bytes,5,rep,name=polygons,proto3" json:"polygons,omitempty"`
 	// Only if Outputs.coco_rle: "counts" of COCO's compressed run lengths, by columns, at the mask's size.
 	CocoRle       []byte `protobuf:"bytes,6,opt,name=coco_rle,json=cocoRle,proto3" json:"coco_rle,omitempty"`
@@ -2183,7 +2187,8 @@ func (x *Box) GetHeight() uint32 {
 // A closed outline.
 type Polygon struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its corners, pixels of the mask: x, y, x, y, ...
+	// Its corners, pixels of the mask: x, y, x, y, ... Outlines run along the edges of pixels; 0, 0 is the top left
+	// corner of the first pixel.
 	Points        []float32 `protobuf:"fixed32,1,rep,packed,name=points,proto3" json:"points,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2290,7 +2295,8 @@ func (x *RegionAreas) GetAreas() []*ClassArea {
 	return nil
 }
 
-// A rule began to hold, or ceased to.
+// A rule began to hold, or ceased to. What holds is the session's: it outlives a lost stream that is resumed, and a
+// new session knows nothing of it.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rule.name.

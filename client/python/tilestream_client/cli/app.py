@@ -23,6 +23,7 @@ from tilestream_client.cli.options import (
 )
 from tilestream_client.cli.terminal import prepare_output, say
 from tilestream_client.config import MaskEncoding, QueuePolicy
+from tilestream_client.outputs import Outputs
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 
 app = typer.Typer(
@@ -64,6 +65,32 @@ def stream(
     contact_sheet: Annotated[
         Path | None, typer.Option(help="Write a picture of a few frames and overlays.")
     ] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option(help="Write a line of JSON per frame, as results come.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Write a row per frame; needs tilestream-client[parquet].")
+    ] = None,
+    areas: Annotated[bool, typer.Option("--areas", help="Ask for the area of every class.")] = False,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Ask for connected pixels of a class: box, area, centroid.")
+    ] = False,
+    min_instance_pixels: Annotated[
+        int, typer.Option(min=0, help="Smallest instance, pixels; 0: as the server likes (64).")
+    ] = 0,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="Ask for the outlines of instances; implies --instances.")
+    ] = False,
+    polygon_tolerance: Annotated[
+        float, typer.Option(min=0, max=100, help="Pixels that they may be off; 0: as the server likes (1).")
+    ] = 0.0,
+    coco_rle: Annotated[
+        bool, typer.Option("--coco-rle", help="Ask for COCO run lengths of instances, else of classes.")
+    ] = False,
+    no_mask: Annotated[bool, typer.Option("--no-mask", help="Have no masks sent.")] = False,
+    rules: Annotated[
+        Path | None, typer.Option(help="JSON file of regions, and of rules that make events.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Model name; empty: the server's default.")] = "",
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the masks.")] = None,
     compute_size: Annotated[str | None, typer.Option(metavar="WxH", help="Size to compute at.")] = None,
@@ -102,12 +129,17 @@ def stream(
         raise typer.BadParameter("--show-bins draws into --out or --contact-sheet: give one of them")
     if max_delay is None:
         max_delay = 0 if stream_command.is_camera(source) else stream_command.FILE_DELAY_MS
+    if no_mask and masks:
+        raise typer.BadParameter("--masks writes what --no-mask has the server leave out: give one of them")
     job = stream_command.StreamJob(
         source=source,
         video=out,
         summary=json_out,
         masks=masks,
         contact_sheet=contact_sheet,
+        jsonl=jsonl,
+        parquet=parquet,
+        rules=rules,
         limit=limit,
         fps=fps,
         realtime=realtime,
@@ -124,6 +156,15 @@ def stream(
             "include_bins": show_bins,
             "output_size": parse_size(size) if size else None,
             "compute_size": parse_size(compute_size) if compute_size else None,
+            "outputs": Outputs(
+                no_mask=no_mask,
+                areas=areas,
+                instances=instances or polygons,
+                min_instance_pixels=min_instance_pixels,
+                polygons=polygons,
+                polygon_tolerance=polygon_tolerance,
+                coco_rle=coco_rle,
+            ),
         },
     )
     with one_line_failures():

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,10 +25,14 @@ from tilestream_client.cli.files import (
 )
 from tilestream_client.cli.interrupt import StopSwitch
 from tilestream_client.cli.options import Connection
-from tilestream_client.cli.sinks import ContactSheet, MaskFolder, OverlayVideo
+from tilestream_client.cli.records import JsonLines, ParquetTable, parquet
+from tilestream_client.cli.rules_file import read_rules
+from tilestream_client.cli.sinks import ContactSheet, MaskFolder, OverlayVideo, RegionMarks
 from tilestream_client.cli.terminal import say
 from tilestream_client.client import Client
 from tilestream_client.config import StreamOptions
+from tilestream_client.errors import InvalidConfig
+from tilestream_client.info import Model
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 from tilestream_client.result import Result
 from tilestream_client.sources import FrameLike, VideoFile, input_files, open_source, paced, timed
@@ -62,6 +66,9 @@ class StreamJob:
     summary: Path | None = None
     masks: Path | None = None
     contact_sheet: Path | None = None
+    jsonl: Path | None = None
+    parquet: Path | None = None
+    rules: Path | None = None  # is read
     limit: int | None = None
     fps: float | None = None
     realtime: bool = False
@@ -83,8 +90,17 @@ class StreamJob:
         """Raises WrongOutput for what cannot be written, or would overwrite what is read."""
         check_suffix("--out", self.video, VIDEO_SUFFIXES)
         check_suffix("--contact-sheet", self.contact_sheet, PICTURE_SUFFIXES)
-        files = {"--out": self.video, "--json": self.summary, "--contact-sheet": self.contact_sheet}
-        check_places(files, {"--masks": self.masks}, input_files(source))
+        if self.parquet is not None:
+            parquet()
+        files = {
+            "--out": self.video,
+            "--json": self.summary,
+            "--contact-sheet": self.contact_sheet,
+            "--jsonl": self.jsonl,
+            "--parquet": self.parquet,
+        }
+        inputs = [*input_files(source), *([self.rules] if self.rules is not None else [])]
+        check_places(files, {"--masks": self.masks}, inputs)
 
     def rate(self, source: Iterable[FrameLike]) -> float:
         """Frames per second of the output."""
@@ -99,10 +115,19 @@ class StreamJob:
 
     def sinks(self, source: Iterable[FrameLike]) -> list[Sink]:
         """What to write."""
+        video = self.video
+        regions = self.options.get("regions", ())
+        rules = self.options.get("rules", ())
         wanted: list[Sink | None] = [
-            OverlayVideo(self.video, self.rate(source), show_bins=self.show_bins) if self.video else None,
+            OverlayVideo(
+                video, self.rate(source), show_bins=self.show_bins, marks=RegionMarks(regions, rules)
+            )
+            if video
+            else None,
             MaskFolder(self.masks) if self.masks else None,
             ContactSheet(self.contact_sheet, show_bins=self.show_bins) if self.contact_sheet else None,
+            JsonLines(self.jsonl) if self.jsonl else None,
+            ParquetTable(self.parquet) if self.parquet else None,
         ]
         return [sink for sink in wanted if sink is not None]
 
@@ -123,8 +148,7 @@ class _Progressed:
     def add(self, result: Result) -> None:
         self.tally.add(result)
         self.seconds = time.monotonic() - self.started
-        if result.mask is not None:
-            self.size = (result.mask.width, result.mask.height)
+        self.size = result.size or self.size
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -162,6 +186,7 @@ def run(job: StreamJob, connection: Connection) -> None:
 def _stream(
     job: StreamJob, client: Client, source: Iterable[FrameLike], stop: StopSwitch, progressed: _Progressed
 ) -> None:
+    job = _with_rules(job, client)
     info = client.info()
     progressed.facts.update(device=info.device, server_version=info.version)
     stream = client.stream(
@@ -184,6 +209,25 @@ def _stream(
         progressed.tally.sent = stream.frames_sent
         progressed.reconnects = stream.reconnects
         stream.close()
+
+
+def _with_rules(job: StreamJob, client: Client) -> StreamJob:
+    """Regions and rules of the job's file in its options."""
+    if job.rules is None:
+        return job
+    wanted = job.options.get("model")
+
+    def model() -> Model:
+        models = client.models()
+        found = next(
+            (each for each in models if each.name == wanted or (not wanted and each.is_default)), None
+        )
+        if found is None:
+            raise InvalidConfig(f"the server has no model {wanted!r}: {', '.join(m.name for m in models)}")
+        return found
+
+    regions, rules = read_rules(job.rules, model)
+    return replace(job, options={**job.options, "regions": regions, "rules": rules})
 
 
 @contextmanager
@@ -226,6 +270,6 @@ def _report(job: StreamJob, source: Iterable[FrameLike], progressed: _Progressed
     say(f"{line}: {_in_short(progressed)}")
     if isinstance(source, VideoFile) and source.damaged:
         say(f"{source.damaged} damaged packets of {source.path} were skipped", error=True)
-    for path in (job.video, job.masks, job.contact_sheet, job.summary):
+    for path in (job.video, job.masks, job.contact_sheet, job.jsonl, job.parquet, job.summary):
         if path is not None:
             say(f"  {path}")
