@@ -21,8 +21,7 @@ LIMITS = {"max_frame_pixels": 640 * 480, "max_frame_side": 1000, "max_compute_pi
 WRONG_CONFIGS = [
     ("config.model", {"model": "nosuch"}, "unknown model 'nosuch'; allowed: fake, other"),
     ("config.mask_encoding", {"mask_encoding": 77}, "77 is not offered; allowed: MASK_ENCODING_PNG, MASK_ENCODING_RLE"),
-    ("config.frame_codec", {"frame_codec": "FRAME_CODEC_H264"}, "FRAME_CODEC_H264 is not offered; allowed: FRAME_CODEC_JPEG"),
-    ("config.frame_codec", {"frame_codec": 9}, "9 is not offered; allowed: FRAME_CODEC_JPEG"),
+    ("config.frame_codec", {"frame_codec": 9}, "9 is not offered; allowed: FRAME_CODEC_JPEG, FRAME_CODEC_H264, FRAME_CODEC_H265"),
     ("config.queue_policy", {"queue_policy": 9}, "allowed: QUEUE_POLICY_WAIT, QUEUE_POLICY_DROP_OLDEST, QUEUE_POLICY_LATEST_ONLY"),
     ("config.frames_in_flight", {"frames_in_flight": 9}, "9; allowed: 0 (default) to 8"),
     ("config.output_size.width", {"output_size": pb.Size(width=0, height=10)}, "0; allowed: width and height 1 to 1000"),
@@ -36,7 +35,7 @@ WRONG_CONFIGS = [
     ("config.block_budget", {"block_budget": math.nan}, "nan; allowed"),
     ("config.weight", {"weight": 1000}, "1000; allowed: 0 (default, 1), or 0.01 to 100"),
     ("config.weight", {"weight": math.inf}, "inf; allowed"),
-    ("config.rotation", {"rotation": 90}, "does not offer it"),
+    ("config.rotation", {"rotation": 45}, "45; allowed: 0, 90, 180, 270 (degrees clockwise)"),
     ("config.outputs", {"outputs": pb.Outputs(areas=True)}, "does not offer it"),
     ("config.regions", {"regions": [pb.Region(name="lane")]}, "does not offer it"),
     ("config.rules", {"rules": [pb.Rule(name="person")]}, "does not offer it"),

@@ -18,9 +18,10 @@ class Stage(Enum):
     """Where a frame is. It only moves forward."""
 
     DECODING = 1
-    SUBMITTED = 2  # decoded and with the scheduler, or already in the engine
-    ENCODING = 3
-    ANSWERED = 4  # the answer is known, perhaps not yet sent
+    HELD = 2  # with a video decoder, that needs later frames to show it
+    SUBMITTED = 3  # decoded and with the scheduler, or already in the engine
+    ENCODING = 4
+    ANSWERED = 5  # the answer is known, perhaps not yet sent
 
 
 class Status(Enum):

@@ -8,7 +8,7 @@ from enum import Enum
 
 from tilestream.access.caller import Caller
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import ModelInfo
+from tilestream.messages import Codec, ModelInfo
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.sessions.stats import SessionStats
 
@@ -68,6 +68,8 @@ class SessionOptions:
     weight: float
     include_bins: bool
     include_confidence: bool
+    codec: Codec = Codec.JPEG
+    rotation: int = 0  # degrees clockwise, before anything else is done with frames
 
 
 def phase_of(camera_id: str) -> float:
