@@ -15,7 +15,7 @@ from tilestream_client.async_client import AsyncClient
 from tilestream_client.async_stream import AsyncStream
 from tilestream_client.bins import Bins
 from tilestream_client.client import Client
-from tilestream_client.config import MaskEncoding, QueuePolicy, StreamConfig
+from tilestream_client.config import FrameCodec, MaskEncoding, QueuePolicy, StreamConfig
 from tilestream_client.errors import (
     AccessDenied,
     ConnectionFailed,
@@ -34,8 +34,9 @@ from tilestream_client.errors import (
     TlsFailed,
 )
 from tilestream_client.info import Draining, LabelClass, Limits, Model, ServerInfo, Session, SessionInfo
+from tilestream_client.live import LivePackets
 from tilestream_client.result import EncodedMask, FrameStatus, Result, ReuseStats, Times
-from tilestream_client.sources import Camera, Frame, ImageFolder, VideoFile, paced
+from tilestream_client.sources import Camera, Frame, ImageFolder, LiveVideo, VideoFile, VideoPackets, paced
 from tilestream_client.stream import Stream
 from tilestream_client.tls import Tls
 
@@ -52,11 +53,14 @@ __all__ = [
     "EncodedMask",
     "FieldError",
     "Frame",
+    "FrameCodec",
     "FrameStatus",
     "ImageFolder",
     "InvalidConfig",
     "LabelClass",
     "Limits",
+    "LivePackets",
+    "LiveVideo",
     "MaskEncoding",
     "MaskError",
     "MessageTooLarge",
@@ -80,6 +84,7 @@ __all__ = [
     "Tls",
     "TlsFailed",
     "VideoFile",
+    "VideoPackets",
     "__version__",
     "paced",
 ]

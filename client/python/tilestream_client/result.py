@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+
 from tilestream_client import jpeg, masks, overlay
 from tilestream_client.bins import Bins
 from tilestream_client.bins import from_proto as bins_from_proto
-from tilestream_client.config import encoding_from_proto
+from tilestream_client.config import FrameCodec, encoding_from_proto
 from tilestream_client.errors import MaskError, ProtocolError
+from tilestream_client.frames import Frame
 from tilestream_client.info import LabelClass, Model, UInt8Array, enum_name
 from tilestream_client.v1 import segmentation_pb2 as pb
 
@@ -90,6 +93,15 @@ class EncodedMask:
 _DECODERS = {"png": masks.decode_png, "rle": masks.decode_rle, "raw": masks.decode_raw}
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A frame as it was sent, and the degrees clockwise by which the server turned it."""
+
+    data: bytes = field(default=b"", repr=False)
+    codec: FrameCodec = FrameCodec.JPEG
+    rotation: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """The answer to one frame. Masks and images are decoded when they are first asked for.
@@ -101,7 +113,8 @@ class Result:
     latency: seconds from handing the frame to gRPC to reading its answer, by this machine's clock.
     capture_time: seconds since the Unix epoch as given with the frame; 0 = unknown.
     times: where the time went on the server. reuse: None unless ok. bins: None unless asked for.
-    jpeg: the frame as it was sent. model: the model that served it, with classes and palette.
+    sent: the frame as it was sent. shown: its picture, where the source gave one beside it.
+    model: the model that served it, with classes and palette.
     """
 
     frame_id: int
@@ -117,7 +130,8 @@ class Result:
     bins: Bins | None = None
     mask: EncodedMask | None = None
     confidence_map: EncodedMask | None = field(default=None, repr=False)
-    jpeg: bytes = field(default=b"", repr=False)
+    sent: Sent = field(default=Sent(), repr=False)
+    shown: UInt8Array | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -146,8 +160,21 @@ class Result:
 
     @cached_property
     def image(self) -> UInt8Array | None:
-        """uint8 [H, W, 3] RGB: the frame that was sent, as the server saw it; None if it is no image."""
-        return jpeg.decode_frame(self.jpeg)
+        """uint8 [H, W, 3] RGB: the frame that was sent, as the server saw it, upright.
+
+        None if it is no image, or an access unit whose picture the source did not give.
+        """
+        if self.shown is not None or self.sent.codec is not FrameCodec.JPEG:
+            return self.shown
+        image = jpeg.decode_frame(self.sent.data)
+        if image is None or not self.sent.rotation:
+            return image
+        return np.ascontiguousarray(np.rot90(image, -self.sent.rotation // 90))
+
+    @property
+    def jpeg(self) -> bytes:
+        """The frame as it was sent, whatever its codec."""
+        return self.sent.data
 
     def colorize(self) -> UInt8Array:
         """uint8 [H, W, 3] RGB: the labels in the model's colours. Raises ValueError unless ok."""
@@ -174,7 +201,7 @@ class Result:
         return self.labels
 
 
-def from_proto(message: pb.FrameResult, model: Model, *, name: str, jpeg: bytes, latency: float) -> Result:
+def from_proto(message: pb.FrameResult, model: Model, *, frame: Frame, sent: Sent, latency: float) -> Result:
     """The generated message with what only the client knows.
 
     Raises ProtocolError for a status that this release does not know.
@@ -186,7 +213,7 @@ def from_proto(message: pb.FrameResult, model: Model, *, name: str, jpeg: bytes,
         frame_id=message.frame_id,
         status=status,
         model=model,
-        name=name,
+        name=frame.name,
         reason=_reason(message, status),
         detail=message.detail,
         latency=latency,
@@ -196,7 +223,8 @@ def from_proto(message: pb.FrameResult, model: Model, *, name: str, jpeg: bytes,
         bins=bins_from_proto(message.bins) if message.HasField("bins") else None,
         mask=_mask(message.mask) if message.HasField("mask") else None,
         confidence_map=_mask(message.confidence) if message.HasField("confidence") else None,
-        jpeg=jpeg,
+        sent=sent,
+        shown=frame.image if sent.codec is not FrameCodec.JPEG else None,
     )
 
 
