@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -90,3 +92,44 @@ def damaged(data: bytes, share: float = 0.5) -> bytes:
     for at in range(begin, min(len(changed), begin + 6)):
         changed[at] ^= 0x5A
     return bytes(changed)
+
+
+def write_clip(
+    path: Path,
+    images: list[np.ndarray],
+    codec: str = "h264",
+    params: str = STRUCTURES["closed"],
+    pixels: str = "yuv420p",
+    times: list[int] | None = None,
+) -> Path:
+    """A video file of these images, in the format of its name. ``times``: of the images, milliseconds."""
+    need_encoder(codec)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(ENCODERS[codec], rate=RATE)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = pixels
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        stream.options = {"preset": "ultrafast", _PARAMS[codec]: f"{params}:{_ALWAYS[codec]}:crf=18"}
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+            frame.time_base = Fraction(1, 1000)
+            frame.pts = times[number] if times else number * 1000 // RATE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+_MATRICES = {  # of a track's header: a, b, c, d in 16.16
+    90: (0, 1, -1, 0),
+    180: (-1, 0, 0, -1),
+    270: (0, -1, 1, 0),
+}
+
+
+def turn_clip(path: Path, rotation: int) -> None:
+    """Have an MP4 say that its pictures are to be turned so many degrees clockwise."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (part << 16 for part in _MATRICES[rotation])
+    struct.pack_into(">9i", data, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)

@@ -10,7 +10,7 @@ START = b"\0\0\1"
 _IDR, _SEI, _SLICES = 5, 6, (1, 5)  # of H.264
 _RECOVERY_POINT = 6
 _RANDOM_ACCESS = range(16, 24)  # of H.265
-_H264_SETS, _H265_SETS = (7,), (33,)
+_H264_SETS, _H265_SETS = (7, 8), (32, 33, 34)
 _FRONT = 4096  # bytes of a message in front of a picture that are looked at
 
 
@@ -26,10 +26,13 @@ def is_key_unit(codec: FrameCodec, data: bytes) -> bool:
     return False
 
 
-def has_parameter_sets(codec: FrameCodec, data: bytes) -> bool:
-    """Whether a unit brings what its picture's header is read with."""
+def parameter_sets(codec: FrameCodec, data: bytes) -> bytes:
+    """Those in a unit, in Annex B: what pictures' headers are read with."""
     wanted = _H265_SETS if codec is FrameCodec.H265 else _H264_SETS
-    return any(kind in wanted for kind, _ in nal_units(codec, data))
+    found = list(nal_units(codec, data))
+    ends = [begin - len(START) for _, begin in found[1:]] + [len(data)]
+    parts = [data[begin:end] for (kind, begin), end in zip(found, ends, strict=True) if kind in wanted]
+    return b"".join(START + part for part in parts)
 
 
 def nal_units(codec: FrameCodec, data: bytes) -> Iterator[tuple[int, int]]:

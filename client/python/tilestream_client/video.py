@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilestream_client.access_units import START, has_parameter_sets, is_key_unit
+from tilestream_client.access_units import START, is_key_unit, parameter_sets
 from tilestream_client.config import FrameCodec
 from tilestream_client.errors import SourceError
 from tilestream_client.frames import Frame
@@ -145,12 +145,14 @@ def access_units(container: Any, codec: FrameCodec) -> Iterator[tuple[Any, bytes
     stream = container.streams.video[0]
     to_annex_b = libav().bitstream.BitStreamFilterContext(_TO_ANNEX_B[codec], stream)
     extra = bytes(stream.codec_context.extradata or b"")
-    sets = extra if extra.lstrip(b"\0")[:1] == START[-1:] else b""  # else the filter puts them in
+    sets = parameter_sets(codec, extra) if START in extra[:4] else b""  # else the filter puts them in
     for packet in container.demux(stream):
         for out in to_annex_b.filter(packet) if packet.size else ():
             unit = bytes(out)
-            if sets and is_key_unit(codec, unit) and not has_parameter_sets(codec, unit):
-                unit = sets + unit
+            own = parameter_sets(codec, unit)
+            if not own and is_key_unit(codec, unit):
+                unit = sets + unit  # so that decoding can begin here
+            sets = own or sets
             yield out, unit
 
 
