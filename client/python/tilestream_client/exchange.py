@@ -270,7 +270,8 @@ class Exchange:
         self._back_off.opened()
         has = session.last_frame_id if session.resumed else None
         lacks = [one.request for one in self._unanswered if has is None or one.frame_id > has]
-        begins_anew = self._replay.before({request.frame.frame_id for request in lacks})
+        oldest = self._unanswered[0].frame_id if self._unanswered else self._frames_read
+        begins_anew = self._replay.before(oldest, {request.frame.frame_id for request in lacks})
         self._again = deque(sorted((*begins_anew, *lacks), key=lambda request: request.frame.frame_id))
 
     def _is_complete(self) -> bool:

@@ -29,16 +29,18 @@ class Replay:
             self._keys.append(request.frame.frame_id)
         self._kept.append(request)
         self._bytes += len(request.frame.data)
-        while len(self._keys) > 1 and self._keys[1] <= oldest:
-            self._keys.popleft()
-            self._forget_before(self._keys[0])
+        self._forget_answered(oldest)
         if self._bytes > MAX_BYTES:
             self._kept.clear()
             self._keys.clear()
             self._bytes = 0
 
-    def before(self, ids: set[int]) -> list[pb.StreamSegmentRequest]:
-        """What to send again for the decoder alone: all that is kept but for these, from a key unit on."""
+    def before(self, oldest: int, ids: set[int]) -> list[pb.StreamSegmentRequest]:
+        """What to send again for the decoder alone: all from a key unit on but these.
+
+        ``oldest``: as above, or the next one where all have their answers.
+        """
+        self._forget_answered(oldest)
         again = []
         for frame in (request.frame for request in self._kept):
             if self._keys and frame.frame_id >= self._keys[0] and frame.frame_id not in ids:
@@ -46,6 +48,8 @@ class Replay:
                 again.append(pb.StreamSegmentRequest(frame=copy))
         return again
 
-    def _forget_before(self, frame_id: int) -> None:
-        while self._kept and self._kept[0].frame.frame_id < frame_id:
-            self._bytes -= len(self._kept.popleft().frame.data)
+    def _forget_answered(self, oldest: int) -> None:
+        while len(self._keys) > 1 and self._keys[1] <= oldest:
+            self._keys.popleft()
+            while self._kept[0].frame.frame_id < self._keys[0]:
+                self._bytes -= len(self._kept.popleft().frame.data)
