@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bench.turns import write_result
 from tilestream.engine.memory.labels import looked_up
-from tilestream.engine.motion.estimators import DisMotion, NoMotion
+from tilestream.engine.motion.estimators import DisMotion, MotionEstimator, NoMotion
 from tilestream.engine.motion.luma import thumbnails
 from tilestream.engine.motion.warp import chained
 from tilestream_street import SyntheticStreet
@@ -34,6 +34,12 @@ SCALE = 2  # image pixels per thumbnail pixel at that size
 CELL = 4  # pixels: the smallest block that has a vector
 SEEDS = (1000, 1001, 1002, 1003)
 AGES = (1, 2, 3, 4, 6)  # frames for which labels are moved
+ESTIMATORS: dict[str, MotionEstimator] = {
+    "DIS": DisMotion(),
+    "DIS, patches 7 apart": DisMotion(patch_stride=7),
+    "DIS, stopping at half resolution": DisMotion(finest_scale=1),
+    "no motion": NoMotion(),
+}
 ENCODERS = {
     "camera (veryfast, zerolatency, 1 reference)": ("veryfast", "bframes=0:ref=1:keyint=60"),
     "archive (medium, 3 references)": ("medium", "bframes=0:ref=3:keyint=60"),
@@ -112,17 +118,13 @@ def measure(images: list[Any], labels: list[Any], encoder: tuple[str, str], crf:
     found["kbit_per_second"].append(bits)
     luma = [thumbnails([torch.from_numpy(frame.to_ndarray(format="rgb24"))], SCALE) for frame in plain]
     nothing = torch.zeros((*luma[0].shape, 2))
-    dis, expected, flows, begin = DisMotion(), nothing, [nothing[0]], time.thread_time()
-    for before, now in pairwise(luma):
-        expected = dis.estimate(before, now, expected, SCALE).flow
-        flows.append(expected[0])
-    found["ms", "DIS"].append(1e3 * (time.thread_time() - begin) / (len(luma) - 1))
-    score(flows, labels, found["fits", "DIS"])
-    score(
-        [NoMotion().estimate(luma[0], luma[0], nothing, SCALE).flow[0]] * len(luma),
-        labels,
-        found["fits", "none"],
-    )
+    for name, estimator in ESTIMATORS.items():
+        expected, flows, begin = nothing, [nothing[0]], time.thread_time()
+        for before, now in pairwise(luma):
+            expected = estimator.estimate(before, now, expected, SCALE).flow
+            flows.append(expected[0])
+        found["ms", name].append(1e3 * (time.thread_time() - begin) / (len(luma) - 1))
+        score(flows, labels, found["fits", name])
     for name, smooth in (("vectors", False), ("vectors, median of 5 x 5 blocks", True)):
         begin = time.thread_time()
         flows = [torch.from_numpy(flow_of(frame, smooth)) for frame in frames]
@@ -141,7 +143,7 @@ def main() -> None:
     body: dict[str, Any] = {"size": SIZE, "streets": SEEDS, "crf": arguments.crf}
     for title, encoder in ENCODERS.items():
         found: dict[Any, Any] = defaultdict(list)
-        for name in ("DIS", "none", "vectors", "vectors, median of 5 x 5 blocks"):
+        for name in (*ESTIMATORS, "vectors", "vectors, median of 5 x 5 blocks"):
             found["fits", name] = defaultdict(list)
         for seed in SEEDS:
             street = list(SyntheticStreet(seed, *SIZE, fps=15.0).frames(arguments.frames))

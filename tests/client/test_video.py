@@ -23,7 +23,7 @@ from support.video import (
     turn_clip,
     write_clip,
 )
-from tilestream_client import Client, Frame, SourceError, VideoFile, VideoPackets, jpeg
+from tilestream_client import AsyncClient, Client, Frame, SourceError, VideoFile, VideoPackets, jpeg
 from tilestream_client.access_units import is_key_unit
 from tilestream_client.cli.app import app
 from tilestream_client.config import FrameCodec
@@ -258,3 +258,11 @@ async def test_the_command_says_why_a_codec_cannot_be_had(tmp_path):
         server = f"127.0.0.1:{r.server.port}"
         done = await asyncio.to_thread(run_cli, "stream", path, "--server", server)
     assert done.exit_code == 0 and "3 of 3 frames segmented" in done.output
+
+
+@pytest.mark.parametrize("structure", ["closed", "b-pictures"])
+async def test_the_asyncio_client_sends_packets_as_well(tmp_path, structure):
+    path = write_clip(tmp_path / "clip.mp4", plain_images(25), params=STRUCTURES[structure])
+    async with running() as r, AsyncClient(f"127.0.0.1:{r.server.port}") as client:
+        results = [result async for result in client.stream(VideoPackets(path))]
+    assert shown(results) == [plain_label(number) for number in range(25)]
