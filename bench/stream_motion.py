@@ -41,7 +41,7 @@ ESTIMATORS: dict[str, MotionEstimator] = {
     "no motion": NoMotion(),
 }
 ENCODERS = {
-    "camera (veryfast, zerolatency, 1 reference)": ("veryfast", "bframes=0:ref=1:keyint=60"),
+    "camera (veryfast, 1 reference)": ("veryfast", "bframes=0:ref=1:keyint=60"),
     "archive (medium, 3 references)": ("medium", "bframes=0:ref=3:keyint=60"),
 }
 
