@@ -53,6 +53,19 @@ const (
 // String is one word, such as "not_jpeg".
 func (r InvalidReason) String() string { return word(pb.InvalidReason(r).String(), "INVALID_REASON_") }
 
+// FrameCodec is how frames are encoded.
+type FrameCodec int32
+
+const (
+	CodecDefault = FrameCodec(pb.FrameCodec_FRAME_CODEC_UNSPECIFIED) // JPEG
+	CodecJPEG    = FrameCodec(pb.FrameCodec_FRAME_CODEC_JPEG)
+	CodecH264    = FrameCodec(pb.FrameCodec_FRAME_CODEC_H264) // one access unit (Annex B) per frame
+	CodecH265    = FrameCodec(pb.FrameCodec_FRAME_CODEC_H265) // likewise
+)
+
+// String is one word, such as "h264".
+func (c FrameCodec) String() string { return word(pb.FrameCodec(c).String(), "FRAME_CODEC_") }
+
 // MaskEncoding is how masks travel.
 type MaskEncoding int32
 

@@ -84,6 +84,11 @@ type SessionOptions struct {
 	MaxDelay time.Duration
 	// IncludeBins asks for Result.Bins. false: there are none.
 	IncludeBins bool
+	// FrameCodec is what frames are; of video each is one access unit, and 16 frames more than FramesInFlight may be
+	// between Send and Results, since pictures may be shown in another order. 0: JPEG.
+	FrameCodec FrameCodec
+	// Rotation is by how many degrees clockwise the server turns frames first: 0, 90, 180 or 270.
+	Rotation int
 	// IncludeConfidence asks for Result.Confidence. false: there is none.
 	IncludeConfidence bool
 	// Outputs are what results say of the labels beside the mask, or instead of it. Zero: nothing.
@@ -102,7 +107,8 @@ func (o *SessionOptions) toProto() *pb.SessionConfig {
 		CameraId:          o.CameraID,
 		Model:             o.Model,
 		MaskEncoding:      pb.MaskEncoding(o.MaskEncoding),
-		FrameCodec:        pb.FrameCodec_FRAME_CODEC_JPEG,
+		FrameCodec:        pb.FrameCodec(o.FrameCodec),
+		Rotation:          uint32(max(0, o.Rotation)),
 		QueuePolicy:       pb.QueuePolicy(o.QueuePolicy),
 		FramesInFlight:    uint32(max(0, o.FramesInFlight)),
 		BlockBudget:       float32(o.BlockBudget),
@@ -113,6 +119,9 @@ func (o *SessionOptions) toProto() *pb.SessionConfig {
 		Outputs:           o.Outputs.toProto(),
 		Regions:           regionsToProto(o.Regions),
 		Rules:             rulesToProto(o.Rules),
+	}
+	if o.FrameCodec == CodecDefault {
+		config.FrameCodec = pb.FrameCodec_FRAME_CODEC_JPEG
 	}
 	if o.OutputSize != (Size{}) {
 		config.OutputSize = o.OutputSize.toProto()
@@ -137,6 +146,8 @@ func optionsFromProto(config *pb.SessionConfig) SessionOptions {
 		Model:             config.GetModel(),
 		MaskEncoding:      MaskEncoding(config.GetMaskEncoding()),
 		QueuePolicy:       QueuePolicy(config.GetQueuePolicy()),
+		FrameCodec:        FrameCodec(config.GetFrameCodec()),
+		Rotation:          int(config.GetRotation()),
 		FramesInFlight:    int(config.GetFramesInFlight()),
 		OutputSize:        sizeFromProto(config.GetOutputSize()),
 		ComputeSize:       sizeFromProto(config.GetComputeSize()),

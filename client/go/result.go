@@ -139,7 +139,7 @@ func (r *Result) Paletted() (*image.Paletted, error) {
 	return &image.Paletted{Pix: labels.Pix, Stride: labels.Width, Rect: bounds, Palette: r.Model.Palette()}, nil
 }
 
-// Image is the frame that was sent, decoded.
+// Image is the frame that was sent, decoded; an error for access units, whose pictures this client does not make.
 func (r *Result) Image() (image.Image, error) { return jpeg.Decode(bytes.NewReader(r.Frame.Data)) }
 
 // decoded is a map of bytes that is decoded when it is first asked for.

@@ -215,6 +215,17 @@ class Settings(BaseSettings):
         description="Longest time of a core that decoding a frame may take, as estimated from its header: "
         "above, as with progressive JPEGs of many scans, it is answered INVALID (TOO_COSTLY).",
     )
+    max_video_sessions: int = Field(
+        64,
+        ge=0,
+        description="Most sessions at a time that send H.264 or H.265; each has a decoder. 0: none may.",
+    )
+    max_decoder_bytes: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        description="Memory that the pictures of one H.264 or H.265 decoder may take, bytes, as its headers "
+        "tell: units above are answered INVALID (TOO_COSTLY).",
+    )
     max_compute_pixels: int = Field(
         1280 * 960, ge=64, description="Larger frames are scaled down to this many pixels for the network."
     )

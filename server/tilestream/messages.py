@@ -73,6 +73,8 @@ class Codec(Enum):
     """How a camera encoded a picture."""
 
     JPEG = "jpeg"
+    H264 = "h264"
+    H265 = "h265"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,8 +26,7 @@ LIMITS = {"max_frame_pixels": 640 * 480, "max_frame_side": 1000, "max_compute_pi
 WRONG_CONFIGS = [
     ("config.model", {"model": "nosuch"}, "unknown model 'nosuch'; allowed: fake, other"),
     ("config.mask_encoding", {"mask_encoding": 77}, "77 is not offered; allowed: MASK_ENCODING_PNG, MASK_ENCODING_RLE"),
-    ("config.frame_codec", {"frame_codec": "FRAME_CODEC_H264"}, "FRAME_CODEC_H264 is not offered; allowed: FRAME_CODEC_JPEG"),
-    ("config.frame_codec", {"frame_codec": 9}, "9 is not offered; allowed: FRAME_CODEC_JPEG"),
+    ("config.frame_codec", {"frame_codec": 9}, "9 is not offered; allowed: FRAME_CODEC_JPEG, FRAME_CODEC_H264, FRAME_CODEC_H265"),
     ("config.queue_policy", {"queue_policy": 9}, "allowed: QUEUE_POLICY_WAIT, QUEUE_POLICY_DROP_OLDEST, QUEUE_POLICY_LATEST_ONLY"),
     ("config.frames_in_flight", {"frames_in_flight": 9}, "9; allowed: 0 (default) to 8"),
     ("config.output_size.width", {"output_size": pb.Size(width=0, height=10)}, "0; allowed: width and height 1 to 1000"),
@@ -41,7 +40,6 @@ WRONG_CONFIGS = [
     ("config.block_budget", {"block_budget": math.nan}, "nan; allowed"),
     ("config.weight", {"weight": 1000}, "1000; allowed: 0 (default, 1), or 0.01 to 100"),
     ("config.weight", {"weight": math.inf}, "inf; allowed"),
-    ("config.rotation", {"rotation": 90}, "does not offer it"),
     ("config.outputs.polygons", {"outputs": pb.Outputs(polygons=True)}, "set without instances; allowed: set instances, too"),
     ("config.outputs.coco_rle", {"outputs": pb.Outputs(coco_rle=True)}, "allowed: set instances or areas, too"),
     ("config.outputs.polygon_tolerance", {"outputs": pb.Outputs(polygon_tolerance=101)}, "101; allowed: 0 (default, 1) to 100 pixels"),
@@ -64,6 +62,7 @@ WRONG_CONFIGS = [
     ("config.rules[0].region", {"rules": [pb.Rule(name="a", classes=[1], region="b")], "regions": [region("c"), region("d")]}, "allowed: c, d"),
     ("config.rules[0].above_share", {"rules": [pb.Rule(name="a", classes=[1], above_share=1)]}, "1; allowed: 0 up to below 1"),
     ("config.rules[0].above_share", {"rules": [pb.Rule(name="a", classes=[1], above_share=math.nan)]}, "nan; allowed"),
+    ("config.rotation", {"rotation": 45}, "45; allowed: 0, 90, 180, 270 (degrees clockwise)"),
     ("config.camera_id", {"camera_id": "x" * 129}, "129 characters; allowed: at most 128"),
 ]  # fmt: skip
 

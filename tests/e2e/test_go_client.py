@@ -14,8 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from support.processes import environment, free_port, served
+from support.video import STRUCTURES, encode_clip, plain_images, plain_label
 from tilestream_client import Client
 from tilestream_street import SyntheticStreet
 from tools import go_toolchain
@@ -106,6 +108,21 @@ def test_labels_are_those_of_the_python_client(tmp_path, stream_command, street,
     for result in expected:
         mask = cv2.imread(str(masks / Path(result.name).with_suffix(".png")))
         assert np.array_equal(mask[..., ::-1], result.palette[result.labels])
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_access_units_are_cut_out_of_a_stream_and_sent(tmp_path, stream_command, codec):
+    """With B pictures, so that answers wait for later units."""
+    units = encode_clip(plain_images(30), codec, STRUCTURES["b-pictures"])
+    source, masks = tmp_path / f"clip.{codec}", tmp_path / "masks"
+    source.write_bytes(b"".join(unit.data for unit in units))
+    with server_process(tmp_path, command=FAKE, environment=environment()) as (_, port):
+        words = ("-server", f"127.0.0.1:{port}", "-quiet", "-codec", codec, "-masks", str(masks), str(source))
+        done = subprocess.run((str(stream_command), *words), check=True, capture_output=True, text=True)
+    assert "30 of 30 frames segmented, 0 dropped, 0 invalid" in done.stdout
+    for number, unit in enumerate(units):
+        mask = np.array(Image.open(masks / f"{number:06d}.png"))
+        assert np.bincount(mask.ravel()).argmax() == plain_label(unit.shown)
 
 
 def test_a_broken_network_a_slow_reader_and_refusals(tmp_path, go):

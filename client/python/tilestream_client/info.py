@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tilestream_client.config import encoding_from_proto, policy_from_proto
+from tilestream_client.config import codec_from_proto, encoding_from_proto, policy_from_proto
 from tilestream_client.v1 import segmentation_pb2 as pb
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -159,6 +159,7 @@ class ServerInfo:
     mask_encodings: tuple[str, ...]
     queue_policies: tuple[str, ...]
     time: float = 0.0
+    frame_codecs: tuple[str, ...] = ("jpeg",)
 
     @property
     def uptime(self) -> float | None:
@@ -181,6 +182,7 @@ class ServerInfo:
             mask_encodings=tuple(encoding_from_proto(value) for value in message.mask_encodings),
             queue_policies=tuple(policy_from_proto(value) for value in message.queue_policies),
             time=message.time_us / 1e6,
+            frame_codecs=tuple(codec_from_proto(value) for value in message.frame_codecs) or ("jpeg",),
         )
 
 

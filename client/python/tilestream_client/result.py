@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+
 from tilestream_client import jpeg, masks, overlay
 from tilestream_client.bins import Bins
 from tilestream_client.bins import from_proto as bins_from_proto
-from tilestream_client.config import encoding_from_proto
+from tilestream_client.config import FrameCodec, encoding_from_proto
 from tilestream_client.errors import MaskError, ProtocolError
 from tilestream_client.findings import (
     ClassArea,
@@ -21,6 +23,7 @@ from tilestream_client.findings import (
     instances_from_proto,
     regions_from_proto,
 )
+from tilestream_client.frames import Frame
 from tilestream_client.info import LabelClass, Model, Session, UInt8Array, enum_name
 from tilestream_client.v1 import segmentation_pb2 as pb
 
@@ -106,6 +109,15 @@ class EncodedMask:
 _DECODERS = {"png": masks.decode_png, "rle": masks.decode_rle, "raw": masks.decode_raw}
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A frame as it was sent, and the degrees clockwise by which the server turned it."""
+
+    data: bytes = field(default=b"", repr=False)
+    codec: FrameCodec = FrameCodec.JPEG
+    rotation: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """The answer to one frame. Masks and images are decoded when they are first asked for.
@@ -117,7 +129,8 @@ class Result:
     latency: seconds from handing the frame to gRPC to reading its answer, by this machine's clock.
     capture_time: seconds since the Unix epoch as given with the frame; 0 = unknown.
     times: where the time went on the server. reuse: None unless ok. bins: None unless asked for.
-    jpeg: the frame as it was sent. model: the model that served it, with classes and palette.
+    sent: the frame as it was sent. shown: its picture, where the source gave one beside it.
+    model: the model that served it, with classes and palette.
     areas, instances, regions, events: as the stream's ``outputs``, ``regions`` and ``rules`` ask for them.
     output_size: (width, height) of masks where the stream asked for one, else None.
     """
@@ -135,7 +148,8 @@ class Result:
     bins: Bins | None = None
     mask: EncodedMask | None = None
     confidence_map: EncodedMask | None = field(default=None, repr=False)
-    jpeg: bytes = field(default=b"", repr=False)
+    sent: Sent = field(default=Sent(), repr=False)
+    shown: UInt8Array | None = field(default=None, repr=False)
     areas: tuple[ClassArea, ...] = ()
     instances: tuple[Instance, ...] = ()
     regions: tuple[RegionAreas, ...] = ()
@@ -178,8 +192,21 @@ class Result:
 
     @cached_property
     def image(self) -> UInt8Array | None:
-        """uint8 [H, W, 3] RGB: the frame that was sent, as the server saw it; None if it is no image."""
-        return jpeg.decode_frame(self.jpeg)
+        """uint8 [H, W, 3] RGB: the frame that was sent, as the server saw it, upright.
+
+        None if it is no image, or an access unit whose picture the source did not give.
+        """
+        if self.shown is not None or self.sent.codec is not FrameCodec.JPEG:
+            return self.shown
+        image = jpeg.decode_frame(self.sent.data)
+        if image is None or not self.sent.rotation:
+            return image
+        return np.ascontiguousarray(np.rot90(image, -self.sent.rotation // 90))
+
+    @property
+    def jpeg(self) -> bytes:
+        """The frame as it was sent, whatever its codec."""
+        return self.sent.data
 
     def colorize(self) -> UInt8Array:
         """uint8 [H, W, 3] RGB: the labels in the model's colours. Raises ValueError unless ok."""
@@ -213,7 +240,7 @@ class Result:
 
 
 def from_proto(
-    message: pb.FrameResult, session: Session, *, name: str, jpeg: bytes, latency: float
+    message: pb.FrameResult, session: Session, *, frame: Frame, sent: Sent, latency: float
 ) -> Result:
     """The generated message with what only the client knows.
 
@@ -227,7 +254,7 @@ def from_proto(
         frame_id=message.frame_id,
         status=status,
         model=session.model,
-        name=name,
+        name=frame.name,
         reason=_reason(message, status),
         detail=message.detail,
         latency=latency,
@@ -237,7 +264,8 @@ def from_proto(
         bins=bins_from_proto(message.bins) if message.HasField("bins") else None,
         mask=_mask(message.mask) if message.HasField("mask") else None,
         confidence_map=_mask(message.confidence) if message.HasField("confidence") else None,
-        jpeg=jpeg,
+        sent=sent,
+        shown=frame.image if sent.codec is not FrameCodec.JPEG else None,
         areas=areas_from_proto(message.areas),
         instances=instances_from_proto(message.instances),
         regions=regions_from_proto(message.regions),

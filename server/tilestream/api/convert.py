@@ -12,6 +12,7 @@ from tilestream.media.masks import MaskFormat
 from tilestream.messages import (
     STAGES,
     BinAccount,
+    Codec,
     DropReason,
     EngineInfo,
     FrameStats,
@@ -31,12 +32,14 @@ def _by_name(wire: Any, ours: type[E], prefix: str) -> dict[Any, E]:
 
 
 MASK_FORMATS = _by_name(pb.MaskEncoding, MaskFormat, "MASK_ENCODING")
+FRAME_CODECS = _by_name(pb.FrameCodec, Codec, "FRAME_CODEC")
 QUEUE_POLICIES = _by_name(pb.QueuePolicy, QueuePolicy, "QUEUE_POLICY")
 _STATUSES = {ours: wire for wire, ours in _by_name(pb.FrameStatus, Status, "FRAME_STATUS").items()}
 _DROPS = {ours: wire for wire, ours in _by_name(pb.DropReason, DropReason, "DROP_REASON").items()}
 _INVALIDS = {ours: wire for wire, ours in _by_name(pb.InvalidReason, InvalidReason, "INVALID_REASON").items()}
 _US = {name: f"{name}_us" for name in ("queue", *STAGES, "encode")}
 _ENCODINGS = {ours: wire for wire, ours in MASK_FORMATS.items()}
+_CODECS = {ours: wire for wire, ours in FRAME_CODECS.items()}
 _POLICIES = {ours: wire for wire, ours in QUEUE_POLICIES.items()}
 _STATES = {
     SessionState.ACTIVE: pb.SESSION_STATE_ACTIVE,
@@ -188,7 +191,7 @@ def config_message(options: SessionOptions) -> pb.SessionConfig:
         camera_id=options.camera_id,
         model=options.model.name,
         mask_encoding=_ENCODINGS[options.mask_format],
-        frame_codec=pb.FRAME_CODEC_JPEG,
+        frame_codec=_CODECS[options.codec],
         queue_policy=_POLICIES[options.queue_policy],
         frames_in_flight=options.frames_in_flight,
         block_budget=options.block_budget or 0.0,
@@ -196,6 +199,7 @@ def config_message(options: SessionOptions) -> pb.SessionConfig:
         include_bins=options.include_bins,
         include_confidence=options.include_confidence,
         max_delay_ms=_ms(options.max_delay),
+        rotation=options.rotation,
     )
     for field, size in (
         (config.output_size, options.output_size),

@@ -20,10 +20,10 @@ from tilestream.api.convert import stage_seconds
 from tilestream.api.pipeline import FramePipeline
 from tilestream.api.services import Services
 from tilestream.clock import Timer
-from tilestream.messages import SessionSpec
+from tilestream.messages import Codec, SessionSpec
 from tilestream.scheduling.rhythm import REFRESH
 from tilestream.sessions.frames import Ticket
-from tilestream.sessions.registry import QuotaUsedUp, TooManySessions
+from tilestream.sessions.registry import QuotaUsedUp, TooManyDecoders, TooManySessions
 from tilestream.sessions.sent_answers import SentAnswers
 from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState, phase_of
 from tilestream.v1 import segmentation_pb2 as pb
@@ -36,7 +36,12 @@ _TOKEN_BYTES = 32
 _CLIENT_HEADROOM = 16
 _KEPT_BYTES = 8 << 20
 # Options that have another name in the config.
-_FIELDS = {"mask_format": "mask_encoding", "wishes": "outputs, config.regions or config.rules"}
+_FIELDS = {
+    "mask_format": "mask_encoding",
+    "codec": "frame_codec",
+    "max_delay": "max_delay_ms",
+    "wishes": "outputs, config.regions or config.rules",
+}
 
 
 class LiveSession:
@@ -94,6 +99,8 @@ class LiveSessions:
         """
         services = self._services
         self._make_room(caller)
+        if options.codec is not Codec.JPEG:
+            self._check_decoders()
         session = services.registry.open(options, caller)
         services.metrics.session_opened()
         log.info("session opened", extra={"session": session.session_id, "camera": options.camera_id})
@@ -155,7 +162,7 @@ class LiveSessions:
     def leave(self, live: LiveSession, cause: CloseCause, *, lost: bool) -> None:
         """The stream of a session is over. Where it was ``lost`` the session waits for another one."""
         live.take_over = live.give_way = None
-        live.pipeline.on_answer = None
+        live.pipeline.on_answer = live.pipeline.on_room = None
         live.free.set()
         ttl = self._services.settings.resume_ttl
         if live.session.state is SessionState.CLOSED:  # it gave way
@@ -193,6 +200,14 @@ class LiveSessions:
         else:
             return
         self._close(idle, CloseCause.GAVE_WAY)
+
+    def _check_decoders(self) -> None:
+        """Raises :class:`TooManyDecoders` where another session may not have one."""
+        settings = self._services.settings
+        taken = sum(live.session.options.codec is not Codec.JPEG for live in self._live.values())
+        if taken >= settings.max_video_sessions:
+            message = f"all {taken} decoders of video are taken; send JPEGs, or come again"
+            raise TooManyDecoders(message, settings.retry_delay)
 
     def _who_gives_way(self, caller: Caller) -> LiveSession | None:
         """The longest silent session of whoever has most sessions, so that nobody can sit on all places.

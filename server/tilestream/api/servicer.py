@@ -16,7 +16,7 @@ from tilestream.api.first_request import first_request
 from tilestream.api.live_sessions import LiveSession, LiveSessions
 from tilestream.api.services import Services
 from tilestream.api.session_stream import LOST, End, SessionStream
-from tilestream.api.validation import FRAME_CODECS, read_config
+from tilestream.api.validation import offered_codecs, read_config
 from tilestream.messages import EngineError, ModelInfo
 from tilestream.sessions.registry import NotAdmitted
 from tilestream.sessions.session import CloseCause, Session, SessionState
@@ -111,7 +111,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             sessions=len(self._visible(caller)),
             max_sessions=services.settings.max_sessions,
             limits=convert.limits_message(services.admission.settings(caller), services.engine),
-            frame_codecs=sorted(FRAME_CODECS),
+            frame_codecs=sorted(offered_codecs(services.settings)),
             mask_encodings=list(convert.MASK_FORMATS),
             queue_policies=list(convert.QUEUE_POLICIES),
             default_model=self._models(caller)[0].name,

@@ -19,9 +19,10 @@ class Stage(Enum):
     """Where a frame is. It only moves forward."""
 
     DECODING = 1
-    SUBMITTED = 2  # decoded and with the scheduler, or already in the engine
-    ENCODING = 3
-    ANSWERED = 4  # the answer is known, perhaps not yet sent
+    HELD = 2  # with a video decoder, that needs later frames to show it
+    SUBMITTED = 3  # decoded and with the scheduler, or already in the engine
+    ENCODING = 4
+    ANSWERED = 5  # the answer is known, perhaps not yet sent
 
 
 class Status(Enum):
@@ -78,6 +79,7 @@ class Ticket:
     capture_time_us: int
     received: float
     whole: bool = False
+    engine_id: int = -1  # by which the engine knows it, once it is submitted
     stage: Stage = Stage.DECODING
     answer: Answer | None = None
     submitted: float = 0.0  # to the scheduler, monotonic seconds

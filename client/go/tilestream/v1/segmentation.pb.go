@@ -101,9 +101,12 @@ const (
 	FrameCodec_FRAME_CODEC_UNSPECIFIED FrameCodec = 0
 	// One baseline or progressive JPEG per frame, 8 bits, YCbCr, RGB or gray. Orientation tags are not applied.
 	FrameCodec_FRAME_CODEC_JPEG FrameCodec = 1
-	// One H.264 access unit (Annex B) per frame, parameter sets in band. Only where the server offers it.
+	// One H.264 access unit (Annex B) per frame, in the order of decoding, parameter sets in band. Every unit is
+	// decoded, also where its frame is DROPPED. The answer to a unit is about its own picture, and answers come in
+	// the order of the units; where pictures are shown in another one (B pictures), some wait for later units.
+	// Decoding begins with a key unit: an IDR picture or a recovery point. Only where the server offers it.
 	FrameCodec_FRAME_CODEC_H264 FrameCodec = 2
-	// One H.265 access unit (Annex B) per frame, parameter sets in band. Only where the server offers it.
+	// The same with H.265; key units are its intra random access points. Only where the server offers it.
 	FrameCodec_FRAME_CODEC_H265 FrameCodec = 3
 )
 
@@ -342,7 +345,7 @@ type InvalidReason int32
 const (
 	// Not invalid.
 	InvalidReason_INVALID_REASON_UNSPECIFIED InvalidReason = 0
-	// Frame.data is empty.
+	// Frame.data is empty, or an access unit without a picture.
 	InvalidReason_INVALID_REASON_EMPTY InvalidReason = 1
 	// More bytes than SessionLimits.max_frame_bytes.
 	InvalidReason_INVALID_REASON_TOO_MANY_BYTES InvalidReason = 2
@@ -354,11 +357,12 @@ const (
 	InvalidReason_INVALID_REASON_TRUNCATED InvalidReason = 5
 	// The image is damaged.
 	InvalidReason_INVALID_REASON_CORRUPT InvalidReason = 6
-	// A valid JPEG of a kind that is not taken: CMYK or YCCK, not 8 bits, lossless, arithmetic coding.
+	// A valid JPEG of a kind that is not taken: CMYK or YCCK, not 8 bits, lossless, arithmetic coding. Video: what no
+	// camera sends, or a picture that is shown after more than 16 later units.
 	InvalidReason_INVALID_REASON_UNSUPPORTED InvalidReason = 7
 	// Video: no key unit has come yet, or none since a unit was lost or damaged.
 	InvalidReason_INVALID_REASON_NO_KEY_UNIT InvalidReason = 8
-	// Decoding it costs more time than this server spends on a frame.
+	// Decoding it costs more time, or a decoder of its stream more memory, than this server spends.
 	InvalidReason_INVALID_REASON_TOO_COSTLY InvalidReason = 9
 )
 
@@ -1402,7 +1406,7 @@ type Frame struct {
 	// When the frame was taken, microseconds since the Unix epoch by the camera's clock; sent back
 	// unchanged. Default (0): unknown.
 	CaptureTimeUs int64 `protobuf:"varint,2,opt,name=capture_time_us,json=captureTimeUs,proto3" json:"capture_time_us,omitempty"`
-	// The encoded image. Limits: SessionLimits.max_frame_bytes and max_frame_pixels. The size in pixels
+	// The encoded image, or access unit. Limits: SessionLimits.max_frame_bytes and max_frame_pixels. The size in pixels
 	// may change from one frame to the next: that frame is a key frame.
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	// Compute this frame in full, whatever the budget says. Default: false.

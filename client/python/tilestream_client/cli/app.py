@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from tilestream_client.cli.options import (
     parse_size,
 )
 from tilestream_client.cli.terminal import prepare_output, say
-from tilestream_client.config import MaskEncoding, QueuePolicy
+from tilestream_client.config import FrameCodec, MaskEncoding, QueuePolicy
 from tilestream_client.outputs import Outputs
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 
@@ -33,6 +34,15 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # plain help: nothing is cut at 80 columns, and every output can show it
 )
+
+
+class Codec(StrEnum):
+    """What --codec takes."""
+
+    AUTO = stream_command.AUTO
+    JPEG = FrameCodec.JPEG
+    H264 = FrameCodec.H264
+    H265 = FrameCodec.H265
 
 
 def _version(wanted: bool) -> None:
@@ -54,7 +64,10 @@ def _common(
 @connects
 def stream(
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Video, image, folder, or a camera's index.")
+        str,
+        typer.Argument(
+            metavar="INPUT", help="Video, image, folder, URL (RTSP, MJPEG over HTTP) or a camera's index."
+        ),
     ],
     connection: Connection,
     out: Annotated[Path | None, typer.Option(help="Write a video of the masks over the frames.")] = None,
@@ -119,6 +132,10 @@ def stream(
         float | None, typer.Option(min=0.01, help="Frame rate of the output and of --realtime.")
     ] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Send at the frame rate, not faster.")] = False,
+    codec: Annotated[
+        Codec,
+        typer.Option(help="How frames travel; auto: a video's own packets where the server takes them."),
+    ] = Codec.AUTO,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs that are made.")] = (
         jpeg.DEFAULT_QUALITY
     ),
@@ -146,6 +163,7 @@ def stream(
         show_bins=show_bins,
         quality=quality,
         reconnect_timeout=reconnect_timeout,
+        codec=codec.value,
         options={
             "model": model,
             "mask_encoding": encoding,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,19 +25,22 @@ from tilestream_client.cli.files import (
 )
 from tilestream_client.cli.interrupt import StopSwitch
 from tilestream_client.cli.options import Connection
+from tilestream_client.cli.order import Selected, as_shown
 from tilestream_client.cli.records import JsonLines, ParquetTable, parquet
 from tilestream_client.cli.rules_file import read_rules
 from tilestream_client.cli.sinks import ContactSheet, MaskFolder, OverlayVideo, RegionMarks
 from tilestream_client.cli.terminal import say
 from tilestream_client.client import Client
-from tilestream_client.config import StreamOptions
-from tilestream_client.errors import InvalidConfig
+from tilestream_client.config import FrameCodec, StreamOptions
+from tilestream_client.errors import InvalidConfig, SourceError
 from tilestream_client.info import Model
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 from tilestream_client.result import Result
 from tilestream_client.sources import FrameLike, VideoFile, input_files, open_source, paced, timed
 from tilestream_client.stats import Tally
+from tilestream_client.stream import Stream
 
+AUTO = "auto"  # codec: as the source has it
 _DEFAULT_FPS = 15.0  # of folders, which do not say
 _REFRESH_SECONDS = 0.1
 
@@ -75,6 +78,7 @@ class StreamJob:
     show_bins: bool = False
     quality: int = jpeg.DEFAULT_QUALITY
     reconnect_timeout: float = DEFAULT_RECONNECT_TIMEOUT
+    codec: str = AUTO
     options: StreamOptions = field(default_factory=StreamOptions)
 
     @property
@@ -85,6 +89,20 @@ class StreamJob:
     def open(self) -> Iterable[FrameLike]:
         """The source."""
         return open_source(int(self.source) if self.live else self.source)
+
+    def as_sent(self, source: Iterable[FrameLike], offered: tuple[str, ...]) -> Iterable[FrameLike]:
+        """The source as it is sent: its packets where ``codec`` and the server allow that, else pictures.
+
+        Raises SourceError where ``codec`` cannot be had.
+        """
+        codec = getattr(source, "codec", None)
+        if self.codec == FrameCodec.JPEG or (self.codec == AUTO and codec not in offered):
+            return source
+        if self.codec != AUTO and self.codec != codec:
+            raise SourceError(f"{self.source} is not {self.codec}: --codec jpeg sends its pictures")
+        if codec not in offered:
+            raise SourceError(f"the server takes {', '.join(offered)}, not {codec}: use --codec jpeg")
+        return source.packets(with_images=bool(self.video or self.contact_sheet))  # type: ignore[attr-defined]
 
     def check_outputs(self, source: Iterable[FrameLike]) -> None:
         """Raises WrongOutput for what cannot be written, or would overwrite what is read."""
@@ -189,8 +207,9 @@ def _stream(
     job = _with_rules(job, client)
     info = client.info()
     progressed.facts.update(device=info.device, server_version=info.version)
+    sent = job.as_sent(source, info.frame_codecs)
     stream = client.stream(
-        job.frames(source, stop),
+        Selected(sent, job.frames(sent, stop)),
         quality=job.quality,
         reconnect_timeout=job.reconnect_timeout,
         **job.options,
@@ -200,11 +219,9 @@ def _stream(
         progressed.started = time.monotonic()
         with ExitStack() as stack, _bar(job, source) as show:
             sinks = [stack.enter_context(closing(sink)) for sink in job.sinks(source)]
-            for result in stream:
-                progressed.add(result)
+            for result in as_shown(counted(stream, progressed, show), sent):
                 for sink in sinks:
                     sink.add(result)
-                show(progressed)
     finally:
         progressed.tally.sent = stream.frames_sent
         progressed.reconnects = stream.reconnects
@@ -228,6 +245,14 @@ def _with_rules(job: StreamJob, client: Client) -> StreamJob:
 
     regions, rules = read_rules(job.rules, model)
     return replace(job, options={**job.options, "regions": regions, "rules": rules})
+
+
+def counted(stream: Stream, progressed: _Progressed, show: Callable[[_Progressed], None]) -> Iterator[Result]:
+    """The results, each told of as it comes."""
+    for result in stream:
+        progressed.add(result)
+        show(progressed)
+        yield result
 
 
 @contextmanager
