@@ -96,6 +96,7 @@ class Frame:
     ``whole``: the client asks for all of it to be computed. ``budget``: the share (0..1] of block units that
     its session asks for. ``submitted``: when it was handed to the scheduler, from which deadlines count,
     monotonic seconds. ``droppable``: under overload it may be dropped for a later frame of its session.
+    ``bins``: its outcome has them, whatever its session asks for.
     """
 
     session_id: str
@@ -105,6 +106,7 @@ class Frame:
     budget: float = 1.0
     submitted: float = 0.0
     droppable: bool = False
+    bins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from tilestream.api.frame_tap import FrameTap
 from tilestream.api.media_threads import Job
 from tilestream.api.services import Services
 from tilestream.label_runs import LabelRuns, label_map
@@ -32,6 +33,7 @@ class FramePipeline:
     """One session's frames, whichever stream serves it.
 
     ``on_answer`` is called whenever there is an answer to send; the stream that serves the session sets it.
+    ``tap`` is told of the frames, where somebody has set it to look at them.
     """
 
     def __init__(self, session: Session, services: Services) -> None:
@@ -39,6 +41,7 @@ class FramePipeline:
         self._session = session
         self._services = services
         self.on_answer: Callable[[], None] | None = None
+        self.tap: FrameTap | None = None
         self._limits = FrameLimits(
             settings.max_frame_bytes,
             settings.max_frame_pixels,
@@ -66,6 +69,8 @@ class FramePipeline:
             self._on_answer()
             return True
         self._services.admission.count_frame(self._session.caller)
+        if self.tap is not None:
+            self.tap.accepted(ticket.frame_id, data)
         self._decoding.append(ticket)
         work = partial(
             _read,
@@ -94,6 +99,8 @@ class FramePipeline:
     def close(self) -> None:
         """Stop all work of this session; what still comes for it is ignored. Idempotent."""
         self._services.router.remove(self._session.session_id)
+        if self.tap is not None:
+            self.tap.closed()
         self._services.metrics.frames_unanswered(len(self.inbox))
         for ticket in self.inbox.unanswered():
             ticket.drop(DropReason.SHUTDOWN)
@@ -149,6 +156,7 @@ class FramePipeline:
             budget,
             ticket.submitted,
             droppable=self.inbox.policy is not QueuePolicy.WAIT,
+            bins=self.tap is not None and self.tap.submitted(ticket.frame_id, picture),
         )
         if not self._services.engines.offer(frame):
             del self._computing[ticket.frame_id]
@@ -172,6 +180,8 @@ class FramePipeline:
         ticket.stage = Stage.ENCODING
         if outcome.stats is not None:
             ticket.stage_seconds = outcome.stats.stage_seconds
+        if self.tap is not None:
+            self.tap.computed(outcome, outcome.labels, self._session.options.output_size or size)
         work = partial(_encode, outcome, outcome.labels, self._session.options, size)
         self._services.media.submit(work, partial(self._on_encoded, ticket), self._holder)
 

@@ -132,13 +132,16 @@ def outcome_of(frame: FrameInFlight, program: TileProgram) -> Outcome:
         agreement=frame.agreement,
         seconds=frame.seconds,
     )
+    bins = None
+    if spec.bins or frame.frame.bins:
+        bins = bin_account(program, frame.state.size, computed, distortion, age)
     return Outcome(
         frame.frame.session_id,
         frame.frame.frame_id,
         labels.copy(0),
         stats,
         confidence=labels.copy(1) if spec.confidence else None,
-        bins=bin_account(program, frame.state.size, computed, distortion, age) if spec.bins else None,
+        bins=bins,
     )
 
 

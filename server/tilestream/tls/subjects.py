@@ -1,0 +1,54 @@
+"""The name in a certificate that a peer of Python's own servers showed, as gRPC writes it."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+# What OpenSSL calls attributes that the library writes as numbers.
+_NAMES = {
+    NameOID.EMAIL_ADDRESS: "emailAddress",
+    NameOID.SERIAL_NUMBER: "serialNumber",
+    NameOID.SURNAME: "SN",
+    NameOID.GIVEN_NAME: "GN",
+    NameOID.TITLE: "title",
+    NameOID.INITIALS: "initials",
+    NameOID.PSEUDONYM: "pseudonym",
+    NameOID.DN_QUALIFIER: "dnQualifier",
+}
+
+
+def subject_of(certificate: bytes) -> str | None:
+    """The subject of a certificate (DER), ``CN=camera-7,O=Fleet``; its first other name where that is empty.
+
+    The same as :func:`tilestream.api.certificates.certificate_subject` says of it. None: it has no name.
+    """
+    parsed = x509.load_der_x509_certificate(certificate)
+    subject = _escaped(parsed.subject.rfc4514_string(_NAMES))
+    return subject or _other_name(parsed)
+
+
+def _escaped(name: str) -> str:
+    """What is not ASCII as OpenSSL writes it: a backslash and two digits for each byte."""
+    return "".join(
+        letter if letter.isascii() else "".join(f"\\{byte:02X}" for byte in letter.encode())
+        for letter in name
+    )
+
+
+def _other_name(certificate: x509.Certificate) -> str | None:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    kinds = (
+        ("URI", x509.UniformResourceIdentifier),
+        ("DNS", x509.DNSName),
+        ("email", x509.RFC822Name),
+        ("IP", x509.IPAddress),
+    )
+    for prefix, kind in kinds:
+        for name in names:
+            if isinstance(name, kind):
+                return f"{prefix}={name.value}"
+    return None
