@@ -15,6 +15,9 @@ _NAMES = {
     NameOID.INITIALS: "initials",
     NameOID.PSEUDONYM: "pseudonym",
     NameOID.DN_QUALIFIER: "dnQualifier",
+    NameOID.STREET_ADDRESS: "street",
+    NameOID.POSTAL_CODE: "postalCode",
+    NameOID.GENERATION_QUALIFIER: "generationQualifier",
 }
 
 
@@ -24,8 +27,13 @@ def subject_of(certificate: bytes) -> str | None:
     The same as :func:`tilestream.api.certificates.certificate_subject` says of it. None: it has no name.
     """
     parsed = x509.load_der_x509_certificate(certificate)
-    subject = _escaped(parsed.subject.rfc4514_string(_NAMES))
-    return subject or _other_name(parsed)
+    return _escaped(_written(parsed.subject)) or _other_name(parsed)
+
+
+def _written(subject: x509.Name) -> str:
+    """From the last part to the first, and so within parts of several attributes, unlike the library does."""
+    parts = (reversed(list(part)) for part in reversed(subject.rdns))
+    return ",".join("+".join(attribute.rfc4514_string(_NAMES) for attribute in part) for part in parts)
 
 
 def _escaped(name: str) -> str:

@@ -11,18 +11,21 @@ import numpy as np
 import simplejpeg
 
 from tilestream.label_runs import label_map
+from tilestream.media.errors import BadFrame
+from tilestream.media.jpeg_layout import END, START, read_layout
 from tilestream.media.masks import encode_png, resize_labels
 from tilestream.messages import BinAccount, FrameStats, ModelInfo, UInt8Array
 from tilestream.web.watch import Snapshot
 
 _QUALITY = 85  # of frames that have to be encoded for the page
+_EXIF = 0xE1  # the marker of Exif and XMP: orientation, place, camera
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """``about``: facts for JSON. ``seconds``: of a core, that it took."""
 
-    frame: bytes | memoryview
+    frame: bytes
     labels: bytes
     about: dict[str, Any]
     seconds: float
@@ -41,11 +44,21 @@ def draw(snapshot: Snapshot) -> Drawn:
         "stats": None if snapshot.stats is None else _stats(snapshot.stats),
         "bins": None if snapshot.bins is None else _bins(snapshot.bins),
     }
-    frame = snapshot.frame
-    if isinstance(frame, np.ndarray):
-        frame = simplejpeg.encode_jpeg(np.ascontiguousarray(frame), _QUALITY)
     png = encode_png(labels, snapshot.model.palette)
-    return Drawn(frame, png, about, time.thread_time() - begin)
+    return Drawn(_photo(snapshot), png, about, time.thread_time() - begin)
+
+
+def _photo(snapshot: Snapshot) -> bytes:
+    """The camera's own JPEG, without what browsers stumble over, what turns it and where it was taken."""
+    data = snapshot.frame
+    try:
+        layout = read_layout(data)
+    except BadFrame:
+        if snapshot.pixels is None:
+            raise
+        return simplejpeg.encode_jpeg(np.ascontiguousarray(snapshot.pixels), _QUALITY)
+    header = (data[part.begin : part.end] for part in layout.header if part.marker != _EXIF)
+    return b"".join((START, *header, data[layout.first_scan.end : layout.end], END))
 
 
 def _areas(labels: UInt8Array, model: ModelInfo) -> list[dict[str, Any]]:

@@ -190,8 +190,8 @@ class Site:
         return response
 
 
-def _append(form: MultipartWriter, name: str, kind: str, body: bytes | memoryview) -> None:
-    part = form.append(bytes(body), {"Content-Type": kind})
+def _append(form: MultipartWriter, name: str, kind: str, body: bytes) -> None:
+    part = form.append(body, {"Content-Type": kind})
     part.set_content_disposition("form-data", name=name, filename=name)
 
 

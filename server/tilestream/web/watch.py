@@ -21,19 +21,20 @@ FASTEST = 0.2  # seconds between two pictures of a camera: enough to see what is
 SHARE = 0.05
 """Of a core: what making the pictures of one camera may take."""
 LEASE = 3.0  # seconds that a camera is watched on after the last look at it
-_JPEG = b"\xff\xd8\xff"  # what browsers want a JPEG to begin with; the server takes more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """A frame and its labels.
 
-    ``frame``: JPEG, or uint8 [H, W, 3] RGB where the camera's own bytes are not for browsers. ``size``:
-    (width, height) of the mask that the client gets. ``at``: when the labels came, monotonic seconds.
+    ``frame``: as the camera sent it. ``pixels``: uint8 [H, W, 3] RGB at compute size, where they are not with
+    the engine alone. ``size``: (width, height) of the mask that the client gets. ``at``: when the labels
+    came, monotonic seconds.
     """
 
     frame_id: int
-    frame: bytes | memoryview | UInt8Array
+    frame: bytes
+    pixels: UInt8Array | None
     labels: UInt8Array | LabelRuns
     size: tuple[int, int]
     model: ModelInfo
@@ -47,7 +48,8 @@ class _Followed:
     """The frame that is going to be the next picture."""
 
     frame_id: int
-    frame: bytes | memoryview | UInt8Array
+    frame: bytes
+    pixels: UInt8Array | None = None
 
 
 class CameraWatch:
@@ -119,12 +121,11 @@ class CameraWatch:
             self._next = now + FASTEST
 
     def submitted(self, frame_id: int, picture: Picture) -> bool:
-        """Keep of the followed frame what a browser can show."""
+        """Keep the followed frame's pixels, where they are here."""
         followed = self._followed
         if followed is None or followed.frame_id != frame_id:
             return False
-        if bytes(followed.frame[: len(_JPEG)]) != _JPEG:
-            followed.frame = picture.data if picture.pixels is None else picture.pixels
+        followed.pixels = picture.pixels
         return self._clock.now() < self._bins_until
 
     def computed(self, outcome: Outcome, labels: UInt8Array | LabelRuns, size: tuple[int, int]) -> None:
@@ -138,6 +139,7 @@ class CameraWatch:
         self._latest = Snapshot(
             outcome.frame_id,
             followed.frame,
+            followed.pixels,
             labels,
             size,
             self._live.session.options.model,

@@ -49,8 +49,7 @@ export class Stage {
 
   /** Draw a picture, all of it at once. */
   async show({ about, frame, labels }) {
-    // The camera's pixels as they lie: the server does not turn them either.
-    const [photo, mask] = await Promise.all([createImageBitmap(frame, { imageOrientation: "none" }), createImageBitmap(labels)]);
+    const [photo, mask] = await Promise.all([createImageBitmap(frame), createImageBitmap(labels)]);
     this.waiting.hidden = true;
     this.canvases.hidden = false;
     this.canvases.style.setProperty("--aspect", String(photo.width / photo.height));
