@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 CAMERAS = ("bus-12 front", "bus-12 rear", "bus-31 front", "tram-4 front")
-RATES = (6.0, 3.0, 5.0, 2.0)  # frames/s
+RATES = (3.0, 2.0, 3.0, 1.0)  # frames/s
 _DOCS_WAIT_MS = 90_000  # until graphs have something to show
 _QUALITY = 82
 _LOOK_MS = 120_000  # for the page to show a picture, on a slow machine
@@ -43,7 +43,7 @@ class Shot:
 
 SHOTS = {
     "page-phone": Shot(360, None, 1.5, "dark"),
-    "page-laptop": Shot(1280, 860),
+    "page-laptop": Shot(1280, 1010),
     "page-wall": Shot(1920, 1080, colours="dark", of_camera=False),
 }
 
@@ -135,7 +135,7 @@ def main() -> int:
 def _street(path: Path) -> Path:
     from tilestream_street import write_clip
 
-    write_clip(path, seed=12, frames=90, width=640, height=384, fps=15.0)
+    write_clip(path, seed=12, frames=90, width=480, height=288, fps=15.0)
     return path
 
 

@@ -1,6 +1,7 @@
 """What the page answers to browsers, and to what is none: headers, names, methods, limits."""
 
 import asyncio
+import logging
 import re
 from pathlib import Path
 
@@ -95,11 +96,12 @@ async def test_the_page_only_tells(method):
 @pytest.mark.parametrize(
     "garbage", ["\x16\x03\x01 no http\r\n\r\n", "GET / HTTP/9\r\n\r\n", "GET /\x00 HTTP/1.1\r\n\r\n"]
 )
-async def test_garbage_is_refused_without_a_trace(garbage):
+async def test_garbage_is_refused_without_a_trace(garbage, caplog):
     async with paged() as r, look(r) as page:
         answer = await raw(r, garbage)
         assert answer.startswith(b"HTTP/1.") and b"400" in answer[:14] and b"Traceback" not in answer
         assert (await page.get(""))[0] == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_another_site_s_name_does_not_lead_here():

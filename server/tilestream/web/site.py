@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import ssl
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,6 +24,11 @@ from tilestream.web.pictures import Drawn, draw
 from tilestream.web.told import live_facts, server_facts
 from tilestream.web.viewers import Viewers
 from tilestream.web.watch import FASTEST, CameraWatch, Snapshot
+
+# aiohttp writes stack traces of requests that it cannot read: the peer's affair. What goes wrong
+# in answers is logged where it becomes one.
+_peers = logging.getLogger(f"{__name__}.peers")
+_peers.setLevel(logging.CRITICAL)
 
 LIVE_INTERVAL = 1.0  # seconds between two looks of a viewer at the sessions
 PICTURE_WAIT = 10.0  # seconds that a request waits for a picture; then the page asks again
@@ -66,6 +72,7 @@ class Site:
             app,
             handle_signals=False,
             access_log=None,
+            logger=_peers,
             handler_cancellation=True,  # who leaves does not wait on
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
@@ -183,10 +190,14 @@ class Site:
             _append(form, "about", "application/json", json.dumps({**drawn.about, "age": age}).encode())
             _append(form, "frame", "image/jpeg", drawn.frame)
             _append(form, "labels", "image/png", drawn.labels)
-        response = web.Response(body=form)
-        async with asyncio.timeout(SEND_SECONDS):
-            await response.prepare(request)
-            await response.write_eof()
+        response, clock = web.Response(body=form), self._services.clock
+        try:
+            async with clock.timeout_at(clock.now() + SEND_SECONDS):
+                await response.prepare(request)
+                await response.write_eof()
+        except (TimeoutError, ConnectionError):
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
 

@@ -1,6 +1,8 @@
 // What this page asks its server for.
 
-const VIEWER = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+const VIEWER = [...crypto.getRandomValues(new Uint8Array(12))]
+  .map((byte) => byte.toString(16).padStart(2, "0"))
+  .join("");
 const KEPT = "tilestream-token"; // until the tab is closed
 
 /** An answer that says no. `status`: 401, 404, 429 and so on; 0 where there was none at all. */
@@ -36,7 +38,11 @@ async function get(path, parameters, signal) {
   }
   if (response.ok) return response;
   const told = await response.json().catch(() => ({}));
-  throw new Refused(response.status, told.error ?? response.statusText, Number(response.headers.get("Retry-After") ?? 2));
+  throw new Refused(
+    response.status,
+    told.error ?? response.statusText,
+    Number(response.headers.get("Retry-After") ?? 2),
+  );
 }
 
 /** What does not change: version, models, whether there are pictures. */

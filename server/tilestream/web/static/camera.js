@@ -2,7 +2,7 @@
 
 import { picture } from "./api.js";
 import { el, write } from "./dom.js";
-import { FIGURES, NOTHING, duration, nameOf, told } from "./figures.js";
+import { FIGURES, NOTHING, duration, latency, nameOf, told } from "./figures.js";
 import { Graph } from "./graph.js";
 import { swatch } from "./overview.js";
 import { Stage } from "./stage.js";
@@ -22,17 +22,38 @@ export class Camera {
     this.state = el("span", { className: "state" });
     this.stage = new Stage();
     this.areas = new Areas();
-    this.over = el("p", { className: "nobody", hidden: true }, "This camera's session is over. ", el("a", { href: "#/" }, "All cameras"));
+    this.over = el(
+      "p",
+      { className: "nobody", hidden: true },
+      "This camera's session is over. ",
+      el("a", { href: "#/" }, "All cameras"),
+    );
     this.figures = FIGURES.map((figure) => new Large(figure));
     this.facts = el("dl", { className: "facts" });
-    const side = el("div", { className: "side" }, ...(server.shows_frames ? [this.areas.element] : []), this.facts);
+    const side = el(
+      "div",
+      { className: "side" },
+      ...(server.shows_frames ? [this.areas.element] : []),
+      this.facts,
+    );
     const shown = server.shows_frames
       ? this.stage.element
-      : el("p", { className: "nobody" }, "This server shows no pictures of cameras. Whoever runs it can allow them with ", el("code", {}, "--web-frames"), ".");
+      : el(
+          "p",
+          { className: "nobody" },
+          "This server shows no pictures of cameras. Whoever runs it can allow them with ",
+          el("code", {}, "--web-frames"),
+          ".",
+        );
     this.body = el(
       "div",
       { className: "camera" },
-      el("div", { className: "main" }, shown, el("dl", { className: "large" }, ...this.figures.map((one) => one.element))),
+      el(
+        "div",
+        { className: "main" },
+        shown,
+        el("dl", { className: "large" }, ...this.figures.map((one) => one.element)),
+      ),
       side,
     );
     this.element = el(
@@ -82,7 +103,7 @@ export class Camera {
       Model: row.model,
       "Connected for": duration(row.age),
       "Frame size": size,
-      "Latency, median": row.latency_p50 === null ? NOTHING : `${Math.round(1000 * row.latency_p50)} ms`,
+      "Latency, median": row.latency_p50 === null ? NOTHING : latency(row.latency_p50),
       "Frames labelled": String(row.frames_ok),
       "Frames dropped": String(row.frames_dropped),
       "Frames invalid": String(row.frames_invalid),
@@ -150,7 +171,11 @@ class Areas {
   constructor() {
     this.body = el("tbody");
     this.rows = new Map();
-    this.element = el("div", { className: "areas" }, el("table", {}, el("caption", {}, "Share of the picture"), this.body));
+    this.element = el(
+      "div",
+      { className: "areas" },
+      el("table", {}, el("caption", {}, "Share of the picture"), this.body),
+    );
   }
 
   /** Have a row for every class of the model, where these are few: rows that stay where they are can be read. */
@@ -181,7 +206,13 @@ class Areas {
     const share = el("td", { className: "share" }, NOTHING);
     const bar = el("span", { className: "bar" });
     bar.style.backgroundColor = `rgb(${color.join(" ")})`;
-    const element = el("tr", {}, el("th", { scope: "row" }, swatch(color), name), share, el("td", { className: "bars", "aria-hidden": "true" }, bar));
+    const element = el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, swatch(color), name),
+      share,
+      el("td", { className: "bars", "aria-hidden": "true" }, bar),
+    );
     this.body.append(element);
     this.rows.set(value, { element, share, bar });
   }

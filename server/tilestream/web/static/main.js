@@ -82,7 +82,8 @@ async function look() {
   if (view) document.title = `${view.title} · tilestream`;
   const there = new Set(live.sessions.map((row) => row.session));
   const gone = before.filter((row) => !there.has(row.session));
-  if (gone.length) notice(gone.length === 1 ? `${nameOf(gone[0])} is gone.` : `${gone.length} cameras are gone.`);
+  if (gone.length)
+    notice(gone.length === 1 ? `${nameOf(gone[0])} is gone.` : `${gone.length} cameras are gone.`);
 }
 
 async function run() {

@@ -11,7 +11,12 @@ export class Overview {
     this.cards = new Map();
     this.most = MOST;
     this.heading = el("h2", { tabIndex: -1 }, "Cameras");
-    this.filter = el("input", { type: "search", id: "filter", autocomplete: "off", placeholder: "name, model or identity" });
+    this.filter = el("input", {
+      type: "search",
+      id: "filter",
+      autocomplete: "off",
+      placeholder: "name, model or identity",
+    });
     this.list = el("ul", { className: "cameras" });
     this.nobody = el("p", { className: "nobody", hidden: true });
     this.more = el("button", { type: "button", hidden: true });
@@ -25,7 +30,12 @@ export class Overview {
       "div",
       {},
       this.tiles.element,
-      el("div", { className: "toolbar" }, this.heading, el("label", { htmlFor: "filter" }, "Find ", this.filter)),
+      el(
+        "div",
+        { className: "toolbar" },
+        this.heading,
+        el("label", { htmlFor: "filter" }, "Find ", this.filter),
+      ),
       this.list,
       this.nobody,
       this.more,
@@ -39,7 +49,8 @@ export class Overview {
     this.last = [live, history];
     this.tiles.show(live);
     const wanted = this.filter.value.trim().toLowerCase();
-    const fits = (row) => [row.camera, row.session, row.model, row.identity].some((text) => text.toLowerCase().includes(wanted));
+    const fits = (row) =>
+      [row.camera, row.session, row.model, row.identity].some((text) => text.toLowerCase().includes(wanted));
     const found = live.sessions.filter(fits);
     const shown = found.slice(0, this.most);
     this.#keep(new Set(shown.map((row) => row.session)));
@@ -53,7 +64,12 @@ export class Overview {
       card.show(row, history);
     }
     this.nobody.hidden = found.length > 0;
-    write(this.nobody, live.sessions.length ? "No camera fits." : "No camera is connected. Start one: tilestream-client stream clip.mp4");
+    write(
+      this.nobody,
+      live.sessions.length
+        ? "No camera fits."
+        : "No camera is connected. Start one: tilestream-client stream clip.mp4",
+    );
     this.more.hidden = found.length <= shown.length;
     write(this.more, `Show more (${found.length - shown.length})`);
   }
@@ -85,7 +101,13 @@ class Card {
       return { figure, value, graph, element };
     });
     const head = el("div", { className: "head" }, el("h3", {}, this.link), this.state);
-    this.element = el("li", { className: "card" }, head, this.about, el("dl", {}, ...this.figures.map((one) => one.element)));
+    this.element = el(
+      "li",
+      { className: "card" },
+      head,
+      this.about,
+      el("dl", {}, ...this.figures.map((one) => one.element)),
+    );
     this.element.dataset.session = session;
   }
 
@@ -139,9 +161,21 @@ function models(list) {
       model.parameters && `${(model.parameters / 1e6).toFixed(1)} million weights`,
       model.reference_miou && `${(100 * model.reference_miou).toFixed(1)} % mIoU`,
     ].filter(Boolean);
-    const name = el("h3", {}, model.name, ...(model.is_default ? [" ", el("span", { className: "badge" }, "default")] : []));
+    const name = el(
+      "h3",
+      {},
+      model.name,
+      ...(model.is_default ? [" ", el("span", { className: "badge" }, "default")] : []),
+    );
     const classes = model.classes.map((one) => el("li", {}, swatch(one.color), one.name));
-    return el("li", { className: "model" }, name, el("p", {}, model.description), el("p", { className: "about" }, facts.join(" · ")), el("ul", { className: "classes" }, ...classes));
+    return el(
+      "li",
+      { className: "model" },
+      name,
+      el("p", {}, model.description),
+      el("p", { className: "about" }, facts.join(" · ")),
+      el("ul", { className: "classes" }, ...classes),
+    );
   });
   return el("section", {}, el("h2", {}, "Models"), el("ul", { className: "models" }, ...items));
 }

@@ -12,7 +12,13 @@ export class Stage {
     this.frame = el("canvas", { className: "frame" });
     this.labels = el("canvas", { className: "labels" });
     this.bins = el("canvas", { className: "bins", hidden: true });
-    this.canvases = el("div", { className: "canvases", role: "img", "aria-label": "No picture yet", hidden: true }, this.frame, this.labels, this.bins);
+    this.canvases = el(
+      "div",
+      { className: "canvases", role: "img", "aria-label": "No picture yet", hidden: true },
+      this.frame,
+      this.labels,
+      this.bins,
+    );
     this.waiting = el("p", { className: "nobody" }, "Waiting for the camera's next frame …");
     this.caption = el("p", { className: "about" });
     this.opacity = el("input", { type: "range", id: "opacity", min: 0, max: 100, value: OPACITY });
@@ -31,7 +37,12 @@ export class Stage {
         el("label", { htmlFor: "opacity" }, "Labels"),
         this.opacity,
         this.percent,
-        el("label", { htmlFor: "bins", title: "red: computed in this frame; dark: reused" }, this.asksBins, "Bins"),
+        el(
+          "label",
+          { htmlFor: "bins", title: "red: computed in this frame; dark: reused" },
+          this.asksBins,
+          "Bins",
+        ),
         this.pause,
       ),
     );
@@ -86,7 +97,10 @@ export class Stage {
     bins.units_computed.forEach((units, index) => {
       const x = (index % bins.columns) * bins.bin_size;
       const y = Math.floor(index / bins.columns) * bins.bin_size;
-      const [width, height] = [Math.min(bins.bin_size, bins.width - x), Math.min(bins.bin_size, bins.height - y)];
+      const [width, height] = [
+        Math.min(bins.bin_size, bins.width - x),
+        Math.min(bins.bin_size, bins.height - y),
+      ];
       if (units) context.strokeRect(x + line / 2, y + line / 2, width - line, height - line);
       else context.fillRect(x, y, width, height);
     });
