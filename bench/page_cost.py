@@ -1,10 +1,10 @@
-"""What people who look at the page cost the server: CPU time of its own process, and frames/s of a camera.
+"""What people who look at the page cost the server: CPU time of its own process, and a camera's share of it.
 
 First a server whose engine computes nothing, with cameras at a fixed rate, so that its CPU time differs by
 the viewers alone. Then (``--share``) one with the real network and a camera that sends as fast as answers
-come: what the viewer takes is missing in its frames/s. Viewers are in another process, read all that browsers
-would (the sessions once a second, pictures as fast as they are given) and draw nothing. No viewers, one and
-several take turns.
+come: its frames per second of the server's CPU time, with a viewer and without. Viewers are in another
+process, read all that browsers would (the sessions once a second, pictures as fast as they are given) and
+draw nothing. No viewers, one and several take turns.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import multiprocessing
+import os
 import re
 import statistics
 import sys
@@ -128,15 +129,13 @@ def looked_at(page: str, viewers: int) -> Iterator[Counter | None]:
         yield seen
 
 
-def turn(
-    page: str, viewers: int, seconds: float, answered: Counter, server: Server | None
-) -> dict[str, float]:
+def turn(page: str, viewers: int, seconds: float, answered: Counter, server: Server) -> dict[str, float]:
     """Frames/s of all cameras, pictures/s of a viewer, and the server's share of a core by kind of thread."""
     with looked_at(page, viewers) as seen:
         frames, pictures = answered.value, seen.value if seen else 0
-        used, begin = server.thread_seconds() if server else {}, time.monotonic()
+        used, begin = server.thread_seconds(), time.monotonic()
         time.sleep(seconds)
-        after, passed = server.thread_seconds() if server else {}, time.monotonic() - begin
+        after, passed = server.thread_seconds(), time.monotonic() - begin
         shown = (seen.value - pictures) / viewers if seen else 0.0
         row = {kind: (value - used.get(kind, 0.0)) / passed for kind, value in after.items()}
         return row | {
@@ -147,7 +146,7 @@ def turn(
 
 
 def in_turns(
-    page: str, arguments: argparse.Namespace, answered: Counter, server: Server | None
+    page: str, arguments: argparse.Namespace, answered: Counter, server: Server
 ) -> dict[int, list[dict[str, float]]]:
     """The rows of every number of viewers."""
     rows: dict[int, list[dict[str, float]]] = {viewers: [] for viewers in arguments.viewers}
@@ -186,14 +185,45 @@ def cost(arguments: argparse.Namespace, jpegs: list[bytes]) -> dict[str, Any]:
         return summary(in_turns(f"http://127.0.0.1:{port}/", arguments, answered, server))
 
 
+def share_left(page: str, process: int, arguments: argparse.Namespace, answered: Counter) -> dict[str, Any]:
+    """Frames per second of the server's CPU time with a viewer, relative to those without one."""
+    pairs = []
+    for _ in range(arguments.rounds):
+        rates = []
+        for viewers in (0, 1):
+            with looked_at(page, viewers):
+                begin, used = _next(answered), cpu_seconds(process)
+                time.sleep(arguments.seconds)
+                end, after = _next(answered), cpu_seconds(process)
+                rates.append((end - begin) / (after - used))
+        pairs.append(rates[1] / rates[0])
+        print([round(rate, 3) for rate in rates], round(pairs[-1], 4), flush=True)
+    quartiles = [round(value, 4) for value in statistics.quantiles(pairs)]
+    return {"left_of_its_share": round(statistics.median(pairs), 4), "quartiles": quartiles}
+
+
+def _next(answered: Counter) -> int:
+    """How many frames are answered, as soon as one more is."""
+    count = int(answered.value)
+    while answered.value == count:
+        time.sleep(0.001)
+    return count + 1
+
+
+def cpu_seconds(process: int) -> float:
+    """Of all its threads so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def share(arguments: argparse.Namespace, jpegs: list[bytes]) -> dict[str, Any]:
-    """Frames/s of a camera that takes all there is."""
+    """What a viewer leaves of its share to a camera that takes all there is."""
     port = free_port()
     flags = ("--web-port", str(port), "--web-frames", "--threads", "1", "--log-level", "warning")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        _, grpc_port = stack.enter_context(server_process(Path(folder), *flags))
+        process, grpc_port = stack.enter_context(server_process(Path(folder), *flags))
         answered = stack.enter_context(beside(_send, f"127.0.0.1:{grpc_port}", 1, jpegs, 0.0))
-        return summary(in_turns(f"http://127.0.0.1:{port}/", arguments, answered, None))
+        return share_left(f"http://127.0.0.1:{port}/", process.pid, arguments, answered)
 
 
 def main() -> None:
@@ -202,7 +232,7 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=4)
     parser.add_argument("--rate", type=float, default=15.0, help="frames/s of a camera")
     parser.add_argument("--viewers", type=int, nargs="+", default=[0, 1, 10])
-    parser.add_argument("--share", action="store_true", help="the real network, one camera, frames/s")
+    parser.add_argument("--share", action="store_true", help="the real network, one camera")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=8.0, help="of a turn")
     parser.add_argument("--json", type=Path, default=RESULTS / "page_cost.json")
