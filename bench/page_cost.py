@@ -37,6 +37,8 @@ from tools.server_process import free_port, server_process
 
 Counter = Any  # multiprocessing's shared number
 
+_AGE = re.compile(rb'"age": ([\d.e-]+)')
+_CHUNK = 4096  # bytes
 _FRAME = re.compile(rb'"frame_id": (\d+)')
 
 SETTLE = 3.0  # seconds after viewers came or went
@@ -84,6 +86,25 @@ async def viewer(page: str, key: str, seen: Counter) -> None:
                 after = int(found[1])
                 seen.value += 1
         await listing
+
+
+async def slow_viewer(page: str, bytes_per_second: float, seconds: float) -> list[float]:
+    """How old each picture was when it had been read, seconds after its labels came."""
+    ages, after, end = [], -1, time.monotonic() + seconds
+    async with aiohttp.ClientSession(read_bufsize=_CHUNK) as http:
+        async with http.get(f"{page}api/sessions", params={"viewer": "slow-viewer"}) as answer:
+            session = (await answer.json())["sessions"][0]["session"]
+        address = f"{page}api/sessions/{session}/picture"
+        while time.monotonic() < end:
+            async with http.get(address, params={"viewer": "slow-viewer", "after": after}) as answer:
+                begin, body = time.monotonic(), b""
+                async for chunk in answer.content.iter_chunked(_CHUNK):
+                    body += chunk
+                    await asyncio.sleep(len(chunk) / bytes_per_second)
+            if (found := _FRAME.search(body)) and (age := _AGE.search(body)):
+                after = int(found[1])
+                ages.append(float(age[1]) + time.monotonic() - begin)
+    return ages
 
 
 def _send(server: str, count: int, jpegs: list[bytes], rate: float, answered: Counter) -> None:
@@ -182,6 +203,18 @@ def cost(arguments: argparse.Namespace, jpegs: list[bytes]) -> dict[str, Any]:
         server = Server(source, arguments, stack, web_port=port, web_frames=True, web_viewers=64)
         words = (server.address, arguments.cameras, jpegs, arguments.rate)
         answered = stack.enter_context(beside(_send, *words))
+        if arguments.slow:
+            while answered.value < 10 * arguments.cameras:
+                time.sleep(0.05)
+            page = f"http://127.0.0.1:{port}/"
+            ages = asyncio.run(slow_viewer(page, arguments.slow, arguments.seconds))
+            half = len(ages) // 2
+            return {
+                "pictures_per_second": round(len(ages) / arguments.seconds, 2),
+                "age_first_half": round(statistics.median(ages[:half]), 2),
+                "age_second_half": round(statistics.median(ages[half:]), 2),
+                "oldest": round(max(ages), 2),
+            }
         return summary(in_turns(f"http://127.0.0.1:{port}/", arguments, answered, server))
 
 
@@ -233,6 +266,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=15.0, help="frames/s of a camera")
     parser.add_argument("--viewers", type=int, nargs="+", default=[0, 1, 10])
     parser.add_argument("--share", action="store_true", help="the real network, one camera")
+    parser.add_argument("--slow", type=float, default=0.0, help="one viewer who reads so many bytes/s")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=8.0, help="of a turn")
     parser.add_argument("--json", type=Path, default=RESULTS / "page_cost.json")
@@ -245,7 +279,11 @@ def main() -> None:
     known: dict[str, Any] = {}
     with contextlib.suppress(FileNotFoundError):
         known = json.loads(arguments.json.read_text())
-    known["share" if arguments.share else "cost"] = {"command": sys.argv[1:], "machine": machine(), **facts}
+    known["share" if arguments.share else "slow" if arguments.slow else "cost"] = {
+        "command": sys.argv[1:],
+        "machine": machine(),
+        **facts,
+    }
     arguments.json.write_text(json.dumps(known, indent=2) + "\n")
 
 

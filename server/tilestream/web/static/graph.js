@@ -1,9 +1,8 @@
 // A small graph of the last minutes. Its numbers stand beside it as text, so it is hidden from screen readers.
 
 import { svg } from "./dom.js";
-import { SAMPLES } from "./history.js";
 
-const WIDTH = SAMPLES - 1;
+const FEWEST = 30; // looks that the width has room for at first
 const HEIGHT = 32;
 const MARGIN = 2;
 
@@ -13,7 +12,6 @@ export class Graph {
     this.high = high;
     this.element = svg("svg", {
       class: "graph",
-      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
       preserveAspectRatio: "none",
       "aria-hidden": "true",
     });
@@ -26,7 +24,9 @@ export class Graph {
   show(values) {
     const known = values.filter((value) => value !== null);
     const [low, high] = this.#range(known);
-    const begin = SAMPLES - values.length;
+    const width = Math.max(FEWEST, values.length) - 1;
+    const begin = width + 1 - values.length;
+    this.element.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const y = (value) => MARGIN + (HEIGHT - 2 * MARGIN) * (1 - (value - low) / (high - low));
     let line = "";
     let area = "";
@@ -46,7 +46,7 @@ export class Graph {
       area += step;
       from ??= x;
     });
-    close(WIDTH);
+    close(width);
     this.line.setAttribute("d", line);
     this.area.setAttribute("d", area);
     return [low, high];

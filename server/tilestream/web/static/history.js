@@ -1,6 +1,6 @@
 // The last minutes of every session, as this page has seen them: the server keeps none.
 
-export const SAMPLES = 120;
+const SAMPLES = 120;
 
 export class History {
   #rows = new Map();

@@ -15,6 +15,7 @@ const history = new History();
 let server = null; // what the server is
 let live = null; // how it was doing at the last look
 let view = null;
+let lookNow = () => {};
 let fading = null; // the timer that takes the message away
 
 function notice(text) {
@@ -100,7 +101,10 @@ async function run() {
       if (error.status === 401) api.keepToken("");
       wait = 1000 * Math.max(1, error.retrySeconds ?? 2);
     }
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await new Promise((resolve) => {
+      lookNow = resolve;
+      setTimeout(resolve, wait);
+    });
   }
 }
 
@@ -108,10 +112,7 @@ at("login").addEventListener("submit", (event) => {
   event.preventDefault();
   api.keepToken(at("token").value.trim());
   at("token").value = "";
-  look().catch((error) => {
-    refused(error);
-    api.keepToken("");
-  });
+  lookNow();
 });
 at("forget").addEventListener("click", () => {
   api.keepToken("");

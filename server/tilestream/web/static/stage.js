@@ -3,6 +3,7 @@
 import { el, write } from "./dom.js";
 
 const OPACITY = 55; // percent, at first
+const LINE = 1.5; // CSS pixels, of the frame of a bin
 
 export class Stage {
   paused = false;
@@ -87,10 +88,13 @@ export class Stage {
   #drawBins(bins) {
     this.bins.hidden = !bins || !this.wantsBins;
     if (this.bins.hidden) return;
-    this.bins.width = bins.width;
-    this.bins.height = bins.height;
+    // In the screen's pixels, so that lines are as thin on a wall as on a phone.
+    const scale = Math.max(1, (this.canvases.clientWidth * devicePixelRatio) / bins.width);
+    this.bins.width = Math.round(bins.width * scale);
+    this.bins.height = Math.round(bins.height * scale);
     const context = this.bins.getContext("2d");
-    const line = Math.max(2, bins.width / 320);
+    const line = (LINE * devicePixelRatio) / scale;
+    context.scale(scale, scale);
     context.lineWidth = line;
     context.strokeStyle = "#ff3b30";
     context.fillStyle = "rgb(0 0 0 / 45%)";
