@@ -33,12 +33,15 @@ async def browser() -> AsyncIterator[Browser]:
     """A browser without a window. Raises :class:`NoBrowserError`."""
     path = find_browser()
     try:
-        from playwright.async_api import async_playwright
+        from playwright.async_api import Error, async_playwright
     except ImportError as error:
         raise NoBrowserError("nothing drives the browser: pip install playwright") from error
     as_root = ("--no-sandbox",) if os.geteuid() == 0 else ()  # its sandbox does not work for root
     async with async_playwright() as driver:
-        launched = await driver.chromium.launch(executable_path=path, args=[*_QUIET, *as_root])
+        try:
+            launched = await driver.chromium.launch(executable_path=path, args=[*_QUIET, *as_root])
+        except Error as error:
+            raise NoBrowserError(f"{path} does not start: {error.message.splitlines()[0]}") from error
         try:
             yield launched
         finally:

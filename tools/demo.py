@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tools.browser import NoBrowserError, browser
-from tools.page_pictures import Shot, cameras, photograph
+from tools.page_pictures import NoPictureError, Shot, cameras, photograph
 from tools.server_process import NotStartedError, free_port, server_process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +65,7 @@ def look(server: str, address: str, clip: Path, path: Path) -> None:
     path.unlink(missing_ok=True)
     try:
         asyncio.run(picture())
-    except NoBrowserError as error:
+    except (NoBrowserError, NoPictureError) as error:
         print(f"demo: no picture of the page, {error}")
 
 

@@ -28,6 +28,10 @@ _QUALITY = 82
 _LOOK_MS = 120_000  # for the page to show a picture, on a slow machine
 
 
+class NoPictureError(Exception):
+    """The page shows no camera's picture in time, or the browser gave up; the message says which."""
+
+
 @dataclass(frozen=True)
 class Shot:
     """A picture to take. CSS pixels; ``height`` None: as long as the page is. ``scale``: pixels of each.
@@ -81,8 +85,17 @@ def _stream(server: str, clip: Path, name: str, rate: float, over: threading.Eve
 async def photograph(launched: Browser, address: str, path: Path, shot: Shot, wait_ms: float = 6_000) -> None:
     """The page as somebody sees it who has looked for ``wait_ms``, as a JPEG or PNG file.
 
-    Raises Playwright's TimeoutError where no camera shows a picture.
+    Raises :class:`NoPictureError`.
     """
+    from playwright.async_api import Error
+
+    try:
+        await _photograph(launched, address, path, shot, wait_ms)
+    except Error as error:
+        raise NoPictureError(error.message.splitlines()[0]) from error
+
+
+async def _photograph(launched: Browser, address: str, path: Path, shot: Shot, wait_ms: float) -> None:
     page = await launched.new_page(
         viewport={"width": shot.width, "height": shot.height or 900},
         device_scale_factor=shot.scale,
@@ -127,7 +140,7 @@ def main() -> int:
                 cameras(f"127.0.0.1:{grpc}", clip, CAMERAS, RATES),
             ):
                 asyncio.run(_all(f"http://127.0.0.1:{port}/", arguments.folder))
-        except (NoBrowserError, NotStartedError) as error:
+        except (NoBrowserError, NoPictureError, NotStartedError) as error:
             print(f"page_pictures: {error}", file=sys.stderr)
             return 1
     return 0

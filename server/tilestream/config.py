@@ -299,7 +299,7 @@ class Settings(BaseSettings):
         16,
         ge=1,
         le=1024,
-        description="Most pages that are open at a time; each costs at most 5 % of a core.",
+        description="Most pages that are open at a time; a viewer of a 1280x720 camera takes 3 % of a core.",
     )
     web_names: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
