@@ -79,6 +79,9 @@ type SessionOptions struct {
 	BlockBudget float64
 	// Weight is the share of this session in a busy server, relative to others. 0: 1.
 	Weight float64
+	// MaxDelay is how long results may wait for later frames: the same accuracy for less computing. More frames are
+	// in flight then. 0: not at all. Session.Started says what is in force.
+	MaxDelay time.Duration
 	// IncludeBins asks for Result.Bins. false: there are none.
 	IncludeBins bool
 	// IncludeConfidence asks for Result.Confidence. false: there is none.
@@ -98,6 +101,7 @@ func (o *SessionOptions) toProto() *pb.SessionConfig {
 		FramesInFlight:    uint32(max(0, o.FramesInFlight)),
 		BlockBudget:       float32(o.BlockBudget),
 		Weight:            float32(o.Weight),
+		MaxDelayMs:        uint32(max(0, o.MaxDelay.Milliseconds())),
 		IncludeBins:       o.IncludeBins,
 		IncludeConfidence: o.IncludeConfidence,
 	}
@@ -126,6 +130,7 @@ func optionsFromProto(config *pb.SessionConfig) SessionOptions {
 		ComputeSize:       size(config.GetComputeSize()),
 		BlockBudget:       float64(config.GetBlockBudget()),
 		Weight:            float64(config.GetWeight()),
+		MaxDelay:          ms(uint64(config.GetMaxDelayMs())),
 		IncludeBins:       config.GetIncludeBins(),
 		IncludeConfidence: config.GetIncludeConfidence(),
 	}

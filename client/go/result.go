@@ -68,6 +68,12 @@ type ReuseStats struct {
 	BinsRefreshed int
 	// RefreshChanged is the share of their pixels that got another label. 0 also where it could not be told.
 	RefreshChanged float64
+	// FramesSinceSource is how many frames ago the one was that labels were moved from. 0: they are this frame's own.
+	FramesSinceSource int
+	// FramesUntilSource is the same to the frame after this one that labels were moved from. 0: there is none.
+	FramesUntilSource int
+	// FutureShare is the share of the pixels whose label came from the frame after this one, 0..1.
+	FutureShare float64
 }
 
 // BlockDropRate is dropped block units / all of them, 0..1; 0 where there are none.
@@ -183,5 +189,9 @@ func reuseFromProto(reuse *pb.ReuseStats) *ReuseStats {
 		HasAgreement:   reuse.Agreement != nil,
 		BinsRefreshed:  int(reuse.GetBinsRefreshed()),
 		RefreshChanged: float64(reuse.GetRefreshChanged()),
+
+		FramesSinceSource: int(reuse.GetFramesSinceSource()),
+		FramesUntilSource: int(reuse.GetFramesUntilSource()),
+		FutureShare:       float64(reuse.GetFutureShare()),
 	}
 }

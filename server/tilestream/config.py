@@ -197,6 +197,13 @@ class Settings(BaseSettings):
         "sessions; the rest is dropped. 0: no limit.",
     )
     max_frames_in_flight: int = Field(8, ge=1, le=64, description="Most unanswered frames of a session.")
+    max_delay: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="Seconds that labels may wait for later frames where a session asks for that. "
+        "0: none waits.",
+    )
     max_message_bytes: int = Field(8 << 20, ge=1024, description="Largest request message, bytes.")
     max_frame_bytes: int = Field(4 << 20, ge=1024, description="Largest encoded frame, bytes.")
     max_frame_pixels: int = Field(3840 * 2160, ge=64, description="Largest frame, width x height in pixels.")

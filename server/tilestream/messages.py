@@ -23,6 +23,10 @@ STAGES = ("decode", "motion", "gate", "tables", "backbone", "head")
 """Of an engine's step, in their order: what ``FrameStats.stage_seconds`` may tell of."""
 
 
+MOST_HELD = 32
+"""Frames of a session whose labels wait for later ones at a time; with more, the oldest waits no longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model as clients see it."""

@@ -57,6 +57,8 @@ class StreamConfig:
     compute_size: (width, height) the network works at; None = the size of each frame, limited.
     block_budget: share (0, 1] of the block units that a frame may compute; 0 = automatic.
     weight: share of this session in a busy server relative to others; 0 = 1.
+    max_delay_ms: how long results may wait for later frames, milliseconds: the same accuracy for less
+        computing. 0 = not at all. ``stream.session.config`` says what is in force.
     include_bins, include_confidence: ask for ``Result.bins`` and ``Result.confidence``.
     camera_id: a name for people and logs.
     """
@@ -69,6 +71,7 @@ class StreamConfig:
     compute_size: tuple[int, int] | None = None
     block_budget: float = 0.0
     weight: float = 0.0
+    max_delay_ms: int = 0
     include_bins: bool = False
     include_confidence: bool = False
     camera_id: str = ""
@@ -89,6 +92,7 @@ class StreamConfig:
                 frames_in_flight=self.frames_in_flight,
                 block_budget=self.block_budget,
                 weight=self.weight,
+                max_delay_ms=self.max_delay_ms,
                 include_bins=self.include_bins,
                 include_confidence=self.include_confidence,
                 camera_id=self.camera_id,
@@ -114,6 +118,7 @@ class StreamOptions(TypedDict, total=False):
     compute_size: tuple[int, int] | None
     block_budget: float
     weight: float
+    max_delay_ms: int
     include_bins: bool
     include_confidence: bool
     camera_id: str

@@ -75,6 +75,7 @@ class Limits:
     idle_timeout: float
     max_session_age: float
     resume_ttl: float
+    max_delay: float
 
     @classmethod
     def from_proto(cls, message: pb.SessionLimits) -> Limits:
@@ -90,6 +91,7 @@ class Limits:
             idle_timeout=message.idle_timeout_ms / 1e3,
             max_session_age=message.max_session_age_ms / 1e3,
             resume_ttl=message.resume_ttl_ms / 1e3,
+            max_delay=message.max_delay_ms / 1e3,
         )
 
 

@@ -52,6 +52,9 @@ class ReuseStats:
     agreement: share of pixels that kept their label where reused bins were recomputed, None = cannot tell.
     bins_refreshed: bins computed anew in a frame that is not a key frame. refresh_changed: share of their
     pixels that got another label, None = cannot tell.
+    frames_since_source: since the frame that labels were moved from, 0 = they are its own;
+    frames_until_source: until the one after it that they were moved from, too. None = there is none.
+    future_share: of the pixels, those whose label came from that one.
     """
 
     key_frame: bool = False
@@ -63,6 +66,9 @@ class ReuseStats:
     agreement: float | None = None
     bins_refreshed: int = 0
     refresh_changed: float | None = None
+    frames_since_source: int | None = None
+    frames_until_source: int | None = None
+    future_share: float = 0.0
 
     @property
     def block_drop_rate(self) -> float:
@@ -230,6 +236,9 @@ def _times(times: pb.StageTimes) -> Times:
     )
 
 
+_MAY_BE_UNKNOWN = ("agreement", "refresh_changed", "frames_since_source", "frames_until_source")
+
+
 def _reuse(reuse: pb.ReuseStats) -> ReuseStats:
     return ReuseStats(
         key_frame=reuse.key_frame,
@@ -238,9 +247,9 @@ def _reuse(reuse: pb.ReuseStats) -> ReuseStats:
         mean_distortion=reuse.mean_distortion,
         block_budget=reuse.block_budget,
         macs=reuse.macs,
-        agreement=reuse.agreement if reuse.HasField("agreement") else None,
         bins_refreshed=reuse.bins_refreshed,
-        refresh_changed=reuse.refresh_changed if reuse.HasField("refresh_changed") else None,
+        future_share=reuse.future_share,
+        **{name: getattr(reuse, name) for name in _MAY_BE_UNKNOWN if reuse.HasField(name)},  # type: ignore[arg-type]
     )
 
 

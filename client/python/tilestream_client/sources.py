@@ -240,6 +240,14 @@ def paced(frames: Iterable[FrameLike], fps: float) -> Iterator[Frame]:
         due = max(due + 1 / fps, time.monotonic() - 1 / fps)
 
 
+def timed(frames: Iterable[FrameLike], fps: float) -> Iterator[Frame]:
+    """Frames of a file with times of capture as at a frame rate, from now on, where they have none."""
+    begin = time.time()
+    for index, item in enumerate(frames):
+        frame = as_frame(item)
+        yield frame if frame.capture_time else replace(frame, capture_time=begin + index / fps)
+
+
 def _natural_order(path: Path) -> list[tuple[int, int, str]]:
     """Numbers within a name compare as numbers."""
     parts = re.split(r"(\d+)", path.name.lower())

@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 
 from tilestream.config import Settings
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import STAGES, BinAccount, DropReason, FrameStats, InvalidReason, ModelInfo
+from tilestream.messages import (
+    STAGES,
+    BinAccount,
+    DropReason,
+    EngineInfo,
+    FrameStats,
+    InvalidReason,
+    ModelInfo,
+)
 from tilestream.sessions.frames import Answer, EncodedPlane, Status, Ticket
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.sessions.session import Session, SessionOptions, SessionState
@@ -89,6 +97,9 @@ def _reuse(stats: FrameStats) -> dict[str, Any]:
         "agreement": stats.agreement,
         "bins_refreshed": stats.bins_refreshed,
         "refresh_changed": stats.refresh_changed,
+        "frames_since_source": stats.since_source,
+        "frames_until_source": stats.until_source,
+        "future_share": stats.future_share,
     }
 
 
@@ -143,8 +154,9 @@ def model_message(model: ModelInfo, is_default: bool) -> pb.Model:
     )
 
 
-def limits_message(settings: Settings) -> pb.SessionLimits:
+def limits_message(settings: Settings, engine: EngineInfo) -> pb.SessionLimits:
     """The limits that hold for every session."""
+    looks_ahead = any(model.looks_ahead for model in engine.models)
     return pb.SessionLimits(
         max_frame_bytes=settings.max_frame_bytes,
         max_frame_pixels=settings.max_frame_pixels,
@@ -157,6 +169,7 @@ def limits_message(settings: Settings) -> pb.SessionLimits:
         max_session_age_ms=_ms(settings.max_session_age),
         resume_ttl_ms=_ms(settings.resume_ttl),
         max_frames_per_second=settings.max_frames_per_second,
+        max_delay_ms=_ms(settings.max_delay) if looks_ahead else 0,
     )
 
 
@@ -177,6 +190,7 @@ def config_message(options: SessionOptions) -> pb.SessionConfig:
         weight=options.weight,
         include_bins=options.include_bins,
         include_confidence=options.include_confidence,
+        max_delay_ms=_ms(options.max_delay),
     )
     for field, size in (
         (config.output_size, options.output_size),
@@ -209,6 +223,7 @@ def session_message(session: Session, now: float) -> pb.Session:
         queue_policy=_POLICIES[session.options.queue_policy],
         weight=session.options.weight,
         identity=session.caller.identity,
+        max_delay_ms=_ms(session.options.max_delay),
     )
     if stats.frame_size is not None:
         message.frame_size.width, message.frame_size.height = stats.frame_size

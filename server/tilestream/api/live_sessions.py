@@ -110,6 +110,7 @@ class LiveSessions:
             owner=caller.identity,
             owner_weight=services.admission.policy(caller).weight,
             refreshes=options.model.gate == REFRESH,
+            max_delay=options.max_delay,
         )
         try:
             await asyncio.wrap_future(services.engines.open(spec))

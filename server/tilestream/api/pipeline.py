@@ -48,6 +48,7 @@ class FramePipeline:
             settings.max_frame_side,
             settings.max_decode_seconds,
         )
+        self._finishing = False
         self._decoding: deque[Ticket] = deque()  # in frame order, up to the ones handed to the engine
         self._decoded: dict[int, Picture] = {}  # of these, by frame_id
         # With the engine, and the (width, height) that they were sent with.
@@ -85,6 +86,11 @@ class FramePipeline:
             work, partial(self._on_decoded, ticket), self._holder
         ).cancel
         return True
+
+    def finish(self) -> None:
+        """No more frames will be accepted: none of those that were has to wait for later ones."""
+        self._finishing = True
+        self._finish_if_submitted()
 
     def drop_unanswered(self, reason: DropReason, detail: str) -> None:
         """Give up every frame that has no answer yet."""
@@ -141,6 +147,11 @@ class FramePipeline:
             self._decoding.popleft()
             if ticket.answer is None and picture is not None:
                 self._submit(ticket, picture)
+        self._finish_if_submitted()
+
+    def _finish_if_submitted(self) -> None:
+        if self._finishing and not self._decoding:
+            self._services.engines.finish(self._session.session_id)
 
     def _submit(self, ticket: Ticket, picture: Picture) -> None:
         size = (picture.width, picture.height)
@@ -156,6 +167,7 @@ class FramePipeline:
             budget,
             ticket.submitted,
             droppable=self.inbox.policy is not QueuePolicy.WAIT,
+            captured=ticket.capture_time_us / 1e6 if ticket.capture_time_us else ticket.received,
             bins=self.tap is not None and self.tap.submitted(ticket.frame_id, picture),
         )
         if not self._services.engines.offer(frame):

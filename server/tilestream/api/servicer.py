@@ -94,7 +94,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
                 session.options.model, session.options.model is self._models(session.caller)[0]
             ),
             config=convert.config_message(session.options),
-            limits=convert.limits_message(services.admission.settings(session.caller)),
+            limits=convert.limits_message(services.admission.settings(session.caller), services.engine),
         )
 
     async def GetServerInfo(  # noqa: N802
@@ -110,7 +110,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             draining=services.lifecycle.draining.is_set(),
             sessions=len(services.visible_sessions(caller)),
             max_sessions=services.settings.max_sessions,
-            limits=convert.limits_message(services.admission.settings(caller)),
+            limits=convert.limits_message(services.admission.settings(caller), services.engine),
             frame_codecs=sorted(FRAME_CODECS),
             mask_encodings=list(convert.MASK_FORMATS),
             queue_policies=list(convert.QUEUE_POLICIES),

@@ -122,6 +122,7 @@ class SessionStream:
     async def _finish(self, writing: asyncio.Task[None], end: End) -> End:
         """Let the writer send what is left, within the server's grace and while the client reads."""
         self._finishing = True
+        self._pipeline.finish()
         self._wake.set()
         while not writing.done():
             now = self._clock.now()

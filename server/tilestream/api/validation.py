@@ -9,7 +9,7 @@ from tilestream.access.refusals import NotAllowed
 from tilestream.api.convert import MASK_FORMATS, QUEUE_POLICIES
 from tilestream.api.errors import invalid_argument
 from tilestream.config import Settings
-from tilestream.messages import ModelInfo
+from tilestream.messages import MOST_HELD, ModelInfo
 from tilestream.sessions.inbox import effective_limit
 from tilestream.sessions.session import SessionOptions
 from tilestream.v1 import segmentation_pb2 as pb
@@ -17,6 +17,7 @@ from tilestream.v1 import segmentation_pb2 as pb
 DEFAULT_FRAMES_IN_FLIGHT = 2
 MAX_CAMERA_ID = 128  # characters
 WEIGHTS = (0.01, 100.0)
+_USUAL_RATE = 30.0  # frames per second
 
 # Codecs that this server decodes.
 FRAME_CODECS = {pb.FRAME_CODEC_JPEG}
@@ -44,18 +45,22 @@ def read_config(
     form = MASK_FORMATS.get(config.mask_encoding or pb.MASK_ENCODING_PNG)
     if form is None:
         raise _unknown("config.mask_encoding", pb.MaskEncoding, config.mask_encoding, list(MASK_FORMATS))
+    model = _model(config.model, models, served)
+    max_delay = min(config.max_delay_ms / 1000, settings.max_delay) if model.looks_ahead else 0.0
+    in_flight = _frames_in_flight(config, settings) + frames_held(max_delay)
     return SessionOptions(
         camera_id=config.camera_id,
-        model=_model(config.model, models, served),
+        model=model,
         mask_format=form,
         queue_policy=policy,
-        frames_in_flight=effective_limit(policy, _frames_in_flight(config, settings)),
+        frames_in_flight=effective_limit(policy, in_flight),
         output_size=_size(config, "output_size", settings.max_frame_pixels, settings),
         compute_size=_size(config, "compute_size", settings.max_compute_pixels, settings),
         block_budget=_budget(config.block_budget),
         weight=_weight(config.weight),
         include_bins=config.include_bins,
         include_confidence=config.include_confidence,
+        max_delay=max_delay,
     )
 
 
@@ -94,6 +99,11 @@ def _frames_in_flight(config: pb.SessionConfig, settings: Settings) -> int:
             "config.frames_in_flight", str(config.frames_in_flight), f"0 (default) to {limit}"
         )
     return config.frames_in_flight or min(DEFAULT_FRAMES_IN_FLIGHT, limit)
+
+
+def frames_held(max_delay: float) -> int:
+    """How many frames of a session may wait for later ones: those of a delay, seconds, at a usual rate."""
+    return min(math.ceil(max_delay * _USUAL_RATE), MOST_HELD)
 
 
 def _size(config: pb.SessionConfig, name: str, max_pixels: int, settings: Settings) -> tuple[int, int] | None:

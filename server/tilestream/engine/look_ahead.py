@@ -23,11 +23,8 @@ from tilestream.engine.memory.labels import looked_up
 from tilestream.engine.memory.state import SessionState
 from tilestream.engine.motion.luma import thumbnail_scale
 from tilestream.engine.motion.track import Track
-from tilestream.messages import Outcome, UInt8Array
+from tilestream.messages import MOST_HELD, Outcome, UInt8Array
 from tilestream.scheduling.rhythm import shares_ahead
-
-MOST_HELD = 64
-"""Frames of a session that wait at a time; with more, the oldest gets its labels from one side."""
 
 _ROUNDING = 1e-6  # seconds
 

@@ -68,6 +68,7 @@ class SessionOptions:
     weight: float
     include_bins: bool
     include_confidence: bool
+    max_delay: float  # seconds
 
 
 def phase_of(camera_id: str) -> float:

@@ -75,6 +75,15 @@ def stream(
     frames_in_flight: Annotated[
         int, typer.Option(min=0, help="Frames under way; 0: as the server likes.")
     ] = 0,
+    max_delay: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="MS",
+            help="How long results may wait for later frames, milliseconds; 0: not at all, as of cameras.",
+            show_default=str(stream_command.FILE_DELAY_MS),
+        ),
+    ] = None,
     show_bins: Annotated[
         bool, typer.Option("--show-bins", help="Tint what was computed, in --out and --contact-sheet.")
     ] = False,
@@ -91,6 +100,8 @@ def stream(
     """Segment a video, a folder of images or a camera."""
     if show_bins and not (out or contact_sheet):
         raise typer.BadParameter("--show-bins draws into --out or --contact-sheet: give one of them")
+    if max_delay is None:
+        max_delay = 0 if stream_command.is_camera(source) else stream_command.FILE_DELAY_MS
     job = stream_command.StreamJob(
         source=source,
         video=out,
@@ -109,6 +120,7 @@ def stream(
             "queue_policy": policy,
             "frames_in_flight": frames_in_flight,
             "block_budget": budget,
+            "max_delay_ms": max_delay,
             "include_bins": show_bins,
             "output_size": parse_size(size) if size else None,
             "compute_size": parse_size(compute_size) if compute_size else None,

@@ -31,11 +31,19 @@ from tilestream_client.client import Client
 from tilestream_client.config import StreamOptions
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 from tilestream_client.result import Result
-from tilestream_client.sources import FrameLike, VideoFile, input_files, open_source, paced
+from tilestream_client.sources import FrameLike, VideoFile, input_files, open_source, paced, timed
 from tilestream_client.stats import Tally
 
 _DEFAULT_FPS = 15.0  # of folders, which do not say
 _REFRESH_SECONDS = 0.1
+
+FILE_DELAY_MS = 500
+"""How long results of a file may wait for its later frames: nobody looks at it live."""
+
+
+def is_camera(source: str) -> bool:
+    """A number that is no file."""
+    return source.isdecimal() and not Path(source).exists()
 
 
 class Sink(Protocol):
@@ -62,10 +70,14 @@ class StreamJob:
     reconnect_timeout: float = DEFAULT_RECONNECT_TIMEOUT
     options: StreamOptions = field(default_factory=StreamOptions)
 
+    @property
+    def live(self) -> bool:
+        """Whether the source is a camera."""
+        return is_camera(self.source)
+
     def open(self) -> Iterable[FrameLike]:
-        """The source; a number that is no file is a camera."""
-        is_camera = self.source.isdecimal() and not Path(self.source).exists()
-        return open_source(int(self.source) if is_camera else self.source)
+        """The source."""
+        return open_source(int(self.source) if self.live else self.source)
 
     def check_outputs(self, source: Iterable[FrameLike]) -> None:
         """Raises WrongOutput for what cannot be written, or would overwrite what is read."""
@@ -81,6 +93,8 @@ class StreamJob:
     def frames(self, source: Iterable[FrameLike], stop: StopSwitch) -> Iterator[FrameLike]:
         """What to send of the source."""
         frames = paced(source, self.rate(source)) if self.realtime else source
+        if not (self.realtime or self.live):
+            frames = timed(frames, self.rate(source))
         return stop.until_requested(itertools.islice(frames, self.limit))
 
     def sinks(self, source: Iterable[FrameLike]) -> list[Sink]:
