@@ -260,3 +260,17 @@ async def test_a_viewer_that_leaves_does_not_wait_on():
         await until(lambda: not live.pipeline.tap._waiting)
         with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError):
             await asking
+
+
+async def test_labels_that_come_with_a_later_step_make_a_picture_of_their_frame():
+    engine = FakeEngine()
+    engine.later = 1
+    async with paged(engine) as r, looked_at(r) as page:
+        stream = await r.open()
+        asking = asyncio.create_task(page.picture(stream.started.session_id))
+        await watched(page, stream)
+        await stream.frame(0, jpeg(3))
+        await stream.frame(1, jpeg(5))
+        assert (await stream.result()).frame_id == 0
+        picture = await asking
+        assert (picture.about["frame_id"], picture.labels[0, 0]) == (0, 3)
