@@ -299,6 +299,31 @@ class Settings(BaseSettings):
         "127.0.0.1",
         description="Address for Prometheus; on another one than loopback with TLS as the server has it.",
     )
+    web_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of a page with the live sessions, for browsers; 0: off.",
+    )
+    web_host: str = Field(
+        "127.0.0.1",
+        description="Address of the page; identities and TLS are as for gRPC, on loopback, too.",
+    )
+    web_frames: bool = Field(
+        False,
+        description="Show the cameras' latest pictures and labels on the page, to whoever sees the session.",
+    )
+    web_viewers: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Most pages that are open at a time; a viewer of a 1280x720 camera takes 3 % of a core.",
+    )
+    web_names: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names by which browsers may call the page, comma-separated; needed where callers "
+        "show neither credentials nor certificates. Addresses and localhost always do.",
+    )
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or machines.")
     log_limit: int = Field(
         100,
@@ -310,7 +335,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
-    @field_validator("models", "jwt_algorithms", mode="before")
+    @field_validator("models", "jwt_algorithms", "web_names", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
@@ -327,7 +352,7 @@ class Settings(BaseSettings):
             raise ValueError(f"has to be auto or a number from 0 to {MAX_ENGINES}")
         return int(text)
 
-    @field_validator("host", "metrics_host")
+    @field_validator("host", "metrics_host", "web_host")
     @classmethod
     def _host_is_an_address(cls, value: str, info: ValidationInfo) -> str:
         if value.startswith(UNIX) and info.field_name == "host":
@@ -379,11 +404,14 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _strangers_are_meant(self) -> Self:
-        if not (self.is_local or self.authenticates or self.allow_anonymous):
-            raise ValueError(
-                f"host {self.host} is reached from elsewhere, and nothing tells who calls: set token_file, "
-                "jwks_file or tls_client_ca, or allow_anonymous where the network is trusted"
-            )
+        if self.authenticates or self.allow_anonymous:
+            return self
+        for name, host in (("host", self.host), *([("web_host", self.web_host)] if self.web_port else [])):
+            if not is_local(host):
+                raise ValueError(
+                    f"{name} {host} is reached from elsewhere, and nothing tells who calls: set token_file, "
+                    "jwks_file or tls_client_ca, or allow_anonymous where the network is trusted"
+                )
         return self
 
     @property

@@ -106,6 +106,7 @@ class Frame:
     its session asks for. ``submitted``: when it was handed to the scheduler, from which deadlines count,
     monotonic seconds. ``droppable``: under overload it may be dropped for a later frame of its session.
     ``captured``: seconds on its camera's clock, whatever that counts from.
+    ``bins``: its outcome has them, whatever its session asks for.
     """
 
     session_id: str
@@ -116,6 +117,7 @@ class Frame:
     submitted: float = 0.0
     droppable: bool = False
     captured: float = 0.0
+    bins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

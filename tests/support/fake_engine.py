@@ -131,7 +131,7 @@ class FakeEngine:
             LabelRuns.of(labels) if self.runs else labels,
             self._stats(frame, grant, 8 * grid[0] * grid[1]),
             confidence=np.full_like(labels, 200) if spec.confidence else None,
-            bins=bins if spec.bins else None,
+            bins=bins if spec.bins or frame.bins else None,
         )
 
     def _stats(self, frame: Frame, grant: Grant, units: int) -> FrameStats:

@@ -92,6 +92,10 @@ class LiveSessions:
         self._live: dict[str, LiveSession] = {}  # by session_id, oldest first
         self._suspended: dict[str, LiveSession] = {}  # by session_id, the longest suspended first
 
+    def find(self, session_id: str) -> LiveSession | None:
+        """The session of that name; None: it is over, or never was."""
+        return self._live.get(session_id)
+
     async def open(self, options: SessionOptions, caller: Caller) -> LiveSession:
         """A new session, ACTIVE. One that is not in use gives way where all places are taken.
 

@@ -11,9 +11,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from tilestream.api.convert import now_us
+from tilestream.api.frame_tap import FrameTap
 from tilestream.api.media_threads import Job
 from tilestream.api.services import Services
 from tilestream.api.video_units import VideoUnits
@@ -49,6 +51,7 @@ class FramePipeline:
 
     ``on_answer`` is called whenever there is an answer to send, ``on_room`` when a frame that found no room
     may find some though none was sent; the stream that serves the session sets them.
+    ``tap`` is told of the frames, where somebody has set it to look at them.
     """
 
     def __init__(self, session: Session, services: Services) -> None:
@@ -57,6 +60,7 @@ class FramePipeline:
         self._services = services
         self.on_answer: Callable[[], None] | None = None
         self.on_room: Callable[[], None] | None = None
+        self.tap: FrameTap | None = None
         self._limits = FrameLimits(
             settings.max_frame_bytes,
             settings.max_frame_pixels,
@@ -96,6 +100,9 @@ class FramePipeline:
             self._read_jpeg(ticket, data)
         if not within:
             self._on_answer()
+        if self.tap is not None and within:
+            plain = self._session.options.codec is Codec.JPEG and not self._session.options.rotation
+            self.tap.accepted(ticket.frame_id, data if plain else b"")
         return True
 
     def decode_only(self, frame_id: int, data: bytes) -> bool:
@@ -159,6 +166,8 @@ class FramePipeline:
         self._services.router.remove(self._session.session_id)
         if self._units is not None:
             self._units.close()
+        if self.tap is not None:
+            self.tap.closed()
         self._services.metrics.frames_unanswered(len(self.inbox))
         for ticket in self.inbox.unanswered():
             ticket.drop(DropReason.SHUTDOWN)
@@ -239,6 +248,7 @@ class FramePipeline:
             ticket.submitted,
             droppable=self.inbox.policy is not QueuePolicy.WAIT,
             captured=ticket.capture_time_us / 1e6 if ticket.capture_time_us else ticket.received,
+            bins=self.tap is not None and self.tap.submitted(ticket.frame_id, picture),
         )
         if not self._services.engines.offer(frame):
             del self._computing[ticket.engine_id]
@@ -257,11 +267,17 @@ class FramePipeline:
             self._on_answer()
             return
         if outcome.labels is None:  # they come with a later step
-            self._computing[outcome.frame_id] = (ticket, size)
+            self._computing[ticket.engine_id] = (ticket, size)
             return
         ticket.stage = Stage.ENCODING
         if outcome.stats is not None:
             ticket.stage_seconds = outcome.stats.stage_seconds
+        if self.tap is not None:
+            self.tap.computed(
+                replace(outcome, frame_id=ticket.frame_id),
+                outcome.labels,
+                self._session.options.output_size or size,
+            )
         work = partial(_encode, outcome, outcome.labels, self._session.options, size, self._results)
         self._services.media.submit(work, partial(self._on_encoded, ticket), self._holder)
 

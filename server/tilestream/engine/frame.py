@@ -137,13 +137,16 @@ def outcome_of(frame: FrameInFlight, program: TileProgram, labelled: bool = True
         seconds=frame.seconds,
         since_source=frame.state.since_source,
     )
+    bins = None
+    if spec.bins or frame.frame.bins:
+        bins = bin_account(program, frame.state.size, computed, distortion, age)
     return Outcome(
         frame.frame.session_id,
         frame.frame.frame_id,
         labels.copy(0) if labelled else None,
         stats,
         confidence=labels.copy(1) if labelled and spec.confidence else None,
-        bins=bin_account(program, frame.state.size, computed, distortion, age) if spec.bins else None,
+        bins=bins,
     )
 
 
