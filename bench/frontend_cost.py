@@ -74,9 +74,11 @@ def _send(address: str, count: int, jpegs: list[bytes], in_flight: int, answered
 
 
 class Server:
-    """A server of one version of the product, whose checkout is ``source``."""
+    """A server of one version of the product, whose checkout is ``source``. ``settings``: more of its own."""
 
-    def __init__(self, source: Path, arguments: argparse.Namespace, stack: ExitStack) -> None:
+    def __init__(
+        self, source: Path, arguments: argparse.Namespace, stack: ExitStack, **settings: object
+    ) -> None:
         self.source = source
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self._metrics: dict[str, float] = {}
@@ -86,6 +88,7 @@ class Server:
         command += [str(arguments.step_ms / 1e3), where]
         flags = {"max-sessions": 256, "media-threads": arguments.media_threads, "service-level": 30}
         flags |= {"min-block-budget": 1.0, "log-level": "warning", "max-frames-in-flight": 16}
+        flags |= {key.replace("_", "-"): value for key, value in settings.items()}
         paths = [source / "server", source / "client/python", *sys.path]
         environment = {**os.environ, FOLDER: str(self._folder)}
         environment["PYTHONPATH"] = ":".join(str(path) for path in paths if path)

@@ -13,7 +13,8 @@ from support.frames import jpeg
 from support.processes import environment
 from support.server import running
 from tilestream.cli import app
-from tilestream.remote import screen, session_row
+from tilestream.remote import screen
+from tilestream.session_rows import session_row
 from tilestream.v1 import segmentation_pb2 as pb
 
 

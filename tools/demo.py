@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-from tools.server_process import NotStartedError, server_process
+from tools.browser import NoBrowserError, browser
+from tools.page_pictures import NoPictureError, Shot, cameras, photograph
+from tools.server_process import NotStartedError, free_port, server_process
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP_FRAMES, CLIP_SEED, CLIP_FPS = 90, 12, 15.0
+LOOK_FPS = 5.0  # of the camera that is looked at
 
 
 def main() -> int:
@@ -34,15 +38,35 @@ def main() -> int:
     command += ["--json", str(out / "summary.json"), "--show-bins"]
     command += ["--model", arguments.model] if arguments.model else []
     print("demo: starting the server ...", flush=True)
+    page = free_port()
     try:
-        with server_process(out) as (_, port):
-            status = subprocess.run([*command, "--server", f"127.0.0.1:{port}"], check=False).returncode
+        with server_process(out, "--web-port", str(page), "--web-frames") as (_, port):
+            server, address = f"127.0.0.1:{port}", f"http://127.0.0.1:{page}/"
+            print(f"demo: streaming; meanwhile look at {address}", flush=True)
+            status = subprocess.run([*command, "--server", server], check=False).returncode
+            if status == 0:
+                look(server, address, clip, out / "page.png")
     except NotStartedError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     if status == 0:
         tell(out)
     return status
+
+
+def look(server: str, address: str, clip: Path, path: Path) -> None:
+    """Leave a picture of the page, where there is a browser; after the numbers, which it would spoil."""
+
+    async def picture() -> None:
+        async with browser() as launched:
+            with cameras(server, clip, ["demo"], [LOOK_FPS]):
+                await photograph(launched, address, path, Shot(1280, 860))
+
+    path.unlink(missing_ok=True)
+    try:
+        asyncio.run(picture())
+    except (NoBrowserError, NoPictureError) as error:
+        print(f"demo: no picture of the page, {error}")
 
 
 def synthetic_clip(out: Path) -> Path:
@@ -62,6 +86,11 @@ def tell(out: Path) -> None:
     """What was done, in a few lines."""
     summary = json.loads((out / "summary.json").read_text())
     latency = summary["latency_ms"]
+    page = (
+        f"  {out / 'page.png'}            the page that shows it live\n"
+        if (out / "page.png").exists()
+        else ""
+    )
     print(
         f"""
 demo: {summary["frames_ok"]} of {summary["frames_sent"]} frames segmented
@@ -73,10 +102,11 @@ Look at
   {out / "contact_sheet.png"}   some frames and their labels
   {out / "overlay.mp4"}         the whole clip
   {out / "summary.json"}        the numbers
-  {out / "server.log"}          what the server said
+{page}  {out / "server.log"}          what the server said
 Then try
   make demo VIDEO=your_clip.mp4
-  .venv/bin/tilestream serve            and in another terminal
+  .venv/bin/tilestream serve --web-port 8080 --web-frames
+                                        look at http://localhost:8080/, and in another terminal
   .venv/bin/tilestream-client stream your_clip.mp4 --out overlay.mp4
 """
     )

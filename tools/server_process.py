@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,13 @@ STOP_SECONDS = 60.0
 
 class NotStartedError(Exception):
     """The server did not start; the message has the end of its log."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on, most likely not in a moment either."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 @contextmanager

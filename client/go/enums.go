@@ -10,7 +10,7 @@ import (
 type FrameStatus int32
 
 const (
-	StatusOK      = FrameStatus(pb.FrameStatus_FRAME_STATUS_OK)      // there is a mask
+	StatusOK      = FrameStatus(pb.FrameStatus_FRAME_STATUS_OK)      // there are labels: a mask, unless Outputs.NoMask
 	StatusDropped = FrameStatus(pb.FrameStatus_FRAME_STATUS_DROPPED) // the server did not compute it; the frame may be fine
 	StatusInvalid = FrameStatus(pb.FrameStatus_FRAME_STATUS_INVALID) // it cannot be used; sending it again will not help
 )
@@ -53,6 +53,19 @@ const (
 // String is one word, such as "not_jpeg".
 func (r InvalidReason) String() string { return word(pb.InvalidReason(r).String(), "INVALID_REASON_") }
 
+// FrameCodec is how frames are encoded.
+type FrameCodec int32
+
+const (
+	CodecDefault = FrameCodec(pb.FrameCodec_FRAME_CODEC_UNSPECIFIED) // JPEG
+	CodecJPEG    = FrameCodec(pb.FrameCodec_FRAME_CODEC_JPEG)
+	CodecH264    = FrameCodec(pb.FrameCodec_FRAME_CODEC_H264) // one access unit (Annex B) per frame
+	CodecH265    = FrameCodec(pb.FrameCodec_FRAME_CODEC_H265) // likewise
+)
+
+// String is one word, such as "h264".
+func (c FrameCodec) String() string { return word(pb.FrameCodec(c).String(), "FRAME_CODEC_") }
+
 // MaskEncoding is how masks travel.
 type MaskEncoding int32
 
@@ -89,6 +102,17 @@ const (
 
 // String is one word, such as "shutdown".
 func (r DrainReason) String() string { return word(pb.DrainReason(r).String(), "DRAIN_REASON_") }
+
+// EventKind is why an event is told.
+type EventKind int32
+
+const (
+	EventBegan = EventKind(pb.EventKind_EVENT_KIND_BEGAN) // the rule holds from this frame on
+	EventEnded = EventKind(pb.EventKind_EVENT_KIND_ENDED) // the rule does not hold any more
+)
+
+// String is one word, such as "began".
+func (k EventKind) String() string { return word(pb.EventKind(k).String(), "EVENT_KIND_") }
 
 // word is a generated enum's name as a lower-case word; its number where this release does not know it.
 func word(name, prefix string) string { return strings.ToLower(strings.TrimPrefix(name, prefix)) }

@@ -1,8 +1,10 @@
 package tilestream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "github.com/tilestream/tilestream/client/go/tilestream/v1"
@@ -14,8 +16,9 @@ const (
 	heartbeatsPerTimeout  = 3
 	defaultFramesInFlight = 2
 	// With a policy that drops, frames that were given up are answered in frame order too, so they wait behind the
-	// one being computed: the client has to have more under way than the server keeps.
-	droppingHeadroom = 16
+	// one being computed: the client has to have more under way than the server keeps. So it has with B pictures, whose
+	// answers wait for that of a unit that is shown later.
+	headroom = 16
 )
 
 // step is what to do where there may be nothing to send or to take.
@@ -58,7 +61,8 @@ type exchange struct {
 
 	framesRead uint64
 	held       *pending
-	again      queue[*pending] // of the unanswered, those that the server does not have
+	again      queue[*pb.StreamSegmentRequest] // what the server does not have: unanswered frames, and units before
+	replay     replay
 	unanswered queue[*pending]
 	results    queue[*Result]
 	sourceOver bool
@@ -67,7 +71,8 @@ type exchange struct {
 }
 
 func newExchange(config *pb.SessionConfig, attempts attempts, clock func() time.Time) *exchange {
-	return &exchange{config: config, attempts: attempts, clock: clock, window: sendWindow(config), lastSend: clock()}
+	replay := replay{codec: FrameCodec(config.GetFrameCodec())}
+	return &exchange{config: config, attempts: attempts, clock: clock, window: sendWindow(config), lastSend: clock(), replay: replay}
 }
 
 // The caller's side: frames in.
@@ -95,8 +100,7 @@ func (e *exchange) offer(frame Frame) (uint64, error) {
 	if !frame.CaptureTime.IsZero() {
 		message.CaptureTimeUs = frame.CaptureTime.UnixMicro()
 	}
-	request := &pb.StreamSegmentRequest{Request: &pb.StreamSegmentRequest_Frame{Frame: message}}
-	e.held = &pending{id: id, frame: frame, request: request}
+	e.held = &pending{id: id, frame: frame, request: frameRequest(message)}
 	return id, nil
 }
 
@@ -132,7 +136,7 @@ func (e *exchange) nextRequest(call int) (*pb.StreamSegmentRequest, step) {
 		return nil, stepWait
 	case e.again.len() > 0:
 		e.lastSend = e.clock()
-		return e.again.pop().request, stepGo
+		return e.again.pop(), stepGo
 	case e.held != nil && e.hasCredit():
 		return e.sendHeld(), stepGo
 	case e.held == nil && e.sourceOver:
@@ -234,6 +238,7 @@ func (e *exchange) sendHeld() *pb.StreamSegmentRequest {
 	sent.sentAt = e.lastSend
 	e.unanswered.push(sent)
 	e.framesSent++
+	e.replay.sent(sent.request.GetFrame(), e.unanswered.first().id)
 	return sent.request
 }
 
@@ -248,12 +253,29 @@ func (e *exchange) start(started *Started) {
 	e.started, e.open = started, true
 	e.window = sendWindow(started.config)
 	e.attempts.opened()
-	e.again = queue[*pending]{}
+	e.again = queue[*pb.StreamSegmentRequest]{}
+	for _, request := range e.lacking(started) {
+		e.again.push(request)
+	}
+}
+
+// lacking is what the server of a session that goes on for a lost one does not have, in order.
+func (e *exchange) lacking(started *Started) []*pb.StreamSegmentRequest {
+	var frames []*pb.StreamSegmentRequest
+	ids := map[uint64]bool{}
+	oldest := e.framesRead
 	for _, one := range e.unanswered.all() {
+		oldest = min(oldest, one.id)
 		if !started.Resumed || started.lastFrame == nil || one.id > *started.lastFrame {
-			e.again.push(one)
+			frames = append(frames, one.request)
+			ids[one.id] = true
 		}
 	}
+	all := append(e.replay.before(oldest, ids), frames...)
+	slices.SortFunc(all, func(a, b *pb.StreamSegmentRequest) int {
+		return cmp.Compare(a.GetFrame().GetFrameId(), b.GetFrame().GetFrameId())
+	})
+	return all
 }
 
 // isComplete: every frame that was taken has its answer, and there are no more.
@@ -270,7 +292,7 @@ func (e *exchange) settle(message *pb.FrameResult) error {
 	if message.GetFrameId() != next.id {
 		return protocolError("the server answered frame %d, next in order is %d", message.GetFrameId(), next.id)
 	}
-	result, err := newResult(message, next, e.started.Model, e.clock().Sub(next.sentAt))
+	result, err := newResult(message, next, e.started, e.clock().Sub(next.sentAt))
 	if err == nil && result.Status == StatusInvalid && next.frame.Problem != "" {
 		result.Detail = next.frame.Problem
 	}
@@ -332,9 +354,10 @@ func sendWindow(config *pb.SessionConfig) int {
 	if window == 0 {
 		window = defaultFramesInFlight
 	}
-	switch config.GetQueuePolicy() {
-	case pb.QueuePolicy_QUEUE_POLICY_DROP_OLDEST, pb.QueuePolicy_QUEUE_POLICY_LATEST_ONLY:
-		window += droppingHeadroom
+	policy, codec := config.GetQueuePolicy(), config.GetFrameCodec()
+	drops := policy == pb.QueuePolicy_QUEUE_POLICY_DROP_OLDEST || policy == pb.QueuePolicy_QUEUE_POLICY_LATEST_ONLY
+	if drops || codec == pb.FrameCodec_FRAME_CODEC_H264 || codec == pb.FrameCodec_FRAME_CODEC_H265 {
+		window += headroom
 	}
 	return window
 }

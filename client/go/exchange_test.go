@@ -34,6 +34,7 @@ type script struct {
 
 type scriptStep struct {
 	Do           string          `json:"do"`
+	Key          *bool           `json:"key"`
 	Gives        json.RawMessage `json:"gives"`
 	Response     json.RawMessage `json:"response"`
 	Fails        string          `json:"fails"`
@@ -124,7 +125,7 @@ func (p *player) play(step scriptStep) string {
 			}
 		}
 	case "offer":
-		if _, err := e.offer(Frame{Data: []byte("x")}); err != nil {
+		if _, err := e.offer(Frame{Data: step.unit()}); err != nil {
 			return err.Error()
 		}
 	case "source_ended":
@@ -206,6 +207,17 @@ func (s *scriptStep) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
+// unit is what is offered: an access unit of H.264 where the step says whether it is a key unit.
+func (s scriptStep) unit() []byte {
+	switch {
+	case s.Key == nil:
+		return []byte("x")
+	case *s.Key:
+		return []byte{0, 0, 1, 0x65, 0x88}
+	}
+	return []byte{0, 0, 1, 0x41, 0x9A}
+}
+
 // gives compares what came of the step; seconds are rounded to microseconds on the way.
 func (s scriptStep) gives(said any) string {
 	var meant any
@@ -233,6 +245,9 @@ func requested(request *pb.StreamSegmentRequest, next step) string {
 		return "end"
 	case request.GetHeartbeat() != nil:
 		return "heartbeat"
+	}
+	if request.GetFrame().GetDecodeOnly() {
+		return fmt.Sprintf("decode_only %d", request.GetFrame().GetFrameId())
 	}
 	return fmt.Sprintf("frame %d", request.GetFrame().GetFrameId())
 }

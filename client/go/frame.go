@@ -4,7 +4,7 @@ import "time"
 
 // Frame is one frame to send.
 type Frame struct {
-	// Data is a JPEG. It must not be changed until its result has come: a session that is lost sends it again.
+	// Data is a JPEG, or an access unit where SessionOptions.FrameCodec says so. It must not be changed until its result has come: a session that is lost sends it again.
 	Data []byte
 	// Name comes back in Result.Frame, such as a file's. "": none.
 	Name string

@@ -79,10 +79,24 @@ type SessionOptions struct {
 	BlockBudget float64
 	// Weight is the share of this session in a busy server, relative to others. 0: 1.
 	Weight float64
+	// MaxDelay is how long results may wait for later frames: the same accuracy for less computing. More frames are
+	// in flight then. 0: not at all. Session.Started says what is in force.
+	MaxDelay time.Duration
 	// IncludeBins asks for Result.Bins. false: there are none.
 	IncludeBins bool
+	// FrameCodec is what frames are; of video each is one access unit, and 16 frames more than FramesInFlight may be
+	// between Send and Results, since pictures may be shown in another order. 0: JPEG.
+	FrameCodec FrameCodec
+	// Rotation is by how many degrees clockwise the server turns frames first: 0, 90, 180 or 270.
+	Rotation int
 	// IncludeConfidence asks for Result.Confidence. false: there is none.
 	IncludeConfidence bool
+	// Outputs are what results say of the labels beside the mask, or instead of it. Zero: nothing.
+	Outputs Outputs
+	// Regions are named parts of the picture, for Result.Regions and Rules. At most 64.
+	Regions []Region
+	// Rules make Result.Events. At most 64.
+	Rules []Rule
 }
 
 func (o *SessionOptions) toProto() *pb.SessionConfig {
@@ -93,13 +107,21 @@ func (o *SessionOptions) toProto() *pb.SessionConfig {
 		CameraId:          o.CameraID,
 		Model:             o.Model,
 		MaskEncoding:      pb.MaskEncoding(o.MaskEncoding),
-		FrameCodec:        pb.FrameCodec_FRAME_CODEC_JPEG,
+		FrameCodec:        pb.FrameCodec(o.FrameCodec),
+		Rotation:          uint32(max(0, o.Rotation)),
 		QueuePolicy:       pb.QueuePolicy(o.QueuePolicy),
 		FramesInFlight:    uint32(max(0, o.FramesInFlight)),
 		BlockBudget:       float32(o.BlockBudget),
 		Weight:            float32(o.Weight),
+		MaxDelayMs:        uint32(max(0, o.MaxDelay.Milliseconds())),
 		IncludeBins:       o.IncludeBins,
 		IncludeConfidence: o.IncludeConfidence,
+		Outputs:           o.Outputs.toProto(),
+		Regions:           regionsToProto(o.Regions),
+		Rules:             rulesToProto(o.Rules),
+	}
+	if o.FrameCodec == CodecDefault {
+		config.FrameCodec = pb.FrameCodec_FRAME_CODEC_JPEG
 	}
 	if o.OutputSize != (Size{}) {
 		config.OutputSize = o.OutputSize.toProto()
@@ -114,19 +136,28 @@ func (s Size) toProto() *pb.Size {
 	return &pb.Size{Width: uint32(max(0, s.Width)), Height: uint32(max(0, s.Height))}
 }
 
+func sizeFromProto(message *pb.Size) Size {
+	return Size{int(message.GetWidth()), int(message.GetHeight())}
+}
+
 func optionsFromProto(config *pb.SessionConfig) SessionOptions {
-	size := func(message *pb.Size) Size { return Size{int(message.GetWidth()), int(message.GetHeight())} }
 	return SessionOptions{
 		CameraID:          config.GetCameraId(),
 		Model:             config.GetModel(),
 		MaskEncoding:      MaskEncoding(config.GetMaskEncoding()),
 		QueuePolicy:       QueuePolicy(config.GetQueuePolicy()),
+		FrameCodec:        FrameCodec(config.GetFrameCodec()),
+		Rotation:          int(config.GetRotation()),
 		FramesInFlight:    int(config.GetFramesInFlight()),
-		OutputSize:        size(config.GetOutputSize()),
-		ComputeSize:       size(config.GetComputeSize()),
+		OutputSize:        sizeFromProto(config.GetOutputSize()),
+		ComputeSize:       sizeFromProto(config.GetComputeSize()),
 		BlockBudget:       float64(config.GetBlockBudget()),
 		Weight:            float64(config.GetWeight()),
+		MaxDelay:          ms(uint64(config.GetMaxDelayMs())),
 		IncludeBins:       config.GetIncludeBins(),
 		IncludeConfidence: config.GetIncludeConfidence(),
+		Outputs:           outputsFromProto(config.GetOutputs()),
+		Regions:           regionsFromProto(config.GetRegions()),
+		Rules:             rulesFromProto(config.GetRules()),
 	}
 }

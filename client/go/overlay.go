@@ -7,11 +7,15 @@ import (
 )
 
 // Overlay is the frame with the labels' colours over it; alpha 0 = the frame alone, 1 = colours alone. It has the
-// size of the frame. nil palette: the model's; labels that a shorter one has no colour for are left as the frame is.
+// size of the frame. Instances are drawn over it; without a mask (Outputs.NoMask) over the frame alone. nil palette:
+// the model's; labels that a shorter one has no colour for are left as the frame is.
 func (r *Result) Overlay(alpha float64, palette color.Palette) (*image.RGBA, error) {
-	labels, err := r.Labels()
-	if err != nil {
-		return nil, err
+	labels := &Labels{}
+	if r.Mask != nil || !r.OK() {
+		var err error
+		if labels, err = r.Labels(); err != nil {
+			return nil, err
+		}
 	}
 	picture, err := r.Image()
 	if err != nil {
@@ -26,6 +30,7 @@ func (r *Result) Overlay(alpha float64, palette color.Palette) (*image.RGBA, err
 	if labels.Width > 0 && labels.Height > 0 {
 		blend(out, labels, colours(palette), min(max(alpha, 0), 1))
 	}
+	drawInstances(out, r.Instances, r.Size(), colours(palette))
 	return out, nil
 }
 

@@ -16,13 +16,13 @@ type Result struct {
 	FrameID uint64
 	// Frame is what was sent.
 	Frame Frame
-	// Status says whether there is a mask.
+	// Status says whether there are labels.
 	Status FrameStatus
 	// DropReason is set where Status is StatusDropped.
 	DropReason DropReason
 	// InvalidReason is set where Status is StatusInvalid.
 	InvalidReason InvalidReason
-	// Detail is more about the reason, for people.
+	// Detail is more about the reason, for people; where OK, which of the Outputs are incomplete, "" for none.
 	Detail string
 	// Latency is from handing the frame to gRPC to reading its answer, by this machine's clock.
 	Latency time.Duration
@@ -34,11 +34,20 @@ type Result struct {
 	Bins *pb.BinAccount
 	// Model served the frame; it has the classes and the palette.
 	Model *Model
-	// Mask is the mask as it travelled; nil unless OK.
+	// Mask is the mask as it travelled; nil unless OK, and with Outputs.NoMask.
 	Mask *EncodedMask
 	// ConfidenceMap is how sure the model is, as it travelled; nil unless asked for and OK.
 	ConfidenceMap *EncodedMask
+	// Areas are the classes in the picture, by value; nil unless asked for and OK.
+	Areas []ClassArea
+	// Instances are the largest first; nil unless asked for and OK.
+	Instances []Instance
+	// Regions are one for each of SessionOptions.Regions, in that order; nil unless OK.
+	Regions []RegionAreas
+	// Events are what began or ended with this frame, in the order of SessionOptions.Rules.
+	Events []Event
 
+	outputSize Size
 	labels     decoded
 	confidence decoded
 }
@@ -68,6 +77,12 @@ type ReuseStats struct {
 	BinsRefreshed int
 	// RefreshChanged is the share of their pixels that got another label. 0 also where it could not be told.
 	RefreshChanged float64
+	// FramesSinceSource is how many frames ago the one was that labels were moved from. 0: they are this frame's own.
+	FramesSinceSource int
+	// FramesUntilSource is the same to the frame after this one that labels were moved from. 0: there is none.
+	FramesUntilSource int
+	// FutureShare is the share of the pixels whose label came from the frame after this one, 0..1.
+	FutureShare float64
 }
 
 // BlockDropRate is dropped block units / all of them, 0..1; 0 where there are none.
@@ -75,10 +90,10 @@ func (r ReuseStats) BlockDropRate() float64 {
 	return float64(r.UnitsDropped) / float64(max(1, r.UnitsComputed+r.UnitsDropped))
 }
 
-// OK tells whether there is a mask.
+// OK tells whether there are labels, and a mask unless the session asked for none.
 func (r *Result) OK() bool { return r.Status == StatusOK }
 
-// Reason is why there is no mask, one word such as "queue_full"; "" where there is one.
+// Reason is why there are no labels, one word such as "queue_full"; "" where there are.
 func (r *Result) Reason() string {
 	switch r.Status {
 	case StatusDropped:
@@ -87,6 +102,24 @@ func (r *Result) Reason() string {
 		return r.InvalidReason.String()
 	}
 	return ""
+}
+
+// Size is that of the mask, in whose pixels Areas, Instances and Regions are; zero unless OK, and where there is neither
+// a mask nor an OutputSize and the frame is no image.
+func (r *Result) Size() Size {
+	switch {
+	case !r.OK():
+		return Size{}
+	case r.Mask != nil:
+		return Size{r.Mask.Width, r.Mask.Height}
+	case r.outputSize != (Size{}):
+		return r.outputSize
+	}
+	config, err := jpeg.DecodeConfig(bytes.NewReader(r.Frame.Data))
+	if err != nil {
+		return Size{}
+	}
+	return Size{config.Width, config.Height}
 }
 
 // Labels are the label values of all pixels, decoded once. A *MaskError where there are none or they are damaged.
@@ -106,7 +139,7 @@ func (r *Result) Paletted() (*image.Paletted, error) {
 	return &image.Paletted{Pix: labels.Pix, Stride: labels.Width, Rect: bounds, Palette: r.Model.Palette()}, nil
 }
 
-// Image is the frame that was sent, decoded.
+// Image is the frame that was sent, decoded; an error for access units, whose pictures this client does not make.
 func (r *Result) Image() (image.Image, error) { return jpeg.Decode(bytes.NewReader(r.Frame.Data)) }
 
 // decoded is a map of bytes that is decoded when it is first asked for.
@@ -129,10 +162,11 @@ func (d *decoded) get(r *Result, mask *EncodedMask) (*Labels, error) {
 
 // newResult is the generated message with what only the client knows. A *ProtocolError for a status that this
 // release does not know.
-func newResult(message *pb.FrameResult, sent *pending, model *Model, latency time.Duration) (*Result, error) {
+func newResult(message *pb.FrameResult, sent *pending, started *Started, latency time.Duration) (*Result, error) {
 	status := FrameStatus(message.GetStatus())
 	known := status == StatusOK || status == StatusDropped || status == StatusInvalid
-	if !known || (status == StatusOK) != (message.GetMask() != nil) {
+	config := started.config
+	if !known || (status == StatusOK && !config.GetOutputs().GetNoMask()) != (message.GetMask() != nil) {
 		return nil, protocolError("the answer to frame %d makes no sense: status %s", message.GetFrameId(), status)
 	}
 	return &Result{
@@ -146,9 +180,14 @@ func newResult(message *pb.FrameResult, sent *pending, model *Model, latency tim
 		Times:         timesFromProto(message.GetTimes()),
 		Reuse:         reuseFromProto(message.GetReuse()),
 		Bins:          message.GetBins(),
-		Model:         model,
+		Model:         started.Model,
 		Mask:          maskFromProto(message.GetMask()),
 		ConfidenceMap: confidenceFromProto(message.GetConfidence()),
+		Areas:         areasFromProto(message.GetAreas()),
+		Instances:     instancesFromProto(message.GetInstances()),
+		Regions:       regionAreasFromProto(message.GetRegions()),
+		Events:        eventsFromProto(message.GetEvents()),
+		outputSize:    sizeFromProto(config.GetOutputSize()),
 	}, nil
 }
 
@@ -183,5 +222,9 @@ func reuseFromProto(reuse *pb.ReuseStats) *ReuseStats {
 		HasAgreement:   reuse.Agreement != nil,
 		BinsRefreshed:  int(reuse.GetBinsRefreshed()),
 		RefreshChanged: float64(reuse.GetRefreshChanged()),
+
+		FramesSinceSource: int(reuse.GetFramesSinceSource()),
+		FramesUntilSource: int(reuse.GetFramesUntilSource()),
+		FutureShare:       float64(reuse.GetFutureShare()),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -80,12 +81,12 @@ func TestEveryFrameOnceAndInOrder(t *testing.T) {
 
 func TestStarted(t *testing.T) {
 	server := &fakeServer{limits: &pb.SessionLimits{MaxFrameBytes: 1000, ResumeTtlMs: 1500}}
-	options := SessionOptions{CameraID: "front", Model: "fake", QueuePolicy: PolicyDropOldest, FramesInFlight: 4, OutputSize: Size{8, 4}, BlockBudget: 0.5}
+	options := SessionOptions{CameraID: "front", Model: "fake", QueuePolicy: PolicyDropOldest, FramesInFlight: 4, OutputSize: Size{8, 4}, BlockBudget: 0.5, FrameCodec: CodecJPEG}
 	started := open(t, serve(t, server, nil), &options).Started()
 	if started.SessionID != "session 0" || started.Model.Name != "fake" || started.Resumed {
 		t.Error(started)
 	}
-	if started.Options() != options {
+	if !reflect.DeepEqual(started.Options(), options) {
 		t.Error(started.Options())
 	}
 	if started.Limits.MaxFrameBytes != 1000 || started.Limits.ResumeTTL != 1500*time.Millisecond {

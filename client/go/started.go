@@ -39,6 +39,7 @@ type Limits struct {
 	IdleTimeout       time.Duration // the client sends one before that
 	MaxSessionAge     time.Duration
 	ResumeTTL         time.Duration // a lost session can be resumed for this long
+	MaxDelay          time.Duration // the largest SessionOptions.MaxDelay; 0: this server does not look ahead
 }
 
 // Model is a model that a server has loaded.
@@ -122,5 +123,6 @@ func limitsFromProto(message *pb.SessionLimits) Limits {
 		IdleTimeout:       ms(uint64(message.GetIdleTimeoutMs())),
 		MaxSessionAge:     ms(message.GetMaxSessionAgeMs()),
 		ResumeTTL:         ms(uint64(message.GetResumeTtlMs())),
+		MaxDelay:          ms(uint64(message.GetMaxDelayMs())),
 	}
 }

@@ -197,6 +197,13 @@ class Settings(BaseSettings):
         "sessions; the rest is dropped. 0: no limit.",
     )
     max_frames_in_flight: int = Field(8, ge=1, le=64, description="Most unanswered frames of a session.")
+    max_delay: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="Seconds that labels may wait for later frames where a session asks for that. "
+        "0: none waits.",
+    )
     max_message_bytes: int = Field(8 << 20, ge=1024, description="Largest request message, bytes.")
     max_frame_bytes: int = Field(4 << 20, ge=1024, description="Largest encoded frame, bytes.")
     max_frame_pixels: int = Field(3840 * 2160, ge=64, description="Largest frame, width x height in pixels.")
@@ -207,6 +214,17 @@ class Settings(BaseSettings):
         le=60,
         description="Longest time of a core that decoding a frame may take, as estimated from its header: "
         "above, as with progressive JPEGs of many scans, it is answered INVALID (TOO_COSTLY).",
+    )
+    max_video_sessions: int = Field(
+        64,
+        ge=0,
+        description="Most sessions at a time that send H.264 or H.265; each has a decoder. 0: none may.",
+    )
+    max_decoder_bytes: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        description="Memory that the pictures of one H.264 or H.265 decoder may take, bytes, as its headers "
+        "tell: units above are answered INVALID (TOO_COSTLY).",
     )
     max_compute_pixels: int = Field(
         1280 * 960, ge=64, description="Larger frames are scaled down to this many pixels for the network."
@@ -281,6 +299,31 @@ class Settings(BaseSettings):
         "127.0.0.1",
         description="Address for Prometheus; on another one than loopback with TLS as the server has it.",
     )
+    web_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of a page with the live sessions, for browsers; 0: off.",
+    )
+    web_host: str = Field(
+        "127.0.0.1",
+        description="Address of the page; identities and TLS are as for gRPC, on loopback, too.",
+    )
+    web_frames: bool = Field(
+        False,
+        description="Show the cameras' latest pictures and labels on the page, to whoever sees the session.",
+    )
+    web_viewers: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Most pages that are open at a time; a viewer of a 1280x720 camera takes 3 % of a core.",
+    )
+    web_names: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names by which browsers may call the page, comma-separated; needed where callers "
+        "show neither credentials nor certificates. Addresses and localhost always do.",
+    )
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or machines.")
     log_limit: int = Field(
         100,
@@ -292,7 +335,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
-    @field_validator("models", "jwt_algorithms", mode="before")
+    @field_validator("models", "jwt_algorithms", "web_names", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
@@ -309,7 +352,7 @@ class Settings(BaseSettings):
             raise ValueError(f"has to be auto or a number from 0 to {MAX_ENGINES}")
         return int(text)
 
-    @field_validator("host", "metrics_host")
+    @field_validator("host", "metrics_host", "web_host")
     @classmethod
     def _host_is_an_address(cls, value: str, info: ValidationInfo) -> str:
         if value.startswith(UNIX) and info.field_name == "host":
@@ -361,11 +404,14 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _strangers_are_meant(self) -> Self:
-        if not (self.is_local or self.authenticates or self.allow_anonymous):
-            raise ValueError(
-                f"host {self.host} is reached from elsewhere, and nothing tells who calls: set token_file, "
-                "jwks_file or tls_client_ca, or allow_anonymous where the network is trusted"
-            )
+        if self.authenticates or self.allow_anonymous:
+            return self
+        for name, host in (("host", self.host), *([("web_host", self.web_host)] if self.web_port else [])):
+            if not is_local(host):
+                raise ValueError(
+                    f"{name} {host} is reached from elsewhere, and nothing tells who calls: set token_file, "
+                    "jwks_file or tls_client_ca, or allow_anonymous where the network is trusted"
+                )
         return self
 
     @property

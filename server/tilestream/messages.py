@@ -23,6 +23,10 @@ STAGES = ("decode", "motion", "gate", "tables", "backbone", "head")
 """Of an engine's step, in their order: what ``FrameStats.stage_seconds`` may tell of."""
 
 
+MOST_HELD = 32
+"""Frames of a session whose labels wait for later ones at a time; with more, the oldest waits no longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model as clients see it."""
@@ -35,6 +39,7 @@ class ModelInfo:
     parameters: int
     reference_miou: float | None = None  # single frame, on the data set its model card names
     gate: str = ""  # what decides what is computed, by name, where an engine serves it
+    looks_ahead: bool = False  # labels of its sessions may wait for later frames, see ``SessionSpec``
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class SessionSpec:
     differ. ``retain``: what later frames could reuse is kept even where a frame's budget is 1, for callers
     that decide themselves what is computed of a frame. ``owner``: whose it is; owners share the engine's time
     first, by ``owner_weight``, and the sessions of an owner what that gets. ``refreshes``: its gate computes
-    bins between whole frames, in the rhythm of ``scheduling.rhythm``.
+    bins between whole frames, in the rhythm of ``scheduling.rhythm``. ``max_delay``: seconds on the clock of
+    ``Frame.captured`` that labels may wait for frames that come after theirs.
     """
 
     session_id: str
@@ -60,12 +66,15 @@ class SessionSpec:
     owner: str = ""
     owner_weight: float = 1.0
     refreshes: bool = False
+    max_delay: float = 0.0
 
 
 class Codec(Enum):
     """How a camera encoded a picture."""
 
     JPEG = "jpeg"
+    H264 = "h264"
+    H265 = "h265"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +105,8 @@ class Frame:
     ``whole``: the client asks for all of it to be computed. ``budget``: the share (0..1] of block units that
     its session asks for. ``submitted``: when it was handed to the scheduler, from which deadlines count,
     monotonic seconds. ``droppable``: under overload it may be dropped for a later frame of its session.
+    ``captured``: seconds on its camera's clock, whatever that counts from.
+    ``bins``: its outcome has them, whatever its session asks for.
     """
 
     session_id: str
@@ -105,6 +116,8 @@ class Frame:
     budget: float = 1.0
     submitted: float = 0.0
     droppable: bool = False
+    captured: float = 0.0
+    bins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +137,13 @@ class Grant:
 class StepPlan:
     """What the engine computes in one step: at most one frame of each session.
 
-    ``shed``: frames that will not be computed, since the server cannot keep up.
+    ``shed``: frames that will not be computed, since the server cannot keep up. ``due``: sessions whose
+    frames up to an id cannot wait any longer for frames after them.
     """
 
     frames: tuple[tuple[Frame, Grant], ...]
     shed: tuple[Frame, ...] = ()
+    due: tuple[tuple[str, int], ...] = ()
 
 
 class DropReason(Enum):
@@ -214,6 +229,11 @@ class FrameStats:
     agreement_pixels: int = 0
     agreement_age: float = 0.0
     bins_refreshed: int = 0  # bins of which anything was computed in a frame that is not whole
+    # Frames since the one that labels were warped from, 0: their own; frames until the one after it that they
+    # were warped from, too; and for which share of the pixels, 0..1. None: there is no such frame.
+    since_source: int | None = None
+    until_source: int | None = None
+    future_share: float = 0.0
 
     @property
     def refresh_changed(self) -> float | None:
@@ -324,7 +344,8 @@ class Engine(Protocol):
     def step(self, plan: StepPlan) -> list[Outcome]:
         """Compute a plan: one outcome per frame, in the order of the frames. Does not raise for a bad one.
 
-        Behind these there may be outcomes of frames of earlier steps whose labels were to come later.
+        Behind these there may be outcomes of frames of earlier steps whose labels were to come later, among
+        them all that are ``due``. A frame that has its labels leaves none of its session's before it waiting.
         Raises :class:`EngineError` where all of its frames are lost, :class:`EngineLost` where all is.
         """
 

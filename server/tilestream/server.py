@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,7 +27,7 @@ from tilestream.api.media_threads import MediaThreads
 from tilestream.api.servicer import SegmentationServicer
 from tilestream.api.services import Lifecycle, OutcomeRouter, Services
 from tilestream.clock import Clock
-from tilestream.config import Settings
+from tilestream.config import Settings, is_local
 from tilestream.engine import ENGINE_MODULE, EngineOptions, create_engine
 from tilestream.engine_process import EngineProcess, ProcessEngine, count_engines, preload
 from tilestream.listening import Listener, ListenError, bracketed, listen, unbracketed
@@ -45,6 +46,9 @@ from tilestream.tls.files import CertificateError
 from tilestream.tls.ports import Ports
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
+
+if TYPE_CHECKING:
+    from tilestream.web.site import Site
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger(AUDIT)
@@ -77,6 +81,7 @@ class Server:
         self.clock = clock or Clock()
         self.port = 0
         self._listener: Listener | None = None
+        self._page: Site | None = None
         self.metrics = Metrics(self.clock.now)
         self.tracer: FrameTracer | None = None
         self.lifecycle = Lifecycle(self.clock)
@@ -122,6 +127,8 @@ class Server:
             await asyncio.to_thread(self._engines.stop, _STOP_STARTED)
             self._media.close()
             self._leave_address()
+            if self._page is not None:
+                await self._page.stop()
             if self.tracer is not None:
                 await asyncio.to_thread(self.tracer.close)
             raise
@@ -174,6 +181,7 @@ class Server:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._grpc)
         self._listen()
+        page = await self._serve_page(services) if settings.web_port else ""
         await self._grpc.start()
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._warn_of_strangers()
@@ -189,6 +197,7 @@ class Server:
                 "media_threads": self._media_threads,
                 "version": __version__,
                 "tls": self._ports.security,
+                **({"page": page} if page else {}),
             },
         )
         if settings.port_file is not None:
@@ -211,6 +220,17 @@ class Server:
                 where = f"{bracketed(host)}:{settings.metrics_port}"
                 raise StartError(f"cannot serve metrics on {where}: {error}") from error
 
+    async def _serve_page(self, services: Services) -> str:
+        """The address of the page."""
+        from tilestream.web.site import Site  # it needs a library that others can do without
+
+        self._page = Site(services, self._live_sessions)
+        try:
+            return await self._page.start(self._ports.web_context())
+        except OSError as error:
+            where = f"{bracketed(self.settings.web_host)}:{self.settings.web_port}"
+            raise StartError(f"cannot serve the page on {where}: {error.strerror or error}") from error
+
     async def stop(self, grace: float | None = None) -> None:
         """Refuse new sessions, let live ones finish what was accepted within ``grace`` seconds, shut down."""
         grace = self.settings.grace_period if grace is None else grace
@@ -224,6 +244,8 @@ class Server:
         if len(self.registry):
             log.warning("grace period is over", extra={"sessions": len(self.registry)})
         self._leave_address()
+        if self._page is not None:
+            await self._page.stop()
         await self._grpc.stop(min(_LAST_ANSWERS, max(0.1, self.lifecycle.remaining())))
         await asyncio.to_thread(self._engines.stop, max(_LAST_STEP, self.lifecycle.remaining()))
         self._media.close()
@@ -251,11 +273,16 @@ class Server:
 
     def _warn_of_strangers(self) -> None:
         settings = self.settings
-        if settings.lets_strangers_in and not settings.is_local:
-            log.warning(
-                "whoever reaches this address is let in without credentials (allow_anonymous)",
-                extra={"address": f"{settings.host}:{self.port}"},
-            )
+        addresses = [
+            (settings.host, self.port),
+            *([(settings.web_host, settings.web_port)] if self._page else []),
+        ]
+        for host, port in addresses:
+            if settings.lets_strangers_in and not is_local(host):
+                log.warning(
+                    "whoever reaches this address is let in without credentials (allow_anonymous)",
+                    extra={"address": f"{host}:{port}"},
+                )
 
     def _refuses_sessions(self) -> bool:
         return self._engines.load().level >= Level.REFUSING

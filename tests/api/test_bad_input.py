@@ -15,14 +15,18 @@ from support.server import Stream, config, frame, refused, running, status_detai
 from support.waiting import until
 from tilestream.v1 import segmentation_pb2 as pb
 
+
+def region(name: str, points: int = 3, *more: pb.Point) -> pb.Region:
+    return pb.Region(name=name, points=[pb.Point(x=0.5, y=i / points) for i in range(points)] + list(more))
+
+
 LIMITS = {"max_frame_pixels": 640 * 480, "max_frame_side": 1000, "max_compute_pixels": 320 * 240}
 
 
 WRONG_CONFIGS = [
     ("config.model", {"model": "nosuch"}, "unknown model 'nosuch'; allowed: fake, other"),
     ("config.mask_encoding", {"mask_encoding": 77}, "77 is not offered; allowed: MASK_ENCODING_PNG, MASK_ENCODING_RLE"),
-    ("config.frame_codec", {"frame_codec": "FRAME_CODEC_H264"}, "FRAME_CODEC_H264 is not offered; allowed: FRAME_CODEC_JPEG"),
-    ("config.frame_codec", {"frame_codec": 9}, "9 is not offered; allowed: FRAME_CODEC_JPEG"),
+    ("config.frame_codec", {"frame_codec": 9}, "9 is not offered; allowed: FRAME_CODEC_JPEG, FRAME_CODEC_H264, FRAME_CODEC_H265"),
     ("config.queue_policy", {"queue_policy": 9}, "allowed: QUEUE_POLICY_WAIT, QUEUE_POLICY_DROP_OLDEST, QUEUE_POLICY_LATEST_ONLY"),
     ("config.frames_in_flight", {"frames_in_flight": 9}, "9; allowed: 0 (default) to 8"),
     ("config.output_size.width", {"output_size": pb.Size(width=0, height=10)}, "0; allowed: width and height 1 to 1000"),
@@ -36,10 +40,29 @@ WRONG_CONFIGS = [
     ("config.block_budget", {"block_budget": math.nan}, "nan; allowed"),
     ("config.weight", {"weight": 1000}, "1000; allowed: 0 (default, 1), or 0.01 to 100"),
     ("config.weight", {"weight": math.inf}, "inf; allowed"),
-    ("config.rotation", {"rotation": 90}, "does not offer it"),
-    ("config.outputs", {"outputs": pb.Outputs(areas=True)}, "does not offer it"),
-    ("config.regions", {"regions": [pb.Region(name="lane")]}, "does not offer it"),
-    ("config.rules", {"rules": [pb.Rule(name="person")]}, "does not offer it"),
+    ("config.outputs.polygons", {"outputs": pb.Outputs(polygons=True)}, "set without instances; allowed: set instances, too"),
+    ("config.outputs.coco_rle", {"outputs": pb.Outputs(coco_rle=True)}, "allowed: set instances or areas, too"),
+    ("config.outputs.polygon_tolerance", {"outputs": pb.Outputs(polygon_tolerance=101)}, "101; allowed: 0 (default, 1) to 100 pixels"),
+    ("config.outputs.polygon_tolerance", {"outputs": pb.Outputs(polygon_tolerance=math.nan)}, "nan; allowed"),
+    ("config.outputs.instance_classes", {"outputs": pb.Outputs(instance_classes=[3, 12])}, "12; allowed: 0 to 11, the classes of fake"),
+    ("config.regions", {"regions": [region(f"{i}") for i in range(65)]}, "65; allowed: at most 64"),
+    ("config.regions", {"regions": [region(f"{i}", 33) for i in range(32)]}, "1056 corners; allowed: together at most 1024"),
+    ("config.regions[1].name", {"regions": [region("lane"), region("lane")]}, "'lane' again; allowed: names that differ"),
+    ("config.regions[0].name", {"regions": [region("")]}, "0 characters; allowed: 1 to 64"),
+    ("config.regions[0].points", {"regions": [region("lane", 2)]}, "2; allowed: 3 to 64 corners"),
+    ("config.regions[0].points", {"regions": [region("lane", 65)]}, "65; allowed"),
+    ("config.regions[0].points[2]", {"regions": [region("lane", 2, pb.Point(x=640, y=0.5))]}, "640, 0.5; allowed: x and y 0 to 1, as shares"),
+    ("config.regions[0].points[2]", {"regions": [region("lane", 2, pb.Point(x=math.nan))]}, "nan, 0; allowed"),
+    ("config.rules", {"rules": [pb.Rule(name=f"{i}", classes=[1]) for i in range(65)]}, "65; allowed: at most 64"),
+    ("config.rules[0].name", {"rules": [pb.Rule(name="x" * 65, classes=[1])]}, "65 characters; allowed: 1 to 64"),
+    ("config.rules[1].name", {"rules": [pb.Rule(name="a", classes=[1])] * 2}, "'a' again"),
+    ("config.rules[0].classes", {"rules": [pb.Rule(name="a")]}, "empty; allowed: at least one class"),
+    ("config.rules[0].classes", {"rules": [pb.Rule(name="a", classes=[300])]}, "300; allowed: 0 to 11"),
+    ("config.rules[0].region", {"rules": [pb.Rule(name="a", classes=[1], region="lane")]}, "unknown region 'lane'; allowed: empty (there are no regions)"),
+    ("config.rules[0].region", {"rules": [pb.Rule(name="a", classes=[1], region="b")], "regions": [region("c"), region("d")]}, "allowed: c, d"),
+    ("config.rules[0].above_share", {"rules": [pb.Rule(name="a", classes=[1], above_share=1)]}, "1; allowed: 0 up to below 1"),
+    ("config.rules[0].above_share", {"rules": [pb.Rule(name="a", classes=[1], above_share=math.nan)]}, "nan; allowed"),
+    ("config.rotation", {"rotation": 45}, "45; allowed: 0, 90, 180, 270 (degrees clockwise)"),
     ("config.camera_id", {"camera_id": "x" * 129}, "129 characters; allowed: at most 128"),
 ]  # fmt: skip
 

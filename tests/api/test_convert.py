@@ -8,7 +8,8 @@ from support.fake_engine import fake_model
 from tilestream.api import convert
 from tilestream.api.errors import ApiError, to_api_error, to_status
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import STAGES, DropReason, Failure, InvalidReason
+from tilestream.messages import STAGES, DropReason, Failure, FrameStats, InvalidReason
+from tilestream.results.findings import ClassArea, EventKind, Findings
 from tilestream.sessions.frames import Answer, Status, Ticket
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.v1 import segmentation_pb2 as pb
@@ -22,6 +23,7 @@ from tilestream.v1 import segmentation_pb2 as pb
         (pb.FrameStatus, Status, "FRAME_STATUS_"),
         (pb.DropReason, DropReason, "DROP_REASON_"),
         (pb.InvalidReason, InvalidReason, "INVALID_REASON_"),
+        (pb.EventKind, EventKind, "EVENT_KIND_"),
     ],
 )
 def test_members_correspond(wire, ours, prefix):
@@ -53,6 +55,18 @@ def test_the_engine_s_stages_are_the_api_s():
     ticket = Ticket(1, 0, 0.0, engine_seconds=0.02, stage_seconds={**seconds, "unheard_of": 1.0})
     times = convert.result_response(ticket, Answer(), 0.03).result.times
     assert [getattr(times, f"{stage}_us") for stage in STAGES] == [1000, 2000, 3000, 4000, 5000, 6000]
+
+
+@pytest.mark.parametrize(("classes", "most"), [(8, 199), (11, 226)])
+def test_a_result_of_areas_alone_is_small_whatever_it_took(classes, most):
+    """Every time and all of the account told, as large as they are on two cores, after an hour at 15 Hz."""
+    seconds = dict.fromkeys(STAGES, 0.05)
+    ticket = Ticket(54_000, 1_795_000_000_000_000, 0.0, engine_seconds=0.1, stage_seconds=seconds)
+    ticket.decode_seconds = ticket.encode_seconds = 0.005
+    stats = FrameStats(False, 900, 2000, 1.5, 0.5, 12_000_000_000, agreement=0.9)
+    areas = tuple(ClassArea(value, 921_600 // classes, 1 / classes) for value in range(classes))
+    answer = Answer(stats=stats, findings=Findings(areas))
+    assert convert.result_response(ticket, answer, 0.3).result.ByteSize() <= most
 
 
 def test_every_state_that_is_listed_has_a_name():

@@ -192,7 +192,7 @@ async def test_frames_whose_labels_come_with_a_later_step_wait_for_them():
     engine = FakeEngine()
     engine.later = 2
     async with running(engine, resume_ttl=0) as r:
-        stream = await r.open(frames_in_flight=4)
+        stream = await r.open(frames_in_flight=4, max_delay_ms=1000)
         for i in range(5):
             await stream.frame(i, jpeg(i))
         results = [await stream.result() for _ in range(3)]

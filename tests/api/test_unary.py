@@ -18,7 +18,7 @@ async def test_server_info():
         assert (info.version, info.device, info.precision) == (__version__, "fake", "fp32")
         assert (info.sessions, info.max_sessions, info.draining) == (1, 3, False)
         assert info.limits.max_frame_bytes == 9999 and info.default_model == "fake"
-        assert list(info.frame_codecs) == [pb.FRAME_CODEC_JPEG]
+        assert list(info.frame_codecs) == [pb.FRAME_CODEC_JPEG, pb.FRAME_CODEC_H264, pb.FRAME_CODEC_H265]
         assert len(info.mask_encodings) == len(info.queue_policies) == 3
         assert 1_700_000_000_000_000 < info.start_time_us <= info.time_us
 

@@ -18,6 +18,7 @@ from tilestream_client.v1 import segmentation_pb2 as pb
 from tools import exchange_scripts
 
 FOLDER = Path(__file__).resolve().parents[2] / "proto" / "testdata" / "exchange"
+UNITS = {True: b"\0\0\1\x65\x88", False: b"\0\0\1\x41\x9a"}  # of H.264, by whether they are key units
 SCRIPTS = [
     pytest.param(script, id=f"{path.stem}: {script['name']}")
     for path in sorted(FOLDER.glob("*.json"))
@@ -61,7 +62,8 @@ class Player:
             self.exchange.receive(response, call)
 
     def offer(self, step: dict[str, Any]) -> None:
-        self.exchange.offer(Frame(data=b"x"), b"x")
+        data = UNITS[step["key"]] if "key" in step else b"x"
+        self.exchange.offer(Frame(data=data), data)
 
     def source_ended(self, step: dict[str, Any]) -> None:
         self.exchange.source_ended()
@@ -71,7 +73,8 @@ class Player:
         if isinstance(given, Step):
             assert given.value == step["gives"]
         elif given.HasField("frame"):
-            assert f"frame {given.frame.frame_id}" == step["gives"]
+            kind = "decode_only" if given.frame.decode_only else "frame"
+            assert f"{kind} {given.frame.frame_id}" == step["gives"]
         else:
             assert given.WhichOneof("request") == step["gives"]
 

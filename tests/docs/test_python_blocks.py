@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from support.frames import photo
 from support.networks import write_weights
 from support.one_thread import one_thread  # noqa: F401
 from support.processes import served
+from support.video import write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -51,10 +51,7 @@ def clips(tmp_path_factory) -> Path:
     """A folder with the clips that the pages name."""
     folder = tmp_path_factory.mktemp("clips")
     for name in CLIPS:
-        writer = cv2.VideoWriter(str(folder / name), cv2.VideoWriter_fourcc(*"mp4v"), 15, (WIDTH, HEIGHT))
-        for frame in NAMES["video"]:
-            writer.write(frame[..., ::-1])
-        writer.release()
+        write_clip(folder / name, NAMES["video"])
     return folder
 
 

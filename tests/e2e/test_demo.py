@@ -1,6 +1,7 @@
 """What `make demo` does, on a clip of a few frames."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,8 @@ def test_demo_leaves_pictures_and_numbers(tmp_path):
     for name in ("overlay.mp4", "contact_sheet.png"):
         assert (out / name).stat().st_size > 1000
     assert "5 of 5 frames" in result.stdout
+    assert re.search(r"look at http://127\.0\.0\.1:\d+/", result.stdout)
+    assert (out / "page.png").exists() or "no picture of the page" in result.stdout
     assert "stopped" in (out / "server.log").read_text()
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from support.processes import environment, free_port, served
+from support.video import STRUCTURES, encode_clip, plain_images, plain_label
 from tilestream_client import Client
 from tilestream_street import SyntheticStreet
 from tools import go_toolchain
@@ -108,14 +110,29 @@ def test_labels_are_those_of_the_python_client(tmp_path, stream_command, street,
         assert np.array_equal(mask[..., ::-1], result.palette[result.labels])
 
 
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_access_units_are_cut_out_of_a_stream_and_sent(tmp_path, stream_command, codec):
+    """With B pictures, so that answers wait for later units."""
+    units = encode_clip(plain_images(30), codec, STRUCTURES["b-pictures"])
+    source, masks = tmp_path / f"clip.{codec}", tmp_path / "masks"
+    source.write_bytes(b"".join(unit.data for unit in units))
+    with server_process(tmp_path, command=FAKE, environment=environment()) as (_, port):
+        words = ("-server", f"127.0.0.1:{port}", "-quiet", "-codec", codec, "-masks", str(masks), str(source))
+        done = subprocess.run((str(stream_command), *words), check=True, capture_output=True, text=True)
+    assert "30 of 30 frames segmented, 0 dropped, 0 invalid" in done.stdout
+    for number, unit in enumerate(units):
+        mask = np.array(Image.open(masks / f"{number:06d}.png"))
+        assert np.bincount(mask.ravel()).argmax() == plain_label(unit.shown)
+
+
 def test_a_broken_network_a_slow_reader_and_refusals(tmp_path, go):
     """200 cuts at random places among others; see client/go/e2e_test.go."""
     quick = ("--max-sessions", "3", "--retry-delay", "0.5")
     with server_process(tmp_path, *quick, command=FAKE, environment=environment()) as (_, port):
         target = f"127.0.0.1:{port}"
-        tests = "TestRealServer(OverANetwork|ThatIsFull|DoesNotKnow|Refuses|AndASlow)"
+        tests = "TestRealServer(OverANetwork|ThatIsFull|DoesNotKnow|Refuses|AndASlow|TellsWhat)"
         done = go("test", "-count=1", "-v", "-run", tests, ".", TILESTREAM_E2E_SERVER=target)
-    assert done.returncode == 0 and done.stdout.count("--- PASS") == 5 and "200 cuts" in done.stdout
+    assert done.returncode == 0 and done.stdout.count("--- PASS") == 6 and "200 cuts" in done.stdout
 
 
 def test_servers_that_are_killed_and_servers_that_drain(tmp_path, go):

@@ -1,5 +1,7 @@
 """The engine: one outcome per frame, in order, whatever else is in the step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,13 @@ def test_optional_outputs_stay_away_where_nobody_asked(engine):
     plain, curious = engine.step(plan_of(frame_of("plain", 1, picture()), frame_of("curious", 1, picture())))
     assert plain.confidence is None and plain.bins is None
     assert curious.confidence is not None and curious.bins is None
+
+
+def test_a_frame_has_bins_where_it_asks_for_them_itself(engine):
+    engine.open(SessionSpec("s", "first"))
+    asks, plain = (replace(frame_of("s", number, picture()), bins=number == 1) for number in (1, 2))
+    assert engine.step(plan_of(asks))[0].bins.units_computed.any()
+    assert engine.step(plan_of(plain))[0].bins is None
     engine.release("plain")
     engine.release("curious")
 

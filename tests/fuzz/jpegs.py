@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -62,11 +63,13 @@ class Report:
         return not (self.wrong or self.leaks or self.slowest_ms > 1e3 * SLOW_SECONDS)
 
 
-def run(frames: int, seed: int = 0) -> Report:
+def run(
+    frames: int, seed: int = 0, decode_all: Callable[[Connection, int, int], None] | None = None
+) -> Report:
     """Decode as many mutated frames in another process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_decode_all, args=(theirs, frames, seed), daemon=True)
+    process = context.Process(target=decode_all or _decode_all, args=(theirs, frames, seed), daemon=True)
     report, begin = Report(), time.monotonic()
     process.start()
     theirs.close()
@@ -107,9 +110,9 @@ def _decode_all(out: Connection, frames: int, seed: int) -> None:
         report.wrong += [f"frame {number} of seed {seed}: {problem}" for problem in problems]
         report.frames = number + 1
         if report.frames == max(1, int(WARM_UP * frames)):
-            warm = _memory()
+            warm = held_memory()
         if report.frames % 100 == 0 or report.frames == frames:
-            report.grown_bytes = _memory() - warm if warm else 0
+            report.grown_bytes = held_memory() - warm if warm else 0
             out.send(report)
 
 
@@ -154,7 +157,7 @@ def _word(answer: np.ndarray | Failure) -> str:
     return answer.reason.value if isinstance(answer, Failure) else "ok"
 
 
-def _memory() -> int:
+def held_memory() -> int:
     """What this process holds, bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 

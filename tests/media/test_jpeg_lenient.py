@@ -104,6 +104,8 @@ KINDS = {
     "Exif with a preview": inserted(without_jfif(PLAIN), DQT, EXIF),
     "an end marker in a comment": inserted(PLAIN, DQT, segment(COM, EOI + SOI + b"\xff\xda" * 90)),
     "two JFIF segments": inserted(PLAIN, DQT, JFIF),
+    "a JFIF segment cut short": inserted(without_jfif(PLAIN), DQT, segment(APP0, b"JFIF\0\1")),
+    "Adobe's segment cut short": inserted(PLAIN, DQT, segment(APP14, b"Adobe\0")),
     "no Huffman tables": without_tables(PLAIN),
     "all at once": MULTIPART
     + inserted(with_byte(with_byte(PLAIN[:-2], SOS, -2, 0), APP0, 7, 3), DQT, bytes(9)),
@@ -111,6 +113,7 @@ KINDS = {
 SEPARATE = separate_scans(photo(*SIZE))
 STARTS = [each[place(each, SOS).stop :][:16] for each in (PLAIN, PROGRESSIVE, SEPARATE)]
 HARD = {"two start markers", "no end marker", "half an end marker", "no end marker, progressive"}
+HARD |= {"a JFIF segment cut short", "Adobe's segment cut short"}
 """Beside those with something in front: OpenCV and Pillow do not show them either, browsers do."""
 
 

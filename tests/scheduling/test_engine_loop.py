@@ -30,8 +30,10 @@ class Rig:
         if report.outcomes:
             self.reports.put(report)
 
+    max_delay = 0.0
+
     def open(self, session: str) -> None:
-        self.loop.open(SessionSpec(session, "fake")).result(LONG)
+        self.loop.open(SessionSpec(session, "fake", max_delay=self.max_delay)).result(LONG)
 
     def offer(self, session: str, frame_id: int) -> bool:
         pixels = np.full((8, 8, 3), STEP * (frame_id % 10), np.uint8)
@@ -140,7 +142,7 @@ def test_a_wrong_outcome_fails_its_frame_and_no_other(wrong, why):
 
 
 def test_labels_may_come_behind_the_outcomes_of_a_later_step(rig):
-    rig.engine.later = 1
+    rig.engine.later, rig.max_delay = 1, 60.0
     rig.open("a")
     for i in range(3):
         rig.offer("a", i)

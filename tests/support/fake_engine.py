@@ -28,11 +28,10 @@ STEP = 20  # a pixel value of STEP * label gives that label
 CLASSES = 12
 
 
-def fake_model(name: str = "fake") -> ModelInfo:
+def fake_model(name: str = "fake", looks_ahead: bool = False) -> ModelInfo:
     palette = tuple((20 * i, 255 - 20 * i, 7 * i) for i in range(CLASSES))
-    return ModelInfo(
-        name, "labels are gray values", tuple(f"class{i}" for i in range(CLASSES)), palette, 1, 0
-    )
+    classes = tuple(f"class{i}" for i in range(CLASSES))
+    return ModelInfo(name, "labels are gray values", classes, palette, 1, 0, looks_ahead=looks_ahead)
 
 
 class FakeEngine:
@@ -68,7 +67,9 @@ class FakeEngine:
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo(tuple(fake_model(name) for name in self.names), "fake", "fp32", self.takes)
+        return EngineInfo(
+            tuple(fake_model(name, self.later > 0) for name in self.names), "fake", "fp32", self.takes
+        )
 
     def open(self, spec: SessionSpec) -> None:
         self.threads.add(threading.get_ident())
@@ -86,7 +87,15 @@ class FakeEngine:
         if self.seconds:
             self.sleep(sum(0.05 + 0.95 * grant.budget for _, grant in plan.frames) * self.seconds)
         outcomes = [self._outcome(frame, grant) for frame, grant in plan.frames]
-        return self._hold(outcomes) if self.later else outcomes
+        return self._hold(outcomes) + self._due(plan) if self.later else outcomes
+
+    def _due(self, plan: StepPlan) -> list[Outcome]:
+        found = []
+        for session_id, frame_id in plan.due:
+            held = self._held.get(session_id, [])
+            found += [outcome for outcome in held if outcome.frame_id <= frame_id]
+            self._held[session_id] = [outcome for outcome in held if outcome.frame_id > frame_id]
+        return found
 
     def _hold(self, outcomes: list[Outcome]) -> list[Outcome]:
         older = []
@@ -122,7 +131,7 @@ class FakeEngine:
             LabelRuns.of(labels) if self.runs else labels,
             self._stats(frame, grant, 8 * grid[0] * grid[1]),
             confidence=np.full_like(labels, 200) if spec.confidence else None,
-            bins=bins if spec.bins else None,
+            bins=bins if spec.bins or frame.bins else None,
         )
 
     def _stats(self, frame: Frame, grant: Grant, units: int) -> FrameStats:

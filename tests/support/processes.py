@@ -1,25 +1,19 @@
 """The real server as a process of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tools.server_process import server_process
+from tools.server_process import free_port, server_process
+
+__all__ = ["environment", "free_port", "served"]
 
 
 def environment() -> dict[str, str]:
     """This process's, so that the child imports what this one does."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
-def free_port() -> int:
-    """A port that nobody listens on, most likely not in a moment either."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def served(folder: Path, *flags: str) -> AbstractContextManager[tuple[subprocess.Popen[bytes], int]]:

@@ -219,7 +219,7 @@ async def test_refusals_by_reason():
         await r.open()
         await refused(r, config())
         found = values_of(r.server.metrics, "tilestream_sessions_refused_total", "reason")
-        assert found == {"engine": 1, "full": 1, "quota": 0, "overloaded": 0, "shutdown": 0}
+        assert found == {"engine": 1, "full": 1, "quota": 0, "decoders": 0, "overloaded": 0, "shutdown": 0}
 
 
 async def drive(r, frames: int):

@@ -15,7 +15,7 @@ from tilestream_client.async_client import AsyncClient
 from tilestream_client.async_stream import AsyncStream
 from tilestream_client.bins import Bins
 from tilestream_client.client import Client
-from tilestream_client.config import MaskEncoding, QueuePolicy, StreamConfig
+from tilestream_client.config import FrameCodec, MaskEncoding, QueuePolicy, StreamConfig
 from tilestream_client.errors import (
     AccessDenied,
     ConnectionFailed,
@@ -33,9 +33,12 @@ from tilestream_client.errors import (
     TilestreamError,
     TlsFailed,
 )
+from tilestream_client.findings import Box, ClassArea, Event, Instance, RegionAreas
 from tilestream_client.info import Draining, LabelClass, Limits, Model, ServerInfo, Session, SessionInfo
+from tilestream_client.live import LivePackets
+from tilestream_client.outputs import Outputs, Region, Rule
 from tilestream_client.result import EncodedMask, FrameStatus, Result, ReuseStats, Times
-from tilestream_client.sources import Camera, Frame, ImageFolder, VideoFile, paced
+from tilestream_client.sources import Camera, Frame, ImageFolder, LiveVideo, VideoFile, VideoPackets, paced
 from tilestream_client.stream import Stream
 from tilestream_client.tls import Tls
 
@@ -44,27 +47,38 @@ __all__ = [
     "AsyncClient",
     "AsyncStream",
     "Bins",
+    "Box",
     "Camera",
+    "ClassArea",
     "Client",
     "ConnectionFailed",
     "ConnectionLost",
     "Draining",
     "EncodedMask",
+    "Event",
     "FieldError",
     "Frame",
+    "FrameCodec",
     "FrameStatus",
     "ImageFolder",
+    "Instance",
     "InvalidConfig",
     "LabelClass",
     "Limits",
+    "LivePackets",
+    "LiveVideo",
     "MaskEncoding",
     "MaskError",
     "MessageTooLarge",
     "Model",
+    "Outputs",
     "ProtocolError",
     "QueuePolicy",
+    "Region",
+    "RegionAreas",
     "Result",
     "ReuseStats",
+    "Rule",
     "ServerBusy",
     "ServerDraining",
     "ServerError",
@@ -80,6 +94,7 @@ __all__ = [
     "Tls",
     "TlsFailed",
     "VideoFile",
+    "VideoPackets",
     "__version__",
     "paced",
 ]

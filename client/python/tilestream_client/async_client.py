@@ -16,7 +16,7 @@ from tilestream_client.config import StreamConfig, StreamOptions
 from tilestream_client.errors import SessionClosed, TilestreamError
 from tilestream_client.info import Model, ServerInfo, SessionInfo
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT, Reconnect
-from tilestream_client.sources import AsyncFrames, open_source
+from tilestream_client.sources import AsyncFrames, are_reordered, implied_options, open_source
 from tilestream_client.tls import Tls, chosen
 from tilestream_client.v1 import segmentation_pb2 as pb
 from tilestream_client.v1 import segmentation_pb2_grpc as rpc
@@ -68,8 +68,9 @@ class AsyncClient:
         frames: whatever Client.stream takes (plain iterators are read in a thread), or an async iterable
         of RGB arrays, JPEG bytes or Frames. reconnect_timeout: as there. Raises what Client.stream raises.
         """
-        config = StreamConfig(**options).to_proto()
         source = frames if isinstance(frames, AsyncIterable) else open_source(frames)
+        wanted: StreamOptions = {**implied_options(source), **options}
+        config = StreamConfig(**wanted).to_proto()
         driver = AsyncDriver(
             config,
             source,
@@ -78,6 +79,7 @@ class AsyncClient:
             quality=quality,
             timeout=self._timeout,
             reconnect=Reconnect(reconnect_timeout),
+            reordered=are_reordered(source),
         )
         self._drivers.add(driver)
         return AsyncStream(driver, source)

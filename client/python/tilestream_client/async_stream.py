@@ -107,8 +107,9 @@ class AsyncDriver:
         quality: int,
         timeout: float,
         reconnect: Reconnect,
+        reordered: bool = True,
     ) -> None:
-        self.exchange = Exchange(config, reconnect=reconnect)
+        self.exchange = Exchange(config, reconnect=reconnect, reordered=reordered)
         self._source = source
         self._start_call = start_call
         self._endpoint = endpoint
@@ -188,8 +189,8 @@ class AsyncDriver:
         try:
             if not await self._wait_for_place():
                 return
-            async for frame, jpeg in self._encoded_frames():
-                self.exchange.offer(frame, jpeg)
+            async for frame, data in self._encoded_frames():
+                self.exchange.offer(frame, data)
                 await self._tell()
                 if not await self._wait_for_place():
                     return
@@ -204,10 +205,7 @@ class AsyncDriver:
         if isinstance(self._source, AsyncIterable):
             async for item in self._source:
                 frame = as_frame(item)
-                if frame.image is None:
-                    yield frame, frame.encoded()
-                else:
-                    yield frame, await self._in_thread(frame.encoded, self._quality)
+                yield frame, await self._in_thread(frame.encoded, self._quality)
             return
         frames = self._encode_all(self._source)
         while (pair := await self._in_thread(next, frames, None)) is not None:

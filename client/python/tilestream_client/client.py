@@ -14,7 +14,7 @@ from tilestream_client.config import StreamConfig, StreamOptions
 from tilestream_client.errors import SessionClosed
 from tilestream_client.info import Model, ServerInfo, SessionInfo
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT, Reconnect
-from tilestream_client.sources import Frames, open_source
+from tilestream_client.sources import Frames, are_reordered, implied_options, open_source
 from tilestream_client.stream import Driver, Stream
 from tilestream_client.tls import Tls, chosen
 from tilestream_client.v1 import segmentation_pb2 as pb
@@ -64,15 +64,17 @@ class Client:
     ) -> Stream:
         """A session that sends ``frames``; iterate it for the results.
 
-        frames: a path (video file, image, folder of images), a camera's index, or any iterable of RGB
-        arrays (uint8 [H, W, 3]), JPEG bytes or Frames. quality: of the JPEGs made from arrays, 1..100.
+        frames: a path (video file, image, folder of images), a URL of live video, a camera's index, or any
+        iterable of RGB arrays (uint8 [H, W, 3]), JPEG bytes or Frames; VideoPackets and LivePackets say what
+        ``frame_codec`` they are of. quality: of the JPEGs made from arrays, 1..100.
         reconnect_timeout: seconds for which a stream that was lost is opened again before that is an error;
         every frame still gets one answer, in order. 0: a lost stream is an error. options: see StreamConfig.
 
         Raises SourceError and InvalidConfig here where that can be told without the server.
         """
-        config = StreamConfig(**options).to_proto()
         source = open_source(frames)
+        wanted: StreamOptions = {**implied_options(source), **options}
+        config = StreamConfig(**wanted).to_proto()
         driver = Driver(
             config,
             source,
@@ -81,6 +83,7 @@ class Client:
             quality=quality,
             timeout=self._timeout,
             reconnect=Reconnect(reconnect_timeout),
+            reordered=are_reordered(source),
         )
         stream = Stream(driver, source)
         self._streams.add(stream)

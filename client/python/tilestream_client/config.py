@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict, TypeVar
 
 from tilestream_client.errors import FieldError, InvalidConfig
+from tilestream_client.outputs import Outputs, Region, Rule
 from tilestream_client.v1 import segmentation_pb2 as pb
 
 DEFAULT_FRAMES_IN_FLIGHT = 2
 # With a policy that drops, frames that were given up are answered in frame order too, so they wait
-# behind the one being computed: the client has to have more under way than the server keeps.
-DROPPING_HEADROOM = 16
+# behind the one being computed: the client has to have more under way than the server keeps. So it has with B
+# pictures, whose answers wait for that of a unit that is shown later.
+HEADROOM = 16
 
 
 class MaskEncoding(StrEnum):
@@ -32,6 +34,19 @@ class QueuePolicy(StrEnum):
     LATEST_ONLY = "latest-only"  # only the newest frame waits: for the lowest latency
 
 
+class FrameCodec(StrEnum):
+    """How frames are encoded."""
+
+    JPEG = "jpeg"  # each by itself
+    H264 = "h264"  # one access unit (Annex B) per frame
+    H265 = "h265"  # likewise
+
+
+_CODECS = {
+    FrameCodec.JPEG: pb.FRAME_CODEC_JPEG,
+    FrameCodec.H264: pb.FRAME_CODEC_H264,
+    FrameCodec.H265: pb.FRAME_CODEC_H265,
+}
 _ENCODINGS = {
     MaskEncoding.PNG: pb.MASK_ENCODING_PNG,
     MaskEncoding.RLE: pb.MASK_ENCODING_RLE,
@@ -57,8 +72,15 @@ class StreamConfig:
     compute_size: (width, height) the network works at; None = the size of each frame, limited.
     block_budget: share (0, 1] of the block units that a frame may compute; 0 = automatic.
     weight: share of this session in a busy server relative to others; 0 = 1.
+    max_delay_ms: how long results may wait for later frames, milliseconds: the same accuracy for less
+        computing. 0 = not at all. ``stream.session.config`` says what is in force.
     include_bins, include_confidence: ask for ``Result.bins`` and ``Result.confidence``.
     camera_id: a name for people and logs.
+    outputs: what results say of the labels beside the mask, or instead of it; None = nothing.
+    regions: named parts of the picture, for ``Result.regions`` and rules.
+    rules: what makes ``Result.events``.
+    frame_codec: what frames are; "h264" and "h265" for access units, as VideoPackets gives them.
+    rotation: degrees clockwise by which the server turns frames first: 0, 90, 180 or 270.
     """
 
     model: str = ""
@@ -69,9 +91,15 @@ class StreamConfig:
     compute_size: tuple[int, int] | None = None
     block_budget: float = 0.0
     weight: float = 0.0
+    max_delay_ms: int = 0
     include_bins: bool = False
     include_confidence: bool = False
     camera_id: str = ""
+    outputs: Outputs | None = None
+    regions: Sequence[Region] = ()
+    rules: Sequence[Rule] = ()
+    frame_codec: FrameCodec | str = FrameCodec.JPEG
+    rotation: int = 0
 
     def to_proto(self) -> pb.SessionConfig:
         """As the message that opens a stream.
@@ -80,18 +108,24 @@ class StreamConfig:
         """
         encoding = _choice(MaskEncoding, self.mask_encoding, "mask_encoding")
         policy = _choice(QueuePolicy, self.queue_policy, "queue_policy")
+        codec = _choice(FrameCodec, self.frame_codec, "frame_codec")
         try:
             message = pb.SessionConfig(
                 model=self.model,
                 mask_encoding=_ENCODINGS[encoding],
-                frame_codec=pb.FRAME_CODEC_JPEG,
+                frame_codec=_CODECS[codec],
+                rotation=self.rotation,
                 queue_policy=_POLICIES[policy],
                 frames_in_flight=self.frames_in_flight,
                 block_budget=self.block_budget,
                 weight=self.weight,
+                max_delay_ms=self.max_delay_ms,
                 include_bins=self.include_bins,
                 include_confidence=self.include_confidence,
                 camera_id=self.camera_id,
+                outputs=None if self.outputs is None else self.outputs.to_proto(),
+                regions=[region.to_proto() for region in self.regions],
+                rules=[rule.to_proto() for rule in self.rules],
             )
             for name in ("output_size", "compute_size"):
                 size = getattr(self, name)
@@ -114,16 +148,32 @@ class StreamOptions(TypedDict, total=False):
     compute_size: tuple[int, int] | None
     block_budget: float
     weight: float
+    max_delay_ms: int
     include_bins: bool
     include_confidence: bool
     camera_id: str
+    outputs: Outputs | None
+    regions: Sequence[Region]
+    rules: Sequence[Rule]
+    frame_codec: FrameCodec | str
+    rotation: int
 
 
-def send_window(config: pb.SessionConfig) -> int:
-    """How many frames a client may have between its source and its caller under ``config``."""
+def send_window(config: pb.SessionConfig, *, reordered: bool = True) -> int:
+    """How many frames a client may have between its source and its caller under ``config``.
+
+    ``reordered``: where they are video, pictures may be shown in another order than that of the units.
+    """
     in_flight = config.frames_in_flight or DEFAULT_FRAMES_IN_FLIGHT
     dropping = config.queue_policy in (pb.QUEUE_POLICY_DROP_OLDEST, pb.QUEUE_POLICY_LATEST_ONLY)
-    return in_flight + (DROPPING_HEADROOM if dropping else 0)
+    waits_for_later = reordered and codec_from_proto(config.frame_codec) != FrameCodec.JPEG
+    return in_flight + (HEADROOM if dropping or waits_for_later else 0)
+
+
+def codec_from_proto(value: int) -> str:
+    """The name of a FrameCodec number, "jpeg" for 0; "codec 9" for one this release does not know."""
+    value = value or pb.FRAME_CODEC_JPEG
+    return next((name.value for name, number in _CODECS.items() if number == value), f"codec {value}")
 
 
 def encoding_from_proto(value: int) -> str:

@@ -14,21 +14,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from tilestream_client.config import send_window
+from tilestream_client.config import FrameCodec, codec_from_proto, send_window
 from tilestream_client.errors import (
     MessageTooLarge,
     ProtocolError,
     ServerDraining,
     SessionClosed,
+    SourceError,
     TilestreamError,
 )
+from tilestream_client.frames import Frame
 from tilestream_client.info import Draining, Session
 from tilestream_client.reconnect import BackOff, Reconnect
-from tilestream_client.result import FrameStatus, Result, from_proto
-from tilestream_client.sources import Frame
+from tilestream_client.replay import Replay
+from tilestream_client.result import FrameStatus, Result, Sent, from_proto
 from tilestream_client.v1 import segmentation_pb2 as pb
 
-_FRAME_OVERHEAD = 64  # bytes of a request around the JPEG, generously
+_FRAME_OVERHEAD = 64  # bytes of a request around the frame's data, generously
 _HEARTBEATS_PER_TIMEOUT = 3
 
 
@@ -44,11 +46,10 @@ class _Pending:
     """A frame that was read and has no answer yet; ``sent_at`` by the clock of the exchange."""
 
     frame_id: int
-    name: str
-    jpeg: bytes
+    frame: Frame
+    data: bytes
     request: pb.StreamSegmentRequest
     sent_at: float = 0.0
-    problem: str = ""
 
 
 class Exchange:
@@ -62,10 +63,13 @@ class Exchange:
         config: pb.SessionConfig,
         clock: Callable[[], float] = time.monotonic,
         reconnect: Reconnect | None = None,
+        *,
+        reordered: bool = True,
     ) -> None:
+        """``reordered``: as of ``send_window``."""
         self.session: Session | None = None
         self.draining: Draining | None = None
-        self.window = send_window(config)
+        self.window = send_window(config, reordered=reordered)
         self.frames_sent = 0
         self.reconnects = 0  # sessions opened after a stream was lost
         self.resumes = 0  # of these, the ones in which the server went on where it was
@@ -74,7 +78,12 @@ class Exchange:
         self._open = False  # the current call has opened a session
         self._retry_at: float | None = None
         self._last_result_id: int | None = None
-        self._again: deque[_Pending] = deque()  # of the unanswered, those that the server does not have
+        # What the server does not have: of the unanswered, and for its decoder of those before.
+        self._again: deque[pb.StreamSegmentRequest] = deque()
+        self._codec = FrameCodec(codec_from_proto(config.frame_codec))
+        self._rotation = config.rotation
+        self._replay = Replay(self._codec)
+        self._reordered = reordered
         self._config = config
         self._clock = clock
         self._last_send = clock()
@@ -100,23 +109,28 @@ class Exchange:
         ends = self.draining is not None and not self._back_off.enabled
         return self._finished or self._source_over or ends
 
-    def offer(self, frame: Frame, jpeg: bytes) -> None:
+    def offer(self, frame: Frame, data: bytes) -> None:
         """Hold a frame ready to be sent. One that cannot travel at all ends the source with an error."""
         frame_id = self._frames_read
         self._frames_read += 1
+        if frame.data is None and self._codec is not FrameCodec.JPEG:
+            self.source_ended(
+                SourceError(f"frame {frame_id} is a picture, and the stream of {self._codec} units")
+            )
+            return
         limit = self.session.limits.max_message_bytes if self.session else 0
-        if limit and len(jpeg) + _FRAME_OVERHEAD > limit:
-            text = f"frame {frame_id} has {len(jpeg)} bytes, the server takes messages of {limit}"
+        if limit and len(data) + _FRAME_OVERHEAD > limit:
+            text = f"frame {frame_id} has {len(data)} bytes, the server takes messages of {limit}"
             self.source_ended(MessageTooLarge(f"{text}; send smaller frames"))
             return
         message = pb.Frame(
             frame_id=frame_id,
             capture_time_us=round(frame.capture_time * 1e6),
-            data=jpeg,
+            data=data,
             force_key_frame=frame.force_key_frame,
         )
         request = pb.StreamSegmentRequest(frame=message)
-        self._held = _Pending(frame_id, frame.name, jpeg, request, problem=frame.problem)
+        self._held = _Pending(frame_id, frame, data, request)
 
     def source_ended(self, error: BaseException | None = None) -> None:
         """There are no more frames; ``error`` is raised to the caller after the last answer."""
@@ -152,7 +166,7 @@ class Exchange:
             return Step.WAIT
         if self._again:
             self._last_send = self._clock()
-            return self._again.popleft().request
+            return self._again.popleft()
         if self._held is not None and len(self._unanswered) + len(self._results) < self.window:
             return self._send_held(self._held)
         if self._held is None and self._source_over:
@@ -242,6 +256,7 @@ class Exchange:
         self._last_send = pending.sent_at = self._clock()
         self._unanswered.append(pending)
         self.frames_sent += 1
+        self._replay.sent(pending.request, self._unanswered[0].frame_id)
         return pending.request
 
     def _start(self, session: Session) -> None:
@@ -250,11 +265,14 @@ class Exchange:
             self.reconnects += 1
             self.resumes += session.resumed
         self.session = session
-        self.window = send_window(session.config)
+        self.window = send_window(session.config, reordered=self._reordered)
         self._open = True
         self._back_off.opened()
         has = session.last_frame_id if session.resumed else None
-        self._again = deque(one for one in self._unanswered if has is None or one.frame_id > has)
+        lacks = [one.request for one in self._unanswered if has is None or one.frame_id > has]
+        oldest = self._unanswered[0].frame_id if self._unanswered else self._frames_read
+        begins_anew = self._replay.before(oldest, {request.frame.frame_id for request in lacks})
+        self._again = deque(sorted((*begins_anew, *lacks), key=lambda request: request.frame.frame_id))
 
     def _is_complete(self) -> bool:
         """Every frame that was read has its answer, and there are no more."""
@@ -268,10 +286,15 @@ class Exchange:
             raise ProtocolError(f"the server answered frame {message.frame_id}, next in order is {expected}")
         pending = self._unanswered[0]
         latency = self._clock() - pending.sent_at
-        model = self.session.model
-        result = from_proto(message, model, name=pending.name, jpeg=pending.jpeg, latency=latency)
-        if pending.problem and result.status is FrameStatus.INVALID:
-            result = replace(result, detail=pending.problem)
+        result = from_proto(
+            message,
+            self.session,
+            frame=pending.frame,
+            sent=Sent(pending.data, self._codec, self._rotation),
+            latency=latency,
+        )
+        if pending.frame.problem and result.status is FrameStatus.INVALID:
+            result = replace(result, detail=pending.frame.problem)
         self._unanswered.popleft()
         self._results.append(result)
         self._last_result_id = pending.frame_id

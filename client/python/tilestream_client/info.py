@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tilestream_client.config import encoding_from_proto, policy_from_proto
+from tilestream_client.config import codec_from_proto, encoding_from_proto, policy_from_proto
 from tilestream_client.v1 import segmentation_pb2 as pb
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -75,6 +75,7 @@ class Limits:
     idle_timeout: float
     max_session_age: float
     resume_ttl: float
+    max_delay: float
 
     @classmethod
     def from_proto(cls, message: pb.SessionLimits) -> Limits:
@@ -90,6 +91,7 @@ class Limits:
             idle_timeout=message.idle_timeout_ms / 1e3,
             max_session_age=message.max_session_age_ms / 1e3,
             resume_ttl=message.resume_ttl_ms / 1e3,
+            max_delay=message.max_delay_ms / 1e3,
         )
 
 
@@ -157,6 +159,7 @@ class ServerInfo:
     mask_encodings: tuple[str, ...]
     queue_policies: tuple[str, ...]
     time: float = 0.0
+    frame_codecs: tuple[str, ...] = ("jpeg",)
 
     @property
     def uptime(self) -> float | None:
@@ -179,6 +182,7 @@ class ServerInfo:
             mask_encodings=tuple(encoding_from_proto(value) for value in message.mask_encodings),
             queue_policies=tuple(policy_from_proto(value) for value in message.queue_policies),
             time=message.time_us / 1e6,
+            frame_codecs=tuple(codec_from_proto(value) for value in message.frame_codecs) or ("jpeg",),
         )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tilestream_client.errors import SourceError
 
@@ -14,6 +16,9 @@ DEFAULT_QUALITY = 90
 START = b"\xff\xd8"
 _END = b"\xff\xd9"
 _MAGIC = START + b"\xff"
+_EXIF = b"Exif\0\0"
+_TURNED = range(2, 9)  # orientations that are not the usual one
+_FRONT_BYTES = 4096  # where cameras put it
 MAX_SIDE = 65500  # of the JPEG format as libjpeg writes it
 
 
@@ -61,6 +66,32 @@ def decode_frame(data: bytes) -> npt.NDArray[np.uint8] | None:
     while data.startswith(START, begin + len(START)):
         begin += len(START)
     return decode(data[begin:] + _END)
+
+
+def frame_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of such a frame, from its header where that can be had; None if it is no image."""
+    try:
+        with Image.open(BytesIO(data), formats=["JPEG"]) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        pixels = decode_frame(data)
+        return None if pixels is None else (pixels.shape[1], pixels.shape[0])
+
+
+def upright(data: bytes, quality: int = DEFAULT_QUALITY) -> bytes:
+    """A JPEG as it is to be seen: turned and encoded again where an Exif tag says so, else as it is."""
+    if not (is_jpeg(data) and _EXIF in data[:_FRONT_BYTES] and _orientation(data) in _TURNED):
+        return data
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # which turns it
+    return data if pixels is None else encode(to_rgb(pixels), quality)
+
+
+def _orientation(data: bytes) -> int:
+    try:
+        with Image.open(BytesIO(data)) as image:
+            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, ValueError, SyntaxError):  # damaged: the server says what it thinks of it
+        return 1
 
 
 def to_rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -80,6 +80,38 @@ def decode_raw(data: bytes, width: int, height: int) -> UInt8Array:
     return np.frombuffer(data, np.uint8).reshape(height, width).copy()
 
 
+def decode_coco_rle(data: bytes, width: int, height: int) -> UInt8Array:
+    """COCO's compressed run lengths ("counts") -> uint8 [height, width], 1 inside.
+
+    Raises MaskError where they do not add up.
+    """
+    counts = _coco_counts(data)
+    if min(counts, default=-1) < 0 or sum(counts) != width * height:
+        raise MaskError(f"the COCO run lengths do not add up to {width}x{height} pixels")
+    inside = np.arange(len(counts)) % 2
+    flat = np.repeat(inside.astype(np.uint8), counts)
+    return np.ascontiguousarray(flat.reshape(width, height).T)  # by columns
+
+
+def _coco_counts(data: bytes) -> list[int]:
+    """Five bits a character, lowest first; from the fourth on, differences to the last but one."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in data:
+        bits = character - 48
+        if not 0 <= bits < 64 or shift > 40:
+            raise MaskError("the COCO run lengths are damaged")
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            value -= (bits & 0x10) << (shift - 4)  # the sign: -1 << shift where the high bit is set
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise MaskError("the COCO run lengths end within a number")
+    return counts
+
+
 def _check_size(size: tuple[int, int], width: int, height: int) -> None:
     if size != (width, height):
         raise MaskError(f"the PNG is {size[0]}x{size[1]}, announced were {width}x{height}")

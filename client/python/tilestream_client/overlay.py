@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import cv2
@@ -10,9 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tilestream_client.bins import Bins
+from tilestream_client.findings import Instance
 from tilestream_client.info import LabelClass, UInt8Array
+from tilestream_client.outputs import Region
 
 _INK, _PAPER = (235, 235, 235), (24, 26, 30)
+_ALARM = (235, 40, 40)
 _FONT_SIZE = 13
 _LINE = 20  # pixels from one line of text to the next
 _GAP = 12
@@ -48,11 +51,59 @@ def draw_bins(picture: UInt8Array, bins: Bins) -> UInt8Array:
     height, width = picture.shape[:2]
     columns, rows = bins.edges(width, height)
     drawn, whole = picture.copy(), bool((bins.depth == 1).all())
-    line = max(1, round(min(width, height) / _BORDER_SHARE))
+    line = _line(picture)
     for (row, column), depth in np.ndenumerate(bins.depth):
         place = slice(rows[row], rows[row + 1]), slice(columns[column], columns[column + 1])
         _draw_bin(drawn[place], float(depth), line, tinted=not whole)
     return drawn
+
+
+def draw_instances(
+    picture: UInt8Array, instances: Sequence[Instance], size: tuple[int, int], classes: Sequence[LabelClass]
+) -> UInt8Array:
+    """Outlines of instances, or their boxes where they have no polygons, in their classes' colours.
+
+    uint8 [H, W, 3] RGB -> a new array of the same shape. ``size``: (width, height) of the masks.
+    """
+    drawn, colors = picture.copy(), {each.value: each.color for each in classes}
+    height, width = picture.shape[:2]
+    scale, line = (width / size[0], height / size[1]), _line(picture)
+    for each in reversed(instances):  # the smallest last: on top
+        x, y, right, bottom = (
+            each.box.x,
+            each.box.y,
+            each.box.x + each.box.width,
+            each.box.y + each.box.height,
+        )
+        shapes = each.polygons or (np.array(((x, y), (right, y), (right, bottom), (x, bottom))),)
+        outlines = [np.rint(shape * scale).astype(np.int32) for shape in shapes]
+        cv2.polylines(drawn, outlines, True, _PAPER, line + 2)
+        cv2.polylines(drawn, outlines, True, colors.get(each.value, _INK), line)
+    return drawn
+
+
+def draw_regions(picture: UInt8Array, regions: Sequence[Region], active: Collection[str] = ()) -> UInt8Array:
+    """Outlines and names of regions; those in which a rule holds (``active``, by name) in red.
+
+    uint8 [H, W, 3] RGB -> a new array of the same shape.
+    """
+    height, width = picture.shape[:2]
+    drawn, line = picture.copy(), _line(picture)
+    places = [np.rint(np.array(each.points) * (width, height)).astype(np.int32) for each in regions]
+    for region, place in zip(regions, places, strict=True):
+        cv2.polylines(drawn, [place], True, _ALARM if region.name in active else _INK, line + 1)
+    labelled = Image.fromarray(drawn)
+    draw = ImageDraw.Draw(labelled)
+    for region, place in zip(regions, places, strict=True):
+        x, y = place.min(axis=0) + 4
+        color = _ALARM if region.name in active else _INK
+        draw.text((x, y), region.name, fill=color, font=_font(), stroke_width=2, stroke_fill=_PAPER)
+    return np.array(labelled)
+
+
+def _line(picture: UInt8Array) -> int:
+    """Width of lines that suit a picture, pixels."""
+    return max(1, round(min(picture.shape[:2]) / _BORDER_SHARE))
 
 
 def bins_line(text: str, width: int) -> UInt8Array:

@@ -6,19 +6,32 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+
 from tilestream_client import jpeg, masks, overlay
 from tilestream_client.bins import Bins
 from tilestream_client.bins import from_proto as bins_from_proto
-from tilestream_client.config import encoding_from_proto
+from tilestream_client.config import FrameCodec, encoding_from_proto
 from tilestream_client.errors import MaskError, ProtocolError
-from tilestream_client.info import LabelClass, Model, UInt8Array, enum_name
+from tilestream_client.findings import (
+    ClassArea,
+    Event,
+    Instance,
+    RegionAreas,
+    areas_from_proto,
+    events_from_proto,
+    instances_from_proto,
+    regions_from_proto,
+)
+from tilestream_client.frames import Frame
+from tilestream_client.info import LabelClass, Model, Session, UInt8Array, enum_name
 from tilestream_client.v1 import segmentation_pb2 as pb
 
 
 class FrameStatus(StrEnum):
     """What became of a frame."""
 
-    OK = "ok"  # there is a mask
+    OK = "ok"  # there are labels: a mask, unless ``Outputs.no_mask``
     DROPPED = "dropped"  # the server did not compute it; the frame itself may be fine
     INVALID = "invalid"  # the frame cannot be used; sending it again will not help
 
@@ -52,6 +65,9 @@ class ReuseStats:
     agreement: share of pixels that kept their label where reused bins were recomputed, None = cannot tell.
     bins_refreshed: bins computed anew in a frame that is not a key frame. refresh_changed: share of their
     pixels that got another label, None = cannot tell.
+    frames_since_source: since the frame that labels were moved from, 0 = they are its own;
+    frames_until_source: until the one after it that they were moved from, too. None = there is none.
+    future_share: of the pixels, those whose label came from that one.
     """
 
     key_frame: bool = False
@@ -63,6 +79,9 @@ class ReuseStats:
     agreement: float | None = None
     bins_refreshed: int = 0
     refresh_changed: float | None = None
+    frames_since_source: int | None = None
+    frames_until_source: int | None = None
+    future_share: float = 0.0
 
     @property
     def block_drop_rate(self) -> float:
@@ -90,18 +109,30 @@ class EncodedMask:
 _DECODERS = {"png": masks.decode_png, "rle": masks.decode_rle, "raw": masks.decode_raw}
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A frame as it was sent, and the degrees clockwise by which the server turned it."""
+
+    data: bytes = field(default=b"", repr=False)
+    codec: FrameCodec = FrameCodec.JPEG
+    rotation: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """The answer to one frame. Masks and images are decoded when they are first asked for.
 
     frame_id: position of the frame in your source, from 0.
     name: the frame's name in its source (a file name); "" where it has none.
-    status, ok: whether there is a mask. reason: why not, one word such as "queue_full"; "" where ok.
-    detail: more about the reason, for people.
+    status, ok: whether there are labels. reason: why not, one word such as "queue_full"; "" where ok.
+    detail: more about the reason, for people; where ok, which of the outputs are incomplete, "" for none.
     latency: seconds from handing the frame to gRPC to reading its answer, by this machine's clock.
     capture_time: seconds since the Unix epoch as given with the frame; 0 = unknown.
     times: where the time went on the server. reuse: None unless ok. bins: None unless asked for.
-    jpeg: the frame as it was sent. model: the model that served it, with classes and palette.
+    sent: the frame as it was sent. shown: its picture, where the source gave one beside it.
+    model: the model that served it, with classes and palette.
+    areas, instances, regions, events: as the stream's ``outputs``, ``regions`` and ``rules`` ask for them.
+    output_size: (width, height) of masks where the stream asked for one, else None.
     """
 
     frame_id: int
@@ -117,11 +148,17 @@ class Result:
     bins: Bins | None = None
     mask: EncodedMask | None = None
     confidence_map: EncodedMask | None = field(default=None, repr=False)
-    jpeg: bytes = field(default=b"", repr=False)
+    sent: Sent = field(default=Sent(), repr=False)
+    shown: UInt8Array | None = field(default=None, repr=False)
+    areas: tuple[ClassArea, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    regions: tuple[RegionAreas, ...] = ()
+    events: tuple[Event, ...] = ()
+    output_size: tuple[int, int] | None = None
 
     @property
     def ok(self) -> bool:
-        """There is a mask."""
+        """There are labels, and a mask unless the stream asked for none."""
         return self.status is FrameStatus.OK
 
     @property
@@ -135,8 +172,17 @@ class Result:
         return self.model.palette
 
     @cached_property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) in pixels of the mask, and of all that is said of it; None unless ok."""
+        if not self.ok:
+            return None
+        if self.mask is not None:
+            return self.mask.width, self.mask.height
+        return self.output_size or jpeg.frame_size(self.jpeg)
+
+    @cached_property
     def labels(self) -> UInt8Array | None:
-        """uint8 [H, W] of label values; None unless ok. Raises MaskError where it cannot be decoded."""
+        """uint8 [H, W] of label values; None without a mask. Raises MaskError where it is damaged."""
         return None if self.mask is None else self.mask.decode()
 
     @cached_property
@@ -146,8 +192,21 @@ class Result:
 
     @cached_property
     def image(self) -> UInt8Array | None:
-        """uint8 [H, W, 3] RGB: the frame that was sent, as the server saw it; None if it is no image."""
-        return jpeg.decode_frame(self.jpeg)
+        """uint8 [H, W, 3] RGB: the frame that was sent, as the server saw it, upright.
+
+        None if it is no image, or an access unit whose picture the source did not give.
+        """
+        if self.shown is not None or self.sent.codec is not FrameCodec.JPEG:
+            return self.shown
+        image = jpeg.decode_frame(self.sent.data)
+        if image is None or not self.sent.rotation:
+            return image
+        return np.ascontiguousarray(np.rot90(image, -self.sent.rotation // 90))
+
+    @property
+    def jpeg(self) -> bytes:
+        """The frame as it was sent, whatever its codec."""
+        return self.sent.data
 
     def colorize(self) -> UInt8Array:
         """uint8 [H, W, 3] RGB: the labels in the model's colours. Raises ValueError unless ok."""
@@ -156,12 +215,17 @@ class Result:
     def overlay(self, alpha: float = 0.5, *, show_bins: bool = False) -> UInt8Array:
         """uint8 [H, W, 3] RGB: the labels' colours over the frame; ``alpha`` 1 = colours only.
 
+        Instances are drawn over it, without a mask over the frame alone.
         show_bins: tint what was computed for this frame, see ``overlay.draw_bins``; the stream needs
         ``include_bins=True``. Raises ValueError unless ok, or where there is no account of the bins.
         """
         if self.image is None:
             raise ValueError(f"frame {self.frame_id} is no image")
-        picture = overlay.blend(self.image, self._labels(), self.palette, alpha)
+        picture = self.image
+        if self.mask is not None or not self.ok:
+            picture = overlay.blend(self.image, self._labels(), self.palette, alpha)
+        if self.instances and self.size is not None:
+            picture = overlay.draw_instances(picture, self.instances, self.size, self.classes)
         if not show_bins:
             return picture
         if self.bins is None:
@@ -170,23 +234,27 @@ class Result:
 
     def _labels(self) -> UInt8Array:
         if self.labels is None:
-            raise ValueError(f"frame {self.frame_id} has no mask: {self.status} ({self.reason})")
+            why = "the stream asked for none" if self.ok else f"{self.status} ({self.reason})"
+            raise ValueError(f"frame {self.frame_id} has no mask: {why}")
         return self.labels
 
 
-def from_proto(message: pb.FrameResult, model: Model, *, name: str, jpeg: bytes, latency: float) -> Result:
+def from_proto(
+    message: pb.FrameResult, session: Session, *, frame: Frame, sent: Sent, latency: float
+) -> Result:
     """The generated message with what only the client knows.
 
     Raises ProtocolError for a status that this release does not know.
     """
-    status = _STATUS.get(message.status)
-    if status is None or (status is FrameStatus.OK) != message.HasField("mask"):
+    status, config = _STATUS.get(message.status), session.config
+    wants_mask = status is FrameStatus.OK and not config.outputs.no_mask
+    if status is None or wants_mask != message.HasField("mask"):
         raise ProtocolError(f"the answer to frame {message.frame_id} makes no sense: status {message.status}")
     return Result(
         frame_id=message.frame_id,
         status=status,
-        model=model,
-        name=name,
+        model=session.model,
+        name=frame.name,
         reason=_reason(message, status),
         detail=message.detail,
         latency=latency,
@@ -196,7 +264,13 @@ def from_proto(message: pb.FrameResult, model: Model, *, name: str, jpeg: bytes,
         bins=bins_from_proto(message.bins) if message.HasField("bins") else None,
         mask=_mask(message.mask) if message.HasField("mask") else None,
         confidence_map=_mask(message.confidence) if message.HasField("confidence") else None,
-        jpeg=jpeg,
+        sent=sent,
+        shown=frame.image if sent.codec is not FrameCodec.JPEG else None,
+        areas=areas_from_proto(message.areas),
+        instances=instances_from_proto(message.instances),
+        regions=regions_from_proto(message.regions),
+        events=events_from_proto(message.events),
+        output_size=_output_size(config),
     )
 
 
@@ -215,6 +289,11 @@ def _reason(message: pb.FrameResult, status: FrameStatus) -> str:
     return ""
 
 
+def _output_size(config: pb.SessionConfig) -> tuple[int, int] | None:
+    size = config.output_size
+    return (size.width, size.height) if config.HasField("output_size") else None
+
+
 def _times(times: pb.StageTimes) -> Times:
     return Times(
         total=times.total_us / 1e6,
@@ -230,6 +309,9 @@ def _times(times: pb.StageTimes) -> Times:
     )
 
 
+_MAY_BE_UNKNOWN = ("agreement", "refresh_changed", "frames_since_source", "frames_until_source")
+
+
 def _reuse(reuse: pb.ReuseStats) -> ReuseStats:
     return ReuseStats(
         key_frame=reuse.key_frame,
@@ -238,9 +320,9 @@ def _reuse(reuse: pb.ReuseStats) -> ReuseStats:
         mean_distortion=reuse.mean_distortion,
         block_budget=reuse.block_budget,
         macs=reuse.macs,
-        agreement=reuse.agreement if reuse.HasField("agreement") else None,
         bins_refreshed=reuse.bins_refreshed,
-        refresh_changed=reuse.refresh_changed if reuse.HasField("refresh_changed") else None,
+        future_share=reuse.future_share,
+        **{name: getattr(reuse, name) for name in _MAY_BE_UNKNOWN if reuse.HasField(name)},  # type: ignore[arg-type]
     )
 
 

@@ -1,4 +1,4 @@
-"""Where frames come from: video files, folders of images, cameras, and any iterator.
+"""Where frames come from: video files, live video, folders of images, cameras, and any iterator.
 
 A source is an iterable of frames; those of this module also know their ``fps`` and ``length`` where
 there is something to know. They open what they read when they are iterated and close it afterwards.
@@ -10,102 +10,40 @@ import os
 import re
 import time
 from collections.abc import AsyncIterable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from tilestream_client import jpeg
+from tilestream_client.config import StreamOptions
 from tilestream_client.errors import SourceError
-from tilestream_client.libav import libav, libav_failures
+from tilestream_client.frames import AsyncFrames, Frame, FrameLike, Frames, as_frame
+from tilestream_client.live import LiveVideo, is_url
+from tilestream_client.video import VideoFile, VideoPackets
+
+__all__ = [
+    "AsyncFrames",
+    "Camera",
+    "Frame",
+    "FrameLike",
+    "Frames",
+    "ImageFolder",
+    "LiveVideo",
+    "VideoFile",
+    "VideoPackets",
+    "are_reordered",
+    "as_frame",
+    "implied_options",
+    "input_files",
+    "open_source",
+    "paced",
+]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
-
 _FRONT_BYTES = 4096  # in which a JPEG begins, if it does, whatever is in front of it
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One frame to send. Give ``image`` or ``data``; plain arrays and bytes do where nothing else is to say.
-
-    image: uint8 [H, W, 3] RGB or [H, W] gray, encoded to JPEG on the way. data: a JPEG, sent as it is.
-    name: comes back in ``Result.name``. capture_time: seconds since the Unix epoch, 0 = unknown.
-    force_key_frame: compute this frame in full. problem: what is wrong with it as far as is known here; comes
-    back as the ``detail`` of its result if the server finds it INVALID, too.
-    """
-
-    image: npt.NDArray[np.uint8] | None = None
-    data: bytes | None = None
-    name: str = ""
-    capture_time: float = 0.0
-    force_key_frame: bool = False
-    problem: str = ""
-
-    def encoded(self, quality: int = jpeg.DEFAULT_QUALITY) -> bytes:
-        """The JPEG to send. Raises SourceError where there is none to be had."""
-        if (self.image is None) == (self.data is None):
-            raise SourceError("a Frame needs either an image or data")
-        return jpeg.encode(self.image, quality) if self.image is not None else bytes(self.data or b"")
-
-
-FrameLike: TypeAlias = Frame | npt.NDArray[np.uint8] | bytes
-Frames: TypeAlias = str | os.PathLike[str] | int | Iterable[FrameLike]
-AsyncFrames: TypeAlias = Frames | AsyncIterable[FrameLike]
-
-
-class VideoFile:
-    """Every frame of a video file, decoded to RGB.
-
-    fps: frames per second, None where the file does not say. length: how many, perhaps an estimate;
-    None where unknown. size: (width, height). damaged: packets that could not be decoded, once iterated.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Look at the file. Raises SourceError where it is missing or no video, or PyAV is not installed."""
-        self.path = Path(path)
-        self.damaged = 0
-        with self._open() as container:
-            stream = container.streams.video[0]
-            rate = stream.average_rate or stream.guessed_rate
-            self.fps: float | None = float(rate) if rate else None
-            self.size: tuple[int, int] = (stream.width, stream.height)
-            self.length: int | None = stream.frames or self._estimated_length(container)
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Decode from the start; a damaged packet (the end of a cut-off recording) is counted and skipped."""
-        self.damaged = 0
-        invalid = libav().error.InvalidDataError
-        with self._open() as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            for packet in container.demux(stream):
-                try:
-                    decoded = packet.decode()
-                except invalid:
-                    self.damaged += 1
-                    continue
-                for frame in decoded:
-                    yield Frame(image=frame.to_ndarray(format="rgb24"))
-
-    def _open(self) -> Any:
-        try:
-            container = libav().open(str(self.path))
-        except libav_failures(OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SourceError(f"cannot open {self.path}: {reason}") from error
-        if not container.streams.video:
-            container.close()
-            raise SourceError(f"{self.path} holds no video")
-        return container
-
-    def _estimated_length(self, container: Any) -> int | None:
-        if not container.duration or not self.fps:
-            return None
-        return round(container.duration / libav().time_base * self.fps) or None
 
 
 class ImageFolder:
@@ -177,9 +115,11 @@ class Camera:
 def open_source(frames: Frames) -> Iterable[FrameLike]:
     """What ``client.stream()`` was given, as an iterable of frames.
 
-    A path is a video file, an image or a folder of images; a number is a camera. Raises SourceError
-    where the path leads nowhere and TypeError for what is no source at all.
+    A path is a video file, an image or a folder of images, a URL live video; a number is a camera. Raises
+    SourceError where the path leads nowhere and TypeError for what is no source at all.
     """
+    if isinstance(frames, str) and is_url(frames):
+        return LiveVideo(frames)
     if isinstance(frames, str | os.PathLike):
         path = Path(frames)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
@@ -195,11 +135,24 @@ def open_source(frames: Frames) -> Iterable[FrameLike]:
     return frames
 
 
+def implied_options(source: object) -> StreamOptions:
+    """How a stream of this source has to be opened, where the source knows."""
+    codec = getattr(source, "frame_codec", None)
+    if codec is None:
+        return {}
+    return {"frame_codec": codec, "rotation": getattr(source, "rotation", 0)}
+
+
+def are_reordered(source: object) -> bool:
+    """Whether pictures of a video source may be shown in another order than that of its frames."""
+    return bool(getattr(source, "reorders", True))
+
+
 def input_files(source: Iterable[FrameLike]) -> list[Path]:
     """Files and folders that a source of this module reads."""
     if isinstance(source, ImageFolder):
         return [source.path, *source.files]
-    return [source.path] if isinstance(source, VideoFile) else []
+    return [source.path] if isinstance(source, VideoFile | VideoPackets) else []
 
 
 def _image_file(file: Path) -> Frame:
@@ -219,25 +172,25 @@ def _image_file(file: Path) -> Frame:
     return Frame(data=sent, name=file.name, problem=f"{file} is {why}")
 
 
-def as_frame(item: object) -> Frame:
-    """One item of a source as a Frame. Raises SourceError for what is none."""
-    if isinstance(item, Frame):
-        return item
-    if isinstance(item, bytes | bytearray | memoryview):
-        return Frame(data=bytes(item))
-    if isinstance(item, np.ndarray):
-        return Frame(image=item)
-    raise SourceError(f"a frame must be a uint8 array, JPEG bytes or a Frame, not {type(item).__name__}")
-
-
 def paced(frames: Iterable[FrameLike], fps: float) -> Iterator[Frame]:
-    """The frames at no more than ``fps`` per second, stamped with the time; lost time is not caught up."""
+    """The frames at no more than ``fps`` per second; lost time is not caught up.
+
+    Those without a time of capture are stamped with the time.
+    """
     due = time.monotonic()
     for item in frames:
         frame = as_frame(item)
         time.sleep(max(0.0, due - time.monotonic()))
-        yield replace(frame, capture_time=time.time())
+        yield replace(frame, capture_time=frame.capture_time or time.time())
         due = max(due + 1 / fps, time.monotonic() - 1 / fps)
+
+
+def timed(frames: Iterable[FrameLike], fps: float) -> Iterator[Frame]:
+    """Frames of a file with times of capture as at a frame rate, from now on, where they have none."""
+    begin = time.time()
+    for index, item in enumerate(frames):
+        frame = as_frame(item)
+        yield frame if frame.capture_time else replace(frame, capture_time=begin + index / fps)
 
 
 def _natural_order(path: Path) -> list[tuple[int, int, str]]:

@@ -109,8 +109,9 @@ class Driver:
         quality: int,
         timeout: float,
         reconnect: Reconnect,
+        reordered: bool = True,
     ) -> None:
-        self.exchange = Exchange(config, reconnect=reconnect)
+        self.exchange = Exchange(config, reconnect=reconnect, reordered=reordered)
         self._source = source
         self._start_call = start_call
         self._endpoint = endpoint
@@ -184,9 +185,9 @@ class Driver:
                 return
             for item in self._source:
                 frame = as_frame(item)
-                jpeg = frame.encoded(self._quality)
+                data = frame.encoded(self._quality)
                 with self._changed:
-                    self.exchange.offer(frame, jpeg)
+                    self.exchange.offer(frame, data)
                     self._changed.notify_all()
                 if not self._wait_for_place():
                     return

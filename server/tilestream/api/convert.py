@@ -6,9 +6,19 @@ import time
 from enum import Enum
 from typing import Any, TypeVar
 
+from tilestream.api.outputs import event_fields, fill_in_wishes, result_fields
 from tilestream.config import Settings
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import STAGES, BinAccount, DropReason, FrameStats, InvalidReason, ModelInfo
+from tilestream.messages import (
+    STAGES,
+    BinAccount,
+    Codec,
+    DropReason,
+    EngineInfo,
+    FrameStats,
+    InvalidReason,
+    ModelInfo,
+)
 from tilestream.sessions.frames import Answer, EncodedPlane, Status, Ticket
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.sessions.session import Session, SessionOptions, SessionState
@@ -22,12 +32,14 @@ def _by_name(wire: Any, ours: type[E], prefix: str) -> dict[Any, E]:
 
 
 MASK_FORMATS = _by_name(pb.MaskEncoding, MaskFormat, "MASK_ENCODING")
+FRAME_CODECS = _by_name(pb.FrameCodec, Codec, "FRAME_CODEC")
 QUEUE_POLICIES = _by_name(pb.QueuePolicy, QueuePolicy, "QUEUE_POLICY")
 _STATUSES = {ours: wire for wire, ours in _by_name(pb.FrameStatus, Status, "FRAME_STATUS").items()}
 _DROPS = {ours: wire for wire, ours in _by_name(pb.DropReason, DropReason, "DROP_REASON").items()}
 _INVALIDS = {ours: wire for wire, ours in _by_name(pb.InvalidReason, InvalidReason, "INVALID_REASON").items()}
 _US = {name: f"{name}_us" for name in ("queue", *STAGES, "encode")}
 _ENCODINGS = {ours: wire for wire, ours in MASK_FORMATS.items()}
+_CODECS = {ours: wire for wire, ours in FRAME_CODECS.items()}
 _POLICIES = {ours: wire for wire, ours in QUEUE_POLICIES.items()}
 _STATES = {
     SessionState.ACTIVE: pb.SESSION_STATE_ACTIVE,
@@ -66,6 +78,10 @@ def result_response(ticket: Ticket, answer: Answer, total_seconds: float) -> pb.
         result["reuse"] = _reuse(answer.stats)
     if answer.bins is not None:
         result["bins"] = _bins(answer.bins)
+    if answer.findings is not None:
+        result |= result_fields(answer.findings)
+    if ticket.events:
+        result["events"] = event_fields(ticket.events)
     return pb.StreamSegmentResponse(result=result)  # type: ignore[arg-type]
 
 
@@ -89,6 +105,9 @@ def _reuse(stats: FrameStats) -> dict[str, Any]:
         "agreement": stats.agreement,
         "bins_refreshed": stats.bins_refreshed,
         "refresh_changed": stats.refresh_changed,
+        "frames_since_source": stats.since_source,
+        "frames_until_source": stats.until_source,
+        "future_share": stats.future_share,
     }
 
 
@@ -143,8 +162,9 @@ def model_message(model: ModelInfo, is_default: bool) -> pb.Model:
     )
 
 
-def limits_message(settings: Settings) -> pb.SessionLimits:
+def limits_message(settings: Settings, engine: EngineInfo) -> pb.SessionLimits:
     """The limits that hold for every session."""
+    looks_ahead = any(model.looks_ahead for model in engine.models)
     return pb.SessionLimits(
         max_frame_bytes=settings.max_frame_bytes,
         max_frame_pixels=settings.max_frame_pixels,
@@ -157,6 +177,7 @@ def limits_message(settings: Settings) -> pb.SessionLimits:
         max_session_age_ms=_ms(settings.max_session_age),
         resume_ttl_ms=_ms(settings.resume_ttl),
         max_frames_per_second=settings.max_frames_per_second,
+        max_delay_ms=_ms(settings.max_delay) if looks_ahead else 0,
     )
 
 
@@ -170,13 +191,15 @@ def config_message(options: SessionOptions) -> pb.SessionConfig:
         camera_id=options.camera_id,
         model=options.model.name,
         mask_encoding=_ENCODINGS[options.mask_format],
-        frame_codec=pb.FRAME_CODEC_JPEG,
+        frame_codec=_CODECS[options.codec],
         queue_policy=_POLICIES[options.queue_policy],
         frames_in_flight=options.frames_in_flight,
         block_budget=options.block_budget or 0.0,
         weight=options.weight,
         include_bins=options.include_bins,
         include_confidence=options.include_confidence,
+        max_delay_ms=_ms(options.max_delay),
+        rotation=options.rotation,
     )
     for field, size in (
         (config.output_size, options.output_size),
@@ -184,6 +207,7 @@ def config_message(options: SessionOptions) -> pb.SessionConfig:
     ):
         if size is not None:
             field.width, field.height = size
+    fill_in_wishes(config, options.wishes)
     return config
 
 
@@ -209,6 +233,7 @@ def session_message(session: Session, now: float) -> pb.Session:
         queue_policy=_POLICIES[session.options.queue_policy],
         weight=session.options.weight,
         identity=session.caller.identity,
+        max_delay_ms=_ms(session.options.max_delay),
     )
     if stats.frame_size is not None:
         message.frame_size.width, message.frame_size.height = stats.frame_size

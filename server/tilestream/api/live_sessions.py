@@ -20,10 +20,10 @@ from tilestream.api.convert import stage_seconds
 from tilestream.api.pipeline import FramePipeline
 from tilestream.api.services import Services
 from tilestream.clock import Timer
-from tilestream.messages import SessionSpec
+from tilestream.messages import Codec, SessionSpec
 from tilestream.scheduling.rhythm import REFRESH
 from tilestream.sessions.frames import Ticket
-from tilestream.sessions.registry import QuotaUsedUp, TooManySessions
+from tilestream.sessions.registry import QuotaUsedUp, TooManyDecoders, TooManySessions
 from tilestream.sessions.sent_answers import SentAnswers
 from tilestream.sessions.session import CloseCause, Session, SessionOptions, SessionState, phase_of
 from tilestream.v1 import segmentation_pb2 as pb
@@ -35,6 +35,13 @@ _TOKEN_BYTES = 32
 # loses nothing: it gets a new session where answers are missing.
 _CLIENT_HEADROOM = 16
 _KEPT_BYTES = 8 << 20
+# Options that have another name in the config.
+_FIELDS = {
+    "mask_format": "mask_encoding",
+    "codec": "frame_codec",
+    "max_delay": "max_delay_ms",
+    "wishes": "outputs, config.regions or config.rules",
+}
 
 
 class LiveSession:
@@ -85,6 +92,10 @@ class LiveSessions:
         self._live: dict[str, LiveSession] = {}  # by session_id, oldest first
         self._suspended: dict[str, LiveSession] = {}  # by session_id, the longest suspended first
 
+    def find(self, session_id: str) -> LiveSession | None:
+        """The session of that name; None: it is over, or never was."""
+        return self._live.get(session_id)
+
     async def open(self, options: SessionOptions, caller: Caller) -> LiveSession:
         """A new session, ACTIVE. One that is not in use gives way where all places are taken.
 
@@ -92,6 +103,8 @@ class LiveSessions:
         """
         services = self._services
         self._make_room(caller)
+        if options.codec is not Codec.JPEG:
+            self._check_decoders()
         session = services.registry.open(options, caller)
         services.metrics.session_opened()
         log.info("session opened", extra={"session": session.session_id, "camera": options.camera_id})
@@ -106,6 +119,7 @@ class LiveSessions:
             owner=caller.identity,
             owner_weight=services.admission.policy(caller).weight,
             refreshes=options.model.gate == REFRESH,
+            max_delay=options.max_delay,
         )
         try:
             await asyncio.wrap_future(services.engines.open(spec))
@@ -152,7 +166,7 @@ class LiveSessions:
     def leave(self, live: LiveSession, cause: CloseCause, *, lost: bool) -> None:
         """The stream of a session is over. Where it was ``lost`` the session waits for another one."""
         live.take_over = live.give_way = None
-        live.pipeline.on_answer = None
+        live.pipeline.on_answer = live.pipeline.on_room = None
         live.free.set()
         ttl = self._services.settings.resume_ttl
         if live.session.state is SessionState.CLOSED:  # it gave way
@@ -190,6 +204,14 @@ class LiveSessions:
         else:
             return
         self._close(idle, CloseCause.GAVE_WAY)
+
+    def _check_decoders(self) -> None:
+        """Raises :class:`TooManyDecoders` where another session may not have one."""
+        settings = self._services.settings
+        taken = sum(live.session.options.codec is not Codec.JPEG for live in self._live.values())
+        if taken >= settings.max_video_sessions:
+            message = f"all {taken} decoders of video are taken; send JPEGs, or come again"
+            raise TooManyDecoders(message, settings.retry_delay)
 
     def _who_gives_way(self, caller: Caller) -> LiveSession | None:
         """The longest silent session of whoever has most sessions, so that nobody can sit on all places.
@@ -240,7 +262,7 @@ def _digest(token: bytes) -> bytes:
 def _check_unchanged(asked: SessionOptions, opened: SessionOptions) -> None:
     for field in dataclasses.fields(SessionOptions):
         if getattr(asked, field.name) != getattr(opened, field.name):
-            name = {"mask_format": "mask_encoding"}.get(field.name, field.name)
+            name = _FIELDS.get(field.name, field.name)
             allowed = "what the session was opened with, or no resume_token"
             raise errors.invalid_argument(
                 f"config.{name}", "differs from the session that is resumed", allowed

@@ -16,10 +16,10 @@ from tilestream.api.first_request import first_request
 from tilestream.api.live_sessions import LiveSession, LiveSessions
 from tilestream.api.services import Services
 from tilestream.api.session_stream import LOST, End, SessionStream
-from tilestream.api.validation import FRAME_CODECS, read_config
+from tilestream.api.validation import offered_codecs, read_config
 from tilestream.messages import EngineError, ModelInfo
 from tilestream.sessions.registry import NotAdmitted
-from tilestream.sessions.session import CloseCause, Session, SessionState
+from tilestream.sessions.session import CloseCause, SessionState
 from tilestream.telemetry.logs import log_session
 from tilestream.v1 import segmentation_pb2 as pb
 from tilestream.v1 import segmentation_pb2_grpc
@@ -94,7 +94,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
                 session.options.model, session.options.model is self._models(session.caller)[0]
             ),
             config=convert.config_message(session.options),
-            limits=convert.limits_message(services.admission.settings(session.caller)),
+            limits=convert.limits_message(services.admission.settings(session.caller), services.engine),
         )
 
     async def GetServerInfo(  # noqa: N802
@@ -108,10 +108,10 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             precision=services.engine.precision,
             start_time_us=round((now - (services.clock.now() - services.started)) * 1e6),
             draining=services.lifecycle.draining.is_set(),
-            sessions=len(self._visible(caller)),
+            sessions=len(services.visible_sessions(caller)),
             max_sessions=services.settings.max_sessions,
-            limits=convert.limits_message(services.admission.settings(caller)),
-            frame_codecs=sorted(FRAME_CODECS),
+            limits=convert.limits_message(services.admission.settings(caller), services.engine),
+            frame_codecs=sorted(offered_codecs(services.settings)),
             mask_encodings=list(convert.MASK_FORMATS),
             queue_policies=list(convert.QUEUE_POLICIES),
             default_model=self._models(caller)[0].name,
@@ -136,7 +136,7 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
             raise errors.invalid_argument("page_token", repr(token[:40]), "a next_page_token of this call")
         after = int(token) if token else 0
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-        visible = self._visible(current_caller())
+        visible = self._services.visible_sessions(current_caller())
         live = [session for session in visible if session.state is not SessionState.OPENING]
         rest = list(islice((session for session in live if session.number > after), size + 1))
         now = self._services.clock.now()
@@ -150,9 +150,3 @@ class SegmentationServicer(segmentation_pb2_grpc.SegmentationServiceServicer):  
     def _models(self, caller: Caller) -> tuple[ModelInfo, ...]:
         """Those that a caller may use, its default first."""
         return self._services.admission.models(caller, self._services.engine.models)
-
-    def _visible(self, caller: Caller) -> list[Session]:
-        """The sessions that a caller is told of, oldest first."""
-        if self._services.admission.policy(caller).sees_everybody:
-            return list(self._services.registry)
-        return [each for each in self._services.registry if each.caller.identity == caller.identity]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from tilestream.access.admission import Admission
 from tilestream.access.authenticator import Authenticator
+from tilestream.access.caller import Caller
 from tilestream.api.media_threads import MediaThreads
 from tilestream.clock import Clock
 from tilestream.config import Settings
@@ -17,6 +18,7 @@ from tilestream.messages import EngineInfo, Outcome
 from tilestream.scheduling.engine_group import EngineGroup
 from tilestream.scheduling.engine_loop import StepReport
 from tilestream.sessions.registry import SessionRegistry
+from tilestream.sessions.session import Session
 from tilestream.telemetry.metrics import Metrics
 from tilestream.telemetry.tracing import FrameTracer
 
@@ -121,3 +123,9 @@ class Services:
     def __post_init__(self) -> None:
         """Now it is ready."""
         self.started = self.clock.now()
+
+    def visible_sessions(self, caller: Caller) -> list[Session]:
+        """The sessions that a caller is told of, oldest first."""
+        if self.admission.policy(caller).sees_everybody:
+            return list(self.registry)
+        return [each for each in self.registry if each.caller.identity == caller.identity]

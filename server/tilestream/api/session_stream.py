@@ -24,7 +24,7 @@ from tilestream.api.convert import now_us, result_response
 from tilestream.api.live_sessions import LiveSession
 from tilestream.api.services import Services
 from tilestream.clock import Timer
-from tilestream.messages import DropReason
+from tilestream.messages import Codec, DropReason
 from tilestream.sessions.frames import Ticket
 from tilestream.sessions.session import CloseCause, FrameOrderError, SessionState
 from tilestream.v1 import segmentation_pb2 as pb
@@ -76,6 +76,8 @@ class SessionStream:
         self._trace = self._tracer.parent(context.invocation_metadata()) if self._tracer else None
         self._pipeline = live.pipeline
         live.pipeline.on_answer = self._wake.set
+        live.pipeline.on_room = self._room.set
+        self._sent_again: int | None = None  # the latest frame_id that was decode_only
         live.take_over = partial(self._end, End(CloseCause.DISCONNECTED, _taken_over(), lost=True))
         live.give_way = partial(self._end, End(CloseCause.GAVE_WAY, _gave_way(services)))
         live.free.clear()
@@ -122,6 +124,7 @@ class SessionStream:
     async def _finish(self, writing: asyncio.Task[None], end: End) -> End:
         """Let the writer send what is left, within the server's grace and while the client reads."""
         self._finishing = True
+        self._pipeline.finish()
         self._wake.set()
         while not writing.done():
             now = self._clock.now()
@@ -157,9 +160,10 @@ class SessionStream:
             await self._on_frame(request.frame)
 
     async def _on_frame(self, frame: pb.Frame) -> None:
-        self._session.check_order(frame.frame_id)
         if frame.decode_only:
-            raise errors.invalid_argument("frame.decode_only", "set for a JPEG", "for video codecs only")
+            await self._on_sent_again(frame)
+            return
+        self._session.check_order(frame.frame_id)
         ticket = Ticket(frame.frame_id, frame.capture_time_us, self._last_read, frame.force_key_frame)
         while not self._pipeline.accept(ticket, frame.data):
             self._wake.set()  # frames may have been dropped to make room
@@ -167,6 +171,18 @@ class SessionStream:
             await self._room.wait()
         if self._pipeline.inbox.head() is not None:  # frames may have been dropped to make room
             self._wake.set()
+
+    async def _on_sent_again(self, frame: pb.Frame) -> None:
+        """A unit that has its answer, for the decoder of a session that goes on elsewhere."""
+        if self._session.options.codec is Codec.JPEG:
+            raise errors.invalid_argument("frame.decode_only", "set for a JPEG", "for video codecs only")
+        if self._sent_again is not None and frame.frame_id <= self._sent_again:
+            text = f"frame.frame_id: {frame.frame_id} after {self._sent_again}, both decode_only"
+            raise FrameOrderError(f"{text}; allowed: greater than the one before")
+        self._sent_again = frame.frame_id
+        while not self._pipeline.decode_only(frame.frame_id, frame.data):
+            self._room.clear()
+            await self._room.wait()
 
     # Writing
 
@@ -181,7 +197,7 @@ class SessionStream:
     async def _write_next(self) -> bool:
         """Write something, or wait until there is something to do. False when all is written."""
         self._wake.clear()
-        ticket = self._pipeline.inbox.head()
+        ticket = self._pipeline.next_answer()
         if self._notices:
             await self._write(pb.StreamSegmentResponse(draining=self._notices.popleft()))
         elif self._again:

@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 
 from tilestream.access.refusals import NotAllowed
-from tilestream.api.convert import MASK_FORMATS, QUEUE_POLICIES
+from tilestream.api.convert import FRAME_CODECS, MASK_FORMATS, QUEUE_POLICIES
 from tilestream.api.errors import invalid_argument
+from tilestream.api.outputs import read_wishes
 from tilestream.config import Settings
-from tilestream.messages import ModelInfo
+from tilestream.media.rotation import ROTATIONS
+from tilestream.media.video.decoder import VIDEO_CODECS, video_is_offered
+from tilestream.messages import MOST_HELD, Codec, ModelInfo
 from tilestream.sessions.inbox import effective_limit
 from tilestream.sessions.session import SessionOptions
 from tilestream.v1 import segmentation_pb2 as pb
@@ -17,9 +20,13 @@ from tilestream.v1 import segmentation_pb2 as pb
 DEFAULT_FRAMES_IN_FLIGHT = 2
 MAX_CAMERA_ID = 128  # characters
 WEIGHTS = (0.01, 100.0)
+_USUAL_RATE = 30.0  # frames per second
 
-# Codecs that this server decodes.
-FRAME_CODECS = {pb.FRAME_CODEC_JPEG}
+
+def offered_codecs(settings: Settings) -> dict[pb.FrameCodec, Codec]:
+    """Codecs that this server decodes."""
+    video = settings.max_video_sessions > 0 and video_is_offered()
+    return {wire: codec for wire, codec in FRAME_CODECS.items() if video or codec not in VIDEO_CODECS}
 
 
 def read_config(
@@ -34,36 +41,39 @@ def read_config(
         raise invalid_argument(
             "config.camera_id", f"{len(config.camera_id)} characters", f"at most {MAX_CAMERA_ID}"
         )
-    codec = config.frame_codec or pb.FRAME_CODEC_JPEG
-    if codec not in FRAME_CODECS:
-        raise _unknown("config.frame_codec", pb.FrameCodec, codec, sorted(FRAME_CODECS))
+    codecs = offered_codecs(settings)
+    codec = codecs.get(config.frame_codec or pb.FRAME_CODEC_JPEG)
+    if codec is None:
+        raise _unknown("config.frame_codec", pb.FrameCodec, config.frame_codec, sorted(codecs))
+    if config.rotation not in ROTATIONS:
+        allowed = ", ".join(str(each) for each in ROTATIONS) + " (degrees clockwise)"
+        raise invalid_argument("config.rotation", str(config.rotation), allowed)
     policy = QUEUE_POLICIES.get(config.queue_policy or pb.QUEUE_POLICY_WAIT)
     if policy is None:
         raise _unknown("config.queue_policy", pb.QueuePolicy, config.queue_policy, list(QUEUE_POLICIES))
-    _refuse_what_is_not_offered(config)
     form = MASK_FORMATS.get(config.mask_encoding or pb.MASK_ENCODING_PNG)
     if form is None:
         raise _unknown("config.mask_encoding", pb.MaskEncoding, config.mask_encoding, list(MASK_FORMATS))
+    model = _model(config.model, models, served)
+    max_delay = min(config.max_delay_ms / 1000, settings.max_delay) if model.looks_ahead else 0.0
+    in_flight = _frames_in_flight(config, settings) + frames_held(max_delay)
     return SessionOptions(
         camera_id=config.camera_id,
-        model=_model(config.model, models, served),
+        model=model,
         mask_format=form,
         queue_policy=policy,
-        frames_in_flight=effective_limit(policy, _frames_in_flight(config, settings)),
+        frames_in_flight=effective_limit(policy, in_flight),
         output_size=_size(config, "output_size", settings.max_frame_pixels, settings),
         compute_size=_size(config, "compute_size", settings.max_compute_pixels, settings),
         block_budget=_budget(config.block_budget),
         weight=_weight(config.weight),
         include_bins=config.include_bins,
         include_confidence=config.include_confidence,
+        max_delay=max_delay,
+        wishes=read_wishes(config, model),
+        codec=codec,
+        rotation=config.rotation,
     )
-
-
-def _refuse_what_is_not_offered(config: pb.SessionConfig) -> None:
-    """Parts of the API that this server does not have: better an error than results that lack them."""
-    for name in ("rotation", "outputs", "regions", "rules"):
-        if getattr(config, name) != getattr(pb.SessionConfig(), name):
-            raise invalid_argument(f"config.{name}", "this server does not offer it", "leave it unset")
 
 
 def _unknown(field: str, enum: object, value: int, allowed: Sequence[int]) -> Exception:
@@ -94,6 +104,11 @@ def _frames_in_flight(config: pb.SessionConfig, settings: Settings) -> int:
             "config.frames_in_flight", str(config.frames_in_flight), f"0 (default) to {limit}"
         )
     return config.frames_in_flight or min(DEFAULT_FRAMES_IN_FLIGHT, limit)
+
+
+def frames_held(max_delay: float) -> int:
+    """How many frames of a session may wait for later ones: those of a delay, seconds, at a usual rate."""
+    return min(math.ceil(max_delay * _USUAL_RATE), MOST_HELD)
 
 
 def _size(config: pb.SessionConfig, name: str, max_pixels: int, settings: Settings) -> tuple[int, int] | None:

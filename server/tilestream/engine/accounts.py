@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,7 @@ def frame_stats(
     distortion: Float32Array | None,
     agreement: Agreement | None,
     seconds: dict[str, float],
+    since_source: int | None = None,
 ) -> FrameStats:
     """``distortion``: [bins_h, bins_w], None where nothing is known of it, as of a whole frame."""
     return FrameStats(
@@ -74,6 +75,7 @@ def frame_stats(
         agreement_pixels=0 if agreement is None else agreement.compared,
         agreement_age=0.0 if agreement is None else agreement.age,
         bins_refreshed=0 if whole else int(np.count_nonzero(computed.bins)),
+        since_source=since_source,
     )
 
 
@@ -96,6 +98,26 @@ def bin_account(
         distortion=zeros if distortion is None else distortion.astype(np.float32),
         age=np.minimum(np.rint(frames), 65535).astype(np.uint16),
     )
+
+
+def refreshed_stats(stats: FrameStats, computed: ComputedUnits, agreement: Agreement | None) -> FrameStats:
+    """Of a frame of which nothing was computed before; ``agreement``: what the labels it had before say."""
+    return replace(
+        stats,
+        units_computed=computed.units,
+        units_by_stride=computed.by_stride,
+        macs=computed.macs,
+        bins_refreshed=int(np.count_nonzero(computed.bins)),
+        agreement=None if agreement is None else agreement.share,
+        agreement_pixels=0 if agreement is None else agreement.compared,
+        agreement_age=0.0 if agreement is None else agreement.age,
+    )
+
+
+def refreshed_account(bins: BinAccount, computed: ComputedUnits) -> BinAccount:
+    """The same of its bins."""
+    age = np.where(computed.bins > 0, 0, bins.age).astype(np.uint16)
+    return replace(bins, units_computed=computed.bins, age=age)
 
 
 def _by_stride(program: TileProgram, keep: Mask) -> dict[int, tuple[int, int]]:

@@ -80,10 +80,10 @@ class TorchEngine:
         if info.name in self._models:
             raise EngineError(f"two models are called {info.name!r}; rename one of the files")
         try:
-            self._models[info.name] = self._engine(name, module, options, store_bytes)
+            engine = self._models[info.name] = self._engine(name, module, options, store_bytes)
         except LoweringError as error:
             raise EngineError(f"model {info.name!r} cannot be run on tiles: {error}") from error
-        return info
+        return replace(info, looks_ahead=isinstance(engine, ModelEngine) and engine.looks_ahead)
 
     def _engine(
         self, name: str, module: nn.Module, options: EngineOptions, store_bytes: int
@@ -139,6 +139,7 @@ class TorchEngine:
     def step(self, plan: StepPlan) -> list[Outcome]:
         groups: dict[str, list[int]] = defaultdict(list)
         outcomes: list[Outcome | None] = [None] * len(plan.frames)
+        late: list[Outcome] = []
         self._tiles = 0
         for index, (frame, _) in enumerate(plan.frames):
             spec = self._sessions.get(frame.session_id)
@@ -148,9 +149,21 @@ class TorchEngine:
                 groups[spec.model].append(index)
         for model, indices in groups.items():
             work = [plan.frames[index] for index in indices]
-            for index, outcome in zip(indices, self._compute(self._models[model], work), strict=True):
+            found = self._compute(self._models[model], work)
+            late += found[len(work) :]
+            for index, outcome in zip(indices, found, strict=False):
                 outcomes[index] = outcome
-        return [outcome for outcome in outcomes if outcome is not None]
+        return [outcome for outcome in outcomes if outcome is not None] + late + self._finish(plan)
+
+    def _finish(self, plan: StepPlan) -> list[Outcome]:
+        """What cannot wait any longer for later frames."""
+        outcomes: list[Outcome] = []
+        for session_id, frame_id in plan.due:
+            spec = self._sessions.get(session_id)
+            model = None if spec is None else self._models[spec.model]
+            if isinstance(model, ModelEngine):
+                outcomes += model.finish(session_id, frame_id)
+        return outcomes
 
     def _compute(self, model: ModelEngine | ResidentEngine, work: list[tuple[Frame, Grant]]) -> list[Outcome]:
         try:
@@ -193,14 +206,15 @@ class TorchEngine:
             for (frame, grant), picture in zip(work, pictures, strict=True)
             if not isinstance(picture, Failure)
         ]
-        computed = iter(model.step(usable) if usable else ())
+        found = model.step(usable) if usable else []
+        computed, late = iter(found), found[len(usable) :]
         self._tiles += model.tiles if usable else 0
         return [
             Outcome(frame.session_id, frame.frame_id, failure=picture)
             if isinstance(picture, Failure)
             else next(computed)
             for (frame, _), picture in zip(work, pictures, strict=True)
-        ]
+        ] + late
 
     def _make_room(self, busy: set[str]) -> None:
         """Evict the half of the idle sessions that was used longest ago; the busy ones restart."""

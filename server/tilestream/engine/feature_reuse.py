@@ -73,7 +73,8 @@ class FeatureReuse:
             if pages is None:
                 return False
             features.new_pages = pages
-        if frame.motion is not None and features.stored and frame.motion.flow.numpy().any():
+        waits = frame.state.looks_ahead  # then bins of it are computed once it has a later frame, if at all
+        if frame.motion is not None and not waits and features.stored and frame.motion.flow.numpy().any():
             features.move(frame.motion)
         return True
 

@@ -55,6 +55,7 @@ class FrameInFlight:
     agreement: Agreement | None = None
     followed: bool = False
     doubt: Doubt | None = None
+    moved_features: SessionFeatures | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -69,10 +70,11 @@ class FrameInFlight:
 
     @property
     def features(self) -> SessionFeatures:
-        """Those of its session, where the gate reuses any."""
-        if self.state.features is None:
+        """What it reuses, where the gate reuses any: those of its session if nothing else is said."""
+        features = self.moved_features or self.state.features
+        if features is None:
             raise RuntimeError("the frame's session has no features")
-        return self.state.features
+        return features
 
     @property
     def touched(self) -> Mask:
@@ -82,6 +84,8 @@ class FrameInFlight:
     def begin_source(self) -> None:
         """Its labels come: from now on those of its session's frames are warped from it."""
         state = self.state
+        if state.gap is not None:
+            state.gap.end(state.labels)
         state.since_source, state.refreshed = 0, 0 if self.whole else state.refreshed + 1
         if state.sources is not None and self.luma is not None:
             first = self.whole and not self.goes_on
@@ -117,8 +121,8 @@ def by_size(frames: Iterable[FrameInFlight]) -> list[list[FrameInFlight]]:
     return list(groups.values())
 
 
-def outcome_of(frame: FrameInFlight, program: TileProgram) -> Outcome:
-    """The answer to a frame that is done."""
+def outcome_of(frame: FrameInFlight, program: TileProgram, labelled: bool = True) -> Outcome:
+    """The answer to a frame that is done; ``labelled``: with its labels, unless they come later."""
     spec, labels = frame.spec, frame.state.labels
     computed = ComputedUnits.of(program, frame.keep, frame.masks)
     compared = None if frame.whole else frame.signals
@@ -131,14 +135,18 @@ def outcome_of(frame: FrameInFlight, program: TileProgram) -> Outcome:
         distortion=distortion,
         agreement=frame.agreement,
         seconds=frame.seconds,
+        since_source=frame.state.since_source,
     )
+    bins = None
+    if spec.bins or frame.frame.bins:
+        bins = bin_account(program, frame.state.size, computed, distortion, age)
     return Outcome(
         frame.frame.session_id,
         frame.frame.frame_id,
-        labels.copy(0),
+        labels.copy(0) if labelled else None,
         stats,
-        confidence=labels.copy(1) if spec.confidence else None,
-        bins=bin_account(program, frame.state.size, computed, distortion, age) if spec.bins else None,
+        confidence=labels.copy(1) if labelled and spec.confidence else None,
+        bins=bins,
     )
 
 

@@ -18,9 +18,11 @@ from tilestream.engine.dense.normalize import Normalizer
 from tilestream.engine.feature_reuse import FeatureReuse
 from tilestream.engine.frame import FrameInFlight, by_size, forced_units, outcome_of
 from tilestream.engine.gates.agreement import compare
-from tilestream.engine.gates.gate import Gate, refreshes
+from tilestream.engine.gates.gate import Gate, looks_ahead, refreshes
 from tilestream.engine.gates.registry import motion_for_bins, motion_for_labels
+from tilestream.engine.look_ahead import LookAhead, Refreshed
 from tilestream.engine.lowering.lower import lower
+from tilestream.engine.memory.gap import Gap
 from tilestream.engine.memory.labels import LabelMap
 from tilestream.engine.memory.sources import Sources
 from tilestream.engine.memory.state import SessionState
@@ -29,6 +31,7 @@ from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.observe import Observer
 from tilestream.engine.options import DENSE_ABOVE, FUSION
 from tilestream.engine.readback import Readback
+from tilestream.engine.refresh_between import RefreshBetween
 from tilestream.engine.stages import StageClock
 from tilestream.engine.tiles.tables import TileSet
 from tilestream.engine.whole_frames import WholeFrames
@@ -90,12 +93,19 @@ class ModelEngine:
         self._observer = Observer(self.program, motion)
         self._decider = Decider(self.program, gate, self._observer, self.options.dense_above)
         self._whole = WholeFrames(self.dense, self.options.fusion if fused else 0.0, self._stages)
+        self._ahead = LookAhead(self.options.bin_size, refreshes(gate))
+        self._between = None if self.features is None else RefreshBetween(self.program, self.features)
         self.tiles = 0
         """Bins in which anything was computed in the latest step."""
         self._specs: dict[str, SessionSpec] = {}
         self._sessions: OrderedDict[str, SessionState] = OrderedDict()  # by last use, the oldest first
 
     # Sessions
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether labels may wait for later frames: where all that is computed between whole ones can."""
+        return looks_ahead(self.gate)
 
     def open(self, spec: SessionSpec) -> None:
         """Know a session, or know it otherwise: if it asks for more than before it begins anew."""
@@ -152,26 +162,53 @@ class ModelEngine:
     def step(
         self, work: Sequence[tuple[Frame, Grant]], keep: Mapping[str, bool | Mask] | None = None
     ) -> list[Outcome]:
-        """Compute at most one frame of each session; outcomes in the order of ``work``.
+        """Compute at most one frame of each session; outcomes in the order of ``work``, then those of frames
+        of earlier steps that have waited for these.
 
         Their sessions have to be open. ``keep``: by session, forces what is computed: all, nothing, bool
         [bins_h, bins_w] or [units, bins_h, bins_w]. Where the gate reuses no features, anything but nothing
         means all.
         """
         forced, busy = keep or {}, {frame.session_id for frame, _ in work}
+        late = [outcome for frame, _ in work for outcome in self._of_another_size(frame)]
         frames = [self._enter(frame, grant, forced.get(frame.session_id)) for frame, grant in work]
         for same_size in by_size(frames):
             self._choose(same_size, busy)
         with self._stages.booked([each for each in frames if each.motion is not None], "motion"):
             for each in frames:
                 self._observer.remember(each)
-        self._run(frames, busy)
+        late += self._run(frames, busy)
         with self._stages.booked(frames, "head"):  # where labels were warped they are looked up here
             for each in frames:
                 self._settle(each)
-            outcomes = [outcome_of(each, self.program) for each in frames]
+            outcomes = [self._answer(each) for each in frames]
+            late += [outcome for each in frames for outcome in self._ahead.overdue(each)]
         self.tiles = sum(int(each.touched.sum()) for each in frames)
-        return outcomes
+        return outcomes + late
+
+    def finish(self, session_id: str, frame_id: int) -> list[Outcome]:
+        """Outcomes of a session's frames up to that one that wait for later ones, as if there were none."""
+        state = self._sessions.get(session_id)
+        return [] if state is None else self._ahead.due(state, frame_id)
+
+    def _of_another_size(self, frame: Frame) -> list[Outcome]:
+        """Outcomes of what waits in a session whose frames are of another size from this one on."""
+        state, pixels = self._sessions.get(frame.session_id), frame.picture.pixels
+        if state is None or pixels is None or state.size == pixels.shape[:2]:
+            return []
+        return self.finish(frame.session_id, frame.frame_id)
+
+    def _answer(self, frame: FrameInFlight) -> Outcome:
+        """A frame's outcome, its labels in it unless they wait for those of a later one."""
+        if not self._ahead.waits(frame):
+            return outcome_of(frame, self.program)
+        outcome = outcome_of(frame, self.program, labelled=False)
+        self._ahead.hold(frame, outcome)
+        return outcome
+
+    def _refresh_between(self, wanted: Sequence[Refreshed], busy: set[str]) -> None:
+        if self._between is not None:
+            self._between.run(wanted, busy)
 
     def _enter(self, frame: Frame, grant: Grant, keep: bool | Mask | None) -> FrameInFlight:
         """The frame with its session's state; a new one for a new session or another size."""
@@ -185,9 +222,12 @@ class ModelEngine:
             labels = LabelMap(height, width, self.program.bin_size, _planes(spec))
             distortion = self._observer.tracker((height, width)).start()
             sources = Sources() if refreshes(self.gate) else None
-            state = SessionState(labels, (height, width), distortion, spec.phase, sources)
+            gap = Gap() if spec.max_delay > 0 and self.looks_ahead else None
+            state = SessionState(labels, (height, width), distortion, spec.phase, sources, gap)
             self._sessions[frame.session_id] = state
         self._sessions.move_to_end(frame.session_id)
+        if state.gap is not None:
+            state.gap.came(frame.captured)
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
         entered = FrameInFlight(frame, grant, spec, state, pixels)
         if keep is not None:
@@ -223,19 +263,29 @@ class ModelEngine:
                 else:
                     compute_all(frame, self.program)
 
-    def _run(self, frames: list[FrameInFlight], busy: set[str]) -> None:
-        """Compute what is kept, and wait for the device once."""
+    def _run(self, frames: list[FrameInFlight], busy: set[str]) -> list[Outcome]:
+        """Compute what is kept, and wait for the device once; outcomes of frames that waited for these."""
         readback = Readback()
+        closing: list[_Start] = []
         whole = [frame for frame in frames if frame.whole]
         partial = [frame for frame in frames if not frame.whole and frame.keep.any()]
         for same_size in by_size(whole):
             kept = self._whole.run(same_size, readback)
             for index, frame in enumerate(same_size):
-                self._start_from(frame, kept, index, busy)
+                if frame.state.gap is None:
+                    self._start_from(frame, kept, index, busy)
+                else:  # what waits for it may yet need the features of the one before
+                    closing.append((frame, kept, index))
         if partial and self.features is not None:
             self._run_partial(self.features, partial, readback)
         with self._stages.booked(whole + partial, "backbone"):
             readback.fetch()
+        sources = [each for each in frames if each.keep.any()]
+        with self._stages.booked(sources, "head"):
+            late = self._ahead.close(sources, lambda wanted: self._refresh_between(wanted, busy))
+        for frame, kept, index in closing:
+            self._start_from(frame, kept, index, busy)
+        return late
 
     def _start_from(self, frame: FrameInFlight, kept: dict[str, Tensor], index: int, busy: set[str]) -> None:
         """Later frames of its session are reckoned from this whole one."""
@@ -272,6 +322,10 @@ class ModelEngine:
         state.credit.charge(frame.grant.budget, float(np.count_nonzero(frame.keep) / frame.keep.size))
         if frame.risk is not None and frame.agreement is not None:
             state.calibration.observe(frame.risk.numpy(), frame.agreement)
+
+
+_Start = tuple[FrameInFlight, dict[str, Tensor], int]
+"""A whole frame, the maps that its batch keeps, and which of that it is."""
 
 
 def _planes(spec: SessionSpec) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +35,7 @@ class StreamingSegmenter:
     own. ``gate``: what decides, a name (see ``gates.registry``) or a gate of your own; ``motion``: what finds
     what moved, by default what suits the gate. ``dense_above``: from this share of kept units on a
     frame is computed in full. ``fusion``: see ``ReuseOptions``, ``phase``: see ``SessionSpec``.
+    ``look_ahead``: frames that labels may wait for, so that they come from both sides; see :meth:`stream`.
     Raises :class:`~tilestream.engine.lowering.program.LoweringError` for a network that cannot be run on
     tiles, :class:`~tilestream.messages.EngineError` for a device, precision or trained gate that is not
     there, ValueError for other arguments.
@@ -56,10 +57,13 @@ class StreamingSegmenter:
         store_bytes: int = _DEFAULTS.store_bytes,
         fusion: float = _DEFAULTS.fusion,
         phase: float = 0.0,
+        look_ahead: int = 0,
     ) -> None:
         if not 0.0 < budget <= 1.0:
             raise ValueError(f"budget: {budget}; allowed: above 0, at most 1")
         mean, std = (_statistics(module, name, given) for name, given in (("mean", mean), ("std", std)))
+        if look_ahead < 0:
+            raise ValueError(f"look_ahead: {look_ahead}; allowed: 0 or more frames")
         chosen = choose_device(device)
         _, dtype = choose_precision(precision, chosen, [module])
         if isinstance(gate, str):
@@ -71,7 +75,11 @@ class StreamingSegmenter:
         )
         self.budget = budget
         self.engine = ModelEngine(module, chosen, dtype, mean, std, gate, options, motion)
-        self._spec = SessionSpec(_SESSION, "", bins=True, phase=phase, retain=True)
+        if look_ahead and not self.engine.looks_ahead:
+            raise ValueError(
+                "look_ahead: the gate computes bins in every frame; it takes one of whole frames"
+            )
+        self._spec = SessionSpec(_SESSION, "", bins=True, phase=phase, retain=True, max_delay=look_ahead)
         self.engine.open(self._spec)
         self._frames = 0
 
@@ -79,11 +87,21 @@ class StreamingSegmenter:
         """The next frame: uint8 [H, W, 3] RGB -> labels uint8 [H, W], and what they cost.
 
         ``keep`` forces what is computed: True, False, bool [bins_h, bins_w] or [units, bins_h, bins_w].
+        Raises ValueError where labels may wait for later frames: those have :meth:`stream`.
         """
-        outcome = self.outcome(frame, keep)
-        if outcome.labels is None or outcome.stats is None:
-            raise RuntimeError("the engine gave no labels")
-        return label_map(outcome.labels), outcome.stats
+        return _labelled(self.outcome(frame, keep))
+
+    def stream(self, frames: Iterable[UInt8Array]) -> Iterator[tuple[UInt8Array, FrameStats]]:
+        """Frame by frame as above, in their order; with ``look_ahead`` up to so many frames later."""
+        known: dict[int, Outcome] = {}
+        following = self._frames + 1
+        for frame in frames:
+            known |= {outcome.frame_id: outcome for outcome in self._step(frame) if _has_labels(outcome)}
+            while following in known:
+                yield _labelled(known.pop(following))
+                following += 1
+        for outcome in self.engine.finish(_SESSION, self._frames):
+            yield _labelled(outcome)
 
     def outcome(
         self,
@@ -94,17 +112,26 @@ class StreamingSegmenter:
         confidence: bool = False,
     ) -> Outcome:
         """The same with the account per bin and, if asked for, the confidence. ``whole``: in full."""
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
-            raise ValueError(f"frame: {frame.dtype} {list(frame.shape)}; has to be uint8 [H, W, 3]")
+        if self._spec.max_delay:
+            raise ValueError("look_ahead: labels come later; ask stream() for them")
         if confidence and not self._spec.confidence:
             self._spec = replace(self._spec, confidence=True)
             self.engine.open(self._spec)
+        [outcome] = self._step(frame, keep, whole=whole)
+        return outcome if confidence else replace(outcome, confidence=None)
+
+    def _step(
+        self, frame: UInt8Array, keep: bool | Mask | None = None, *, whole: bool = False
+    ) -> list[Outcome]:
+        """Outcomes of the frame and of those that have waited for it."""
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
+            raise ValueError(f"frame: {frame.dtype} {list(frame.shape)}; has to be uint8 [H, W, 3]")
         self._frames += 1
         size = (frame.shape[1], frame.shape[0])
-        asked = Frame(_SESSION, self._frames, Picture(*size, size, frame), whole)
+        picture = Picture(*size, size, frame)
+        asked = Frame(_SESSION, self._frames, picture, whole, captured=float(self._frames))
         forced = {} if keep is None else {_SESSION: keep}
-        [outcome] = self.engine.step([(asked, Grant(self.budget))], forced)
-        return outcome if confidence else replace(outcome, confidence=None)
+        return self.engine.step([(asked, Grant(self.budget))], forced)
 
     @property
     def state(self) -> SessionState | None:
@@ -114,6 +141,16 @@ class StreamingSegmenter:
     def reset(self) -> None:
         """Forget the video; the next frame is a whole frame."""
         self.engine.restart(_SESSION)
+
+
+def _has_labels(outcome: Outcome) -> bool:
+    return outcome.labels is not None
+
+
+def _labelled(outcome: Outcome) -> tuple[UInt8Array, FrameStats]:
+    if outcome.labels is None or outcome.stats is None:
+        raise RuntimeError("the engine gave no labels")
+    return label_map(outcome.labels), outcome.stats
 
 
 def _statistics(module: nn.Module, name: str, given: Sequence[float] | None) -> tuple[float, ...]:

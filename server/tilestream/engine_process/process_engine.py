@@ -73,7 +73,7 @@ class ProcessEngine:
 
     def step(self, plan: StepPlan) -> list[Outcome]:
         self._keep_standby()
-        if not plan.frames:
+        if not plan.frames and not plan.due:
             return []
         try:
             return self._step(plan)
@@ -111,7 +111,7 @@ class ProcessEngine:
         if self._active.ended:
             raise EngineDied("it is gone")
         arena = self._active.arena
-        parcel: Parcel = self._active.ask("step", pack(plan.frames, arena))
+        parcel: Parcel = self._active.ask("step", pack((plan.frames, plan.due), arena))
         outcomes: list[Outcome]
         outcomes, self._report = unpack(parcel, arena, copy=True)
         return outcomes

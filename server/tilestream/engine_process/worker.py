@@ -81,5 +81,6 @@ class _Worker:
 
     def _step(self, parcel: Parcel) -> Parcel:
         """Outcomes and report go behind the frames: nothing that is still read may be written over."""
-        outcomes = self._engine.step(StepPlan(unpack(parcel, self._arena, copy=False)))
+        frames, due = unpack(parcel, self._arena, copy=False)
+        outcomes = self._engine.step(StepPlan(frames, due=due))
         return pack((outcomes, self._engine.report()), self._arena, parcel.end)

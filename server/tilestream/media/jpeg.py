@@ -141,7 +141,7 @@ def _decoded(picture: Picture, header: JpegHeader) -> Picture:
             raise
         text = f"the JPEG ends before its end marker (FF D9), and not all of it is there: {bad}"
         raise BadFrame(InvalidReason.TRUNCATED, text) from bad
-    return replace(picture, pixels=_resize(image, picture.compute), data=b"")
+    return replace(picture, pixels=resize_image(image, picture.compute), data=b"")
 
 
 def decode_jpeg(data: bytes, width: int, height: int, denominator: int = 1) -> Image:
@@ -183,7 +183,8 @@ def _coarsest_scale(size: tuple[int, int], target: tuple[int, int]) -> int:
     return 1
 
 
-def _resize(image: Image, size: tuple[int, int]) -> Image:
+def resize_image(image: Image, size: tuple[int, int]) -> Image:
+    """uint8 [H, W, 3] at another (width, height)."""
     height, width = image.shape[:2]
     if (width, height) == size:
         return image

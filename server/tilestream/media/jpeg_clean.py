@@ -44,6 +44,8 @@ def _cleaned(segment: Segment, progressive: bool) -> Segment | None:
     marker, body = segment.marker, segment.body
     if marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
         return None  # colours are taken as they are, here as by OpenCV and Pillow
+    if _is_cut(segment):
+        return None  # libjpeg does not believe it, Pillow fails over it
     if is_jfif(segment) and body[5] != 1:  # revision 0.02 or 2.01 of what has only ever been 1.0x
         return replace(segment, body=body[:5] + b"\x01" + body[6:])
     if adobe_transform(segment) not in (None, 0, 1):  # libjpeg takes what it does not know for YCbCr
@@ -51,6 +53,13 @@ def _cleaned(segment: Segment, progressive: bool) -> Segment | None:
     if marker == SOS and not progressive and body[-3:] != _WHOLE_SCAN:
         return replace(segment, body=body[:-3] + _WHOLE_SCAN)
     return segment
+
+
+def _is_cut(segment: Segment) -> bool:
+    """Whether it begins as JFIF's or Adobe's and is too short to be one."""
+    jfif = segment.marker == _APP0 and segment.body.startswith(b"JFIF") and len(segment.body) < _JFIF_BYTES
+    adobe = segment.marker == _ADOBE and segment.body.startswith(b"Adobe")
+    return jfif or (adobe and len(segment.body) < _ADOBE_BYTES)
 
 
 def is_jfif(segment: Segment) -> bool:

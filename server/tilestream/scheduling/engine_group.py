@@ -79,6 +79,12 @@ class EngineGroup:
         loop = self._places.get(session_id)
         return loop is not None and loop.withdraw(session_id, frame_id)
 
+    def finish(self, session_id: str) -> None:
+        """No more frames of a session will come than were offered."""
+        loop = self._places.get(session_id)
+        if loop is not None:
+            loop.finish(session_id)
+
     def load(self) -> LoadReport:
         """Of the engine with the least to do about its load."""
         return min(self.loads(), key=lambda load: (load.level, load.demand))

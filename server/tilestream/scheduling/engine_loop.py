@@ -29,6 +29,7 @@ from tilestream.messages import (
     SessionSpec,
     StepPlan,
 )
+from tilestream.scheduling.held_frames import Key
 from tilestream.scheduling.overload import LoadReport
 from tilestream.scheduling.scheduler import Scheduler
 
@@ -147,6 +148,12 @@ class EngineLoop:
         with self._wake:
             return self._scheduler.withdraw(session_id, frame_id)
 
+    def finish(self, session_id: str) -> None:
+        """No more frames of a session will come than were offered: none waits for those."""
+        with self._wake:
+            self._scheduler.finish(session_id)
+            self._wake.notify()
+
     def load(self) -> LoadReport:
         """What is being done about the load now."""
         with self._wake:
@@ -194,7 +201,7 @@ class EngineLoop:
         """Wait for work and do it. False when it is time to stop."""
         with self._wake:
             if self._idle():
-                self._wake.wait(_HEALTH_CHECK)
+                self._wake.wait(min(_HEALTH_CHECK, self._scheduler.due_in(self._clock())))
             idle = self._idle()
             commands = list(self._commands)
             self._commands.clear()
@@ -210,7 +217,7 @@ class EngineLoop:
                 raise
         if idle:
             engine.check_health()
-        if plan.frames:
+        if plan.frames or plan.due:
             self._on_step(self._step(engine, plan))
         else:
             self._tell_state(engine.report())
@@ -218,22 +225,23 @@ class EngineLoop:
 
     def _tell_state(self, report: EngineReport) -> None:
         """How the engine is doing, without a step, where that has changed: gauges tell of the present."""
-        self._note_restarts(report)
+        lost = self._note_restarts(report) or ()
         if report != self._told:
             self._told = report
-            self._on_step(StepReport((), 0.0, engine=report, loop=self._number))
+            others = tuple(map(_lost, lost))
+            self._on_step(StepReport((), 0.0, engine=report, others=others, loop=self._number))
 
     def _idle(self) -> bool:
-        return not (self._stopping or self._commands or self._scheduler.waiting())
+        busy = self._stopping or self._commands or self._scheduler.waiting()
+        return not busy and self._scheduler.due_in(self._clock()) > 0.0
 
-    def _note_restarts(self, report: EngineReport) -> bool:
-        """After a restart of the engine no session has features. Whether there was one."""
+    def _note_restarts(self, report: EngineReport) -> list[Key] | None:
+        """What a restart of the engine has lost; no session has features any more. None: there was none."""
         if report.restarts == self._restarts:
-            return False
+            return None
         self._restarts = report.restarts
         with self._wake:
-            self._scheduler.invalidate()
-        return True
+            return self._scheduler.invalidate()
 
     @staticmethod
     def _execute(engine: Engine, command: Callable[[Engine], None], future: Future[None]) -> None:
@@ -252,14 +260,16 @@ class EngineLoop:
     def _step(self, engine: Engine, plan: StepPlan) -> StepReport:
         """Compute a plan. Every frame gets an outcome, whatever the engine does."""
         begin = self._clock()
-        report, restarted = None, False
+        report: EngineReport | None = None
+        late: list[Outcome] = []
+        lost: list[Key] | None = None
         others = [Outcome(frame.session_id, frame.frame_id, failure=_SHED) for frame in plan.shed]
         try:
             found = engine.step(plan)
             outcomes = _in_order(plan, found)
-            others += found[len(outcomes) :]
+            late = found[len(outcomes) :]
             report = self._told = engine.report()
-            restarted = self._note_restarts(report)
+            lost = self._note_restarts(report)
         except EngineLost:
             raise
         except EngineError as problem:
@@ -269,7 +279,10 @@ class EngineLoop:
             outcomes = tuple(Outcome.failed(frame, "the computation failed") for frame, _ in plan.frames)
         end = self._clock()
         with self._wake:
-            self._scheduler.done(outcomes, end - begin, end, restarted=restarted)
+            more = self._scheduler.done(
+                outcomes, end - begin, end, late=late, due=plan.due, restarted=lost is not None
+            )
+        others += late + list(map(_lost, [*(lost or ()), *more]))
         deferred = sum(grant.limit < 1.0 for _, grant in plan.frames)
         return StepReport(outcomes, end - begin, begin, report, tuple(others), deferred, self._number)
 
@@ -287,6 +300,12 @@ def _checked(frame: Frame, outcome: Outcome | None) -> Outcome:
     if any(plane is not None and plane.shape != shape for plane in (outcome.labels, outcome.confidence)):
         return Outcome.failed(frame, "the engine gave labels of another size than the frame's")
     return outcome
+
+
+def _lost(key: Key) -> Outcome:
+    """Of a frame whose labels were to come later."""
+    failure = Failure.dropped(DropReason.ENGINE_ERROR, "what was known of the session was lost meanwhile")
+    return Outcome(*key, failure=failure)
 
 
 def _refuse(commands: list[tuple[Callable[[Engine], None], Future[None]]]) -> None:

@@ -38,3 +38,25 @@ class Rhythm:
         ``refreshed``: frames since the latest whole one that were.
         """
         return refreshed < self.refreshes and since_source >= self.period - 0.5
+
+
+AHEAD = (0.25, 0.1)
+"""Where labels may wait for the next whole frame: of the bins of the frame in the middle, and of those in the
+middle of both halves then."""
+
+
+def shares_ahead(budget: float, frames: float) -> tuple[float, ...]:
+    """The shares of :data:`AHEAD` that a budget pays for between whole frames ``frames`` apart at most.
+
+    Whole frames come first: they are as far apart as what is spent between them makes them.
+    """
+    left = budget * frames - 1.0
+    shares = []
+    for level, share in enumerate(AHEAD):
+        places = 2**level
+        taken = min(share, left / places)
+        if taken <= 0.0:
+            break
+        shares.append(taken)
+        left -= places * taken
+    return tuple(shares)

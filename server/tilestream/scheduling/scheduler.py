@@ -19,11 +19,13 @@ most, so that a hundred new cameras do not stop the ones that are there.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 
 from tilestream.messages import FailureKind, Frame, Grant, Outcome, SessionSpec, StepPlan
 from tilestream.scheduling.cost_model import CostModel, Work
+from tilestream.scheduling.held_frames import HeldFrames, Key
 from tilestream.scheduling.load_window import FrameLoad
 from tilestream.scheduling.overload import Level, LoadReport, OverloadControl
 from tilestream.scheduling.session_queue import SessionQueue, Share
@@ -62,6 +64,7 @@ class _Running:
     frame: Frame
     grant: Grant
     predicted: float  # seconds
+    slack: float  # seconds that it could have waited beside others
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Scheduler:
         self._queues: dict[str, SessionQueue] = {}
         self._ready: dict[str, SessionQueue] = {}  # those with frames
         self._shares: dict[str, Share] = {}  # by owner
+        self.held = HeldFrames()
         self._running: list[_Running] = []
         self._full = False  # frames wait for want of the step's time
         self._single = 0  # steps of one frame though others waited, since one had more
@@ -106,6 +110,7 @@ class Scheduler:
 
     def remove(self, session_id: str) -> None:
         """Forget a session and its frames. Idempotent."""
+        self.held.forget(session_id)
         queue = self._queues.pop(session_id, None)
         if queue is None:
             return
@@ -147,10 +152,22 @@ class Scheduler:
         del self._ready[queue.spec.session_id]
         queue.share.ready -= 1
 
-    def invalidate(self) -> None:
-        """The features of all sessions are gone: the next frame of each has to be computed in full."""
+    def invalidate(self) -> list[Key]:
+        """What the engine knew of all sessions is gone: the next frame of each has to be computed in full.
+
+        Returns the frames that are lost: their labels were to come later.
+        """
         for queue in self._queues.values():
             queue.credit.restart()
+        return self.held.take_all()
+
+    def finish(self, session_id: str) -> None:
+        """No more frames of a session will come than were offered."""
+        self.held.finish(session_id)
+
+    def due_in(self, now: float) -> float:
+        """Seconds until frames can wait no longer for others after them, 0 if there are such."""
+        return max(0.0, self.held.next_due(self._ready) - now)
 
     def waiting(self) -> int:
         """Frames that wait for their turn."""
@@ -170,8 +187,9 @@ class Scheduler:
         self._running.clear()
         self._full = False
         self._begun = now
+        due = self.held.due(now, self._ready)
         if not self._ready:
-            return StepPlan(())
+            return StepPlan((), due=due)
         shed = self._shed(now) if self.control.level >= Level.SHEDDING else ()
         least = self._advance_clocks()
         ahead = _AHEAD * self.limits.service_level
@@ -180,7 +198,8 @@ class Scheduler:
         def urgency(queue: SessionQueue) -> tuple[bool, bool, float, float, int]:
             share, first = queue.share, queue.frames[0]
             late = queue.service > share.now + ahead
-            return share.service > owner_latest, late, first.submitted, queue.service, queue.number
+            wanted = first.submitted + self._slack(queue)
+            return share.service > owner_latest, late, wanted, queue.service, queue.number
 
         chosen = nsmallest(2 * self.limits.max_batch, self._ready.values(), key=urgency)
         two = self._tries_two()
@@ -189,7 +208,13 @@ class Scheduler:
             self._single += 1
         elif len(self._running) > 1:
             self._single = 0
-        return StepPlan(tuple((running.frame, running.grant) for running in self._running), shed)
+        return StepPlan(tuple((running.frame, running.grant) for running in self._running), shed, due)
+
+    def _slack(self, queue: SessionQueue) -> float:
+        """Seconds that a session's next frame may wait beside others': what is left of its delay."""
+        if not queue.spec.max_delay:
+            return 0.0
+        return max(0.0, queue.spec.max_delay - self.held.used(queue.frames[0]))
 
     def _advance_clocks(self) -> float:
         """Bring the virtual clocks to the least service of those that wait; that of the owners."""
@@ -217,14 +242,15 @@ class Scheduler:
             budget = self.control.budget(frame.budget)
             work, limit = queue.work(frame, budget), 1.0
             predicted = self.costs.frame_seconds(work)
-            due = min(oldest, frame.submitted) + _ON_TIME * self.limits.service_level
+            wanted = frame.submitted + self._slack(queue)
+            due = min(oldest, wanted) + _ON_TIME * self.limits.service_level
             late = now + took + predicted > due
             if work.whole and late and self.control.lowers(frame.budget) and queue.may_defer(frame, budget):
                 predicted, limit = self.costs.frame_seconds(replace(work, whole=False, share=0.0)), 0.0
             if self._running and took + predicted > allowed:
                 self._full = True
                 continue
-            took, oldest = took + predicted, min(oldest, frame.submitted)
+            took, oldest = took + predicted, min(oldest, wanted)
             self._first_frames += -predicted if queue.credit.fresh else predicted
             self._first_frames = min(0.0, self._first_frames)
             self._start(queue, Grant(budget, limit), predicted)
@@ -251,32 +277,86 @@ class Scheduler:
         return self._sheds() and self._single >= _SINGLE and self._single.bit_count() == 1
 
     def _start(self, queue: SessionQueue, grant: Grant, predicted: float) -> None:
-        frame = queue.frames.popleft()
+        slack, frame = self._slack(queue), queue.frames.popleft()
         if not queue.frames:
             self._not_ready(queue)
         queue.serve(predicted)
-        self._running.append(_Running(queue, frame, grant, predicted))
+        self._running.append(_Running(queue, frame, grant, predicted, slack))
 
     def _shed(self, now: float) -> tuple[Frame, ...]:
         """Drop what waited for longer than the service level and has a later frame behind it."""
         dropped = []
         for queue in self._ready.values():
             while len(queue.frames) > 1 and queue.frames[0].droppable:
-                if now - queue.frames[0].submitted <= self.limits.service_level:
+                if now - queue.frames[0].submitted - self._slack(queue) <= self.limits.service_level:
                     break
                 self.control.window.dropped()
                 dropped.append(queue.frames.popleft())
         return tuple(dropped)
 
     def done(
-        self, outcomes: tuple[Outcome, ...], seconds: float, now: float, *, restarted: bool = False
-    ) -> None:
+        self,
+        outcomes: tuple[Outcome, ...],
+        seconds: float,
+        now: float,
+        *,
+        late: Sequence[Outcome] = (),
+        due: Sequence[Key] = (),
+        restarted: bool = False,
+    ) -> list[Key]:
         """What the latest plan came to, frame by frame, how long it took, and when it was over.
 
-        ``now``: monotonic seconds.
+        ``now``: monotonic seconds. ``late``: outcomes of frames that were held, ``due``: the plan's.
         ``restarted``: the engine had to be started again meanwhile, so that the time tells nothing of the
         frames and is not their sessions' to pay.
+        Returns frames that were held and will get no outcome any more, though they should have.
         """
+        extra = self._answered(late)
+        lost = [key for session_id, frame_id in due for key in self.held.take(session_id, frame_id + 1)]
+        for running, outcome in zip(self._running, outcomes, strict=True):
+            lost += self._hold(running, outcome, now)
+        self._account(outcomes, extra, seconds, now, restarted)
+        return lost
+
+    def _answered(self, late: Sequence[Outcome]) -> list[Work]:
+        """Frames that were held have their labels; what was computed of them for that, bins of some."""
+        works = []
+        for outcome in late:
+            self.held.remove(outcome.session_id, outcome.frame_id)
+            queue, stats = self._queues.get(outcome.session_id), outcome.stats
+            if (
+                queue is not None
+                and stats is not None
+                and stats.units_computed
+                and outcome.labels is not None
+            ):
+                height, width = outcome.labels.shape
+                share = stats.units_computed / stats.units_total
+                queue.credit.charge(0.0, share)
+                works.append(Work(queue.spec.model, height * width / 1e6, False, share, compared=False))
+        return works
+
+    def _hold(self, running: _Running, outcome: Outcome, now: float) -> list[Key]:
+        """Note whether a frame is held. If it is not, none before it is either: those that still are."""
+        frame, lost = running.frame, list[Key]()
+        if not running.queue.spec.max_delay:
+            return lost
+        if outcome.failure is None and outcome.labels is None:
+            self.held.add(frame, running.queue.spec.max_delay)
+        elif outcome.failure is None or outcome.failure.kind is not FailureKind.INVALID:
+            lost = self.held.take(frame.session_id, frame.frame_id)
+        self.held.saw(frame, now)
+        return lost
+
+    def _account(
+        self,
+        outcomes: tuple[Outcome, ...],
+        extra: list[Work],
+        seconds: float,
+        now: float,
+        restarted: bool,
+    ) -> None:
+        """Let budgets, prices and the load follow from it."""
         computed: list[_Computed] = []
         for running, outcome in zip(self._running, outcomes, strict=True):
             if outcome.failure is not None and outcome.failure.kind is FailureKind.INVALID:
@@ -291,8 +371,8 @@ class Scheduler:
         works = [each.work for each in computed]
         if works and not restarted:
             if len(works) == len(outcomes):
-                self.costs.learn(works, seconds)
-            factor = seconds / max(self.costs.seconds(works), 1e-9)
+                self.costs.learn([*works, *extra], seconds)
+            factor = seconds / max(self.costs.seconds([*works, *extra]), 1e-9)
             loads = [self._load(each, factor) for each in computed]
             self.control.window.computed(loads, seconds, self._full)
         for each in computed:
@@ -310,7 +390,7 @@ class Scheduler:
         queue.serve(spent - running.predicted)
         asked, bare = frame.budget, frame.budget >= 1.0 and not queue.spec.retain
         return FrameLoad(
-            wait=max(0.0, self._begun - max(frame.submitted, queue.last_done)),
+            wait=max(0.0, self._begun - max(frame.submitted, queue.last_done) - running.slack),
             spent=spent,
             frame=prices.frame,
             compared=prices.compared,

@@ -70,7 +70,7 @@ class SessionQueue:
 
     def _refresh(self, budget: float) -> float:
         """The share of the bins that a refresh of its next frame computes, 0 where none is due."""
-        if self._quiet or budget <= 0.0:
+        if self._quiet or budget <= 0.0 or self.spec.max_delay:  # then it is done with the next whole frame
             return 0.0
         rhythm = Rhythm.of(budget)
         return rhythm.share if rhythm.due(self._since_source + 1, self._refreshed) else 0.0

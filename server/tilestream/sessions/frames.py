@@ -12,15 +12,17 @@ from enum import Enum
 
 from tilestream.media.masks import MaskFormat
 from tilestream.messages import BinAccount, DropReason, Failure, FrameStats
+from tilestream.results.findings import Event, Findings
 
 
 class Stage(Enum):
     """Where a frame is. It only moves forward."""
 
     DECODING = 1
-    SUBMITTED = 2  # decoded and with the scheduler, or already in the engine
-    ENCODING = 3
-    ANSWERED = 4  # the answer is known, perhaps not yet sent
+    HELD = 2  # with a video decoder, that needs later frames to show it
+    SUBMITTED = 3  # decoded and with the scheduler, or already in the engine
+    ENCODING = 4
+    ANSWERED = 5  # the answer is known, perhaps not yet sent
 
 
 class Status(Enum):
@@ -43,13 +45,14 @@ class EncodedPlane:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the client is told about one frame: a mask, or the failure that says why there is none."""
+    """What the client is told about one frame: what it asked for, or the failure that says why not."""
 
     failure: Failure | None = None
     mask: EncodedPlane | None = None
     confidence: EncodedPlane | None = None
     stats: FrameStats | None = None
     bins: BinAccount | None = None
+    findings: Findings | None = None
 
     @property
     def status(self) -> Status:
@@ -63,8 +66,9 @@ class Answer:
 
     @property
     def encoded_bytes(self) -> int:
-        """Bytes of mask and confidence map."""
-        return sum(len(plane.data) for plane in (self.mask, self.confidence) if plane is not None)
+        """Bytes of mask and confidence map, and of findings about."""
+        planes = sum(len(plane.data) for plane in (self.mask, self.confidence) if plane is not None)
+        return planes + (self.findings.encoded_bytes if self.findings is not None else 0)
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ class Ticket:
     capture_time_us: int
     received: float
     whole: bool = False
+    engine_id: int = -1  # by which the engine knows it, once it is submitted
     stage: Stage = Stage.DECODING
     answer: Answer | None = None
     submitted: float = 0.0  # to the scheduler, monotonic seconds
@@ -84,6 +89,7 @@ class Ticket:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     on_drop: Callable[[], object] | None = None  # stops work that became useless
     made_room: bool = False  # dropped by the inbox: does not count as in flight any more
+    events: tuple[Event, ...] | None = None  # None: not asked yet, which is done when its answer is next
 
     @property
     def known_answer(self) -> Answer:

@@ -9,6 +9,7 @@ from enum import Enum
 from tilestream.messages import DropReason, Failure
 from tilestream.sessions.frames import Stage, Ticket
 
+MAX_REORDERED = 16  # frames above the limit that are taken while the next answer needs them
 MAX_UNSENT = 256  # answers (nearly all of them "dropped") that may wait for a client that does not read
 
 
@@ -55,7 +56,7 @@ class Inbox:
         elif self.policy is QueuePolicy.DROP_OLDEST and self._in_flight >= self.limit:
             full = Failure.dropped(DropReason.QUEUE_FULL, f"{self.limit} frames in flight")
             any(self._make_room(old, full) for old in list(self._tickets))
-        if self._in_flight >= self.limit:
+        if self._in_flight >= self.limit and not (self._starves() and self._has_spare_room()):
             return False
         self._tickets.append(ticket)
         self._in_flight += 1
@@ -69,6 +70,19 @@ class Inbox:
         ticket.made_room = True
         self._tickets.append(ticket)
         return True
+
+    def give_up_held(self, failure: Failure) -> bool:
+        """Fail the frame whose answer is next, if it needs more later frames than are taken."""
+        return self._starves() and not self._has_spare_room() and self._tickets[0].fail(failure)
+
+    def _starves(self) -> bool:
+        """All frames are decoded, and the next answer is of a picture that needs yet later ones."""
+        if not self._tickets or self._tickets[-1].stage is Stage.DECODING:
+            return False
+        return self._tickets[0].stage is Stage.HELD
+
+    def _has_spare_room(self) -> bool:
+        return len(self._tickets) < self.limit + MAX_REORDERED
 
     def head(self) -> Ticket | None:
         """The frame that is answered next, if it has its answer."""

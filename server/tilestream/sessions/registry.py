@@ -27,6 +27,12 @@ class TooManySessions(NotAdmitted):
     reason = "full"
 
 
+class TooManyDecoders(NotAdmitted):
+    """All decoders of video are taken."""
+
+    reason = "decoders"
+
+
 class ServerOverloaded(NotAdmitted):
     """The server cannot keep up with the sessions that it has."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from tilestream.access.caller import Caller
 from tilestream.media.masks import MaskFormat
-from tilestream.messages import ModelInfo
+from tilestream.messages import Codec, ModelInfo
+from tilestream.results.wishes import Wishes
 from tilestream.sessions.inbox import QueuePolicy
 from tilestream.sessions.stats import SessionStats
 
@@ -68,6 +69,10 @@ class SessionOptions:
     weight: float
     include_bins: bool
     include_confidence: bool
+    max_delay: float  # seconds
+    wishes: Wishes = field(default_factory=Wishes)
+    codec: Codec = Codec.JPEG
+    rotation: int = 0  # degrees clockwise, before anything else is done with frames
 
 
 def phase_of(camera_id: str) -> float:

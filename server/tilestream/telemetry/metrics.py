@@ -52,7 +52,7 @@ _FAULTS = (
 )
 _STAGES = ("queue", *STAGES, "encode")
 _CAUSES = ("finished", "client_error", "disconnected", "idle", "gave_way", "max_age", "shutdown", "error")
-_REFUSALS = ("full", "quota", "overloaded", "shutdown", "engine")
+_REFUSALS = ("full", "quota", "decoders", "overloaded", "shutdown", "engine")
 _CALL_REFUSALS = ("unauthenticated", "not_allowed", "streams", "calls")
 
 _One = TypeVar("_One", Count, Spread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -37,6 +38,23 @@ class Ports:
         if self._store is None:
             return int(server.add_insecure_port(address))
         return int(server.add_secure_port(address, grpc_credentials(self._store)))
+
+    def web_context(self) -> ssl.SSLContext | None:
+        """For the page, which speaks TLS wherever gRPC does, with the certificates in force.
+
+        Every connection has to show a certificate anew where clients show any. None: plain text.
+        """
+        if self._store is None:
+            return None
+        contexts, context = SslContexts(self._store), SslContexts(self._store).latest()
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+
+        def show_latest(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            connection.context = contexts.latest()
+
+        context.sni_callback = show_latest
+        return context
 
     def serve_metrics(self, metrics: Metrics, host: str) -> WSGIServer:
         """Answer Prometheus. On loopback in plain text, since nobody can listen in. Raises OSError.

@@ -1,5 +1,7 @@
 """The resident engine as the server's: whichever device it is on, what goes wrong stays with its frames."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,15 @@ def sessions(engine):
 def step(engine, index, names="abc"):
     clips = {name: pan(4, seed=seed) for seed, name in enumerate("abc")}
     return engine.step(plan_of(*(frame_of(name, index, clips[name][index]) for name in names), budget=0.3))
+
+
+def test_a_frame_has_bins_where_it_asks_for_them_itself(engine):
+    engine.open(SessionSpec("plain", "model"))
+    frames = [frame_of("plain", number, image) for number, image in enumerate(pan(2))]
+    (asks,) = engine.step(plan_of(replace(frames[0], bins=True)))
+    (does_not,) = engine.step(plan_of(frames[1]))
+    engine.release("plain")
+    assert asks.bins.units_computed.any() and does_not.bins is None
 
 
 @pytest.mark.parametrize("gate", ["every_k", "budget"])

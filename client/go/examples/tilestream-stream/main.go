@@ -2,8 +2,9 @@
 //
 //	tilestream-stream -masks out/ frames/
 //	ffmpeg -i drive.mp4 -f mjpeg -q:v 3 - | tilestream-stream -overlays out/ -json summary.json -
+//	ffmpeg -i drive.mp4 -c copy -f h264 - | tilestream-stream -codec h264 -masks out/ -
 //
-// The source is a folder of JPEGs, a motion JPEG file, or - for a motion JPEG on standard input. Ctrl-C sends no
+// The source is a folder of JPEGs, a file of motion JPEG or of access units, or - for such on standard input. Ctrl-C sends no
 // more frames and waits for the answers; a second one stops at once. Exit status: 0 fine, 1 failure, 2 wrong usage.
 package main
 
@@ -55,7 +56,7 @@ func parse(words []string) (job, error) {
 	var j job
 	flags := flag.NewFlagSet("tilestream-stream", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "usage: tilestream-stream [flags] FOLDER|FILE.mjpeg|-")
+		fmt.Fprintln(flags.Output(), "usage: tilestream-stream [flags] FOLDER|FILE.mjpeg|FILE.h264|-")
 		flags.PrintDefaults()
 	}
 	server := os.Getenv("TILESTREAM_SERVER")
@@ -88,14 +89,34 @@ func parse(words []string) (job, error) {
 	flags.Func("policy", "for frames that are too many: wait, drop_oldest or latest_only (default wait)", func(word string) error {
 		return choose(word, &j.options.QueuePolicy, tilestream.PolicyWait, tilestream.PolicyDropOldest, tilestream.PolicyLatestOnly)
 	})
+	flags.Func("codec", "what the source holds: jpeg, or h264 or h265 as access units in Annex B (default jpeg)", func(word string) error {
+		return choose(word, &j.options.FrameCodec, tilestream.CodecJPEG, tilestream.CodecH264, tilestream.CodecH265)
+	})
+	flags.IntVar(&j.options.Rotation, "rotation", 0, "`degrees` clockwise to turn frames by: 0, 90, 180 or 270")
 	if err := flags.Parse(words); err != nil {
 		return j, err
 	}
+	if j.overlays != "" && (j.isVideo() || j.options.Rotation != 0) {
+		return j, errors.New("-overlays draws over JPEGs as they were sent: leave -codec and -rotation out")
+	}
 	if flags.NArg() != 1 {
-		return j, errors.New("one source is needed: a folder of JPEGs, a motion JPEG, or - for standard input")
+		return j, errors.New("one source is needed: a folder of JPEGs, a motion JPEG, access units, or - for standard input")
 	}
 	j.source = flags.Arg(0)
 	return j, nil
+}
+
+// isVideo: frames are access units.
+func (j job) isVideo() bool {
+	return j.options.FrameCodec == tilestream.CodecH264 || j.options.FrameCodec == tilestream.CodecH265
+}
+
+// cut are the frames of what a file or standard input holds.
+func (j job) cut(source io.Reader) iter.Seq2[tilestream.Frame, error] {
+	if j.isVideo() {
+		return tilestream.AnnexBFrames(source, j.options.FrameCodec)
+	}
+	return tilestream.MJPEGFrames(source)
 }
 
 // choose sets value to the one of that name.
@@ -178,7 +199,7 @@ func stream(ctx context.Context, j job, client *tilestream.Client, frames iter.S
 func (j job) frames() (frames iter.Seq2[tilestream.Frame, error], closed func(), err error) {
 	closed = func() {}
 	if j.source == "-" {
-		frames = tilestream.MJPEGFrames(os.Stdin)
+		frames = j.cut(os.Stdin)
 	} else if info, err := os.Stat(j.source); err != nil {
 		return nil, nil, err
 	} else if info.IsDir() {
@@ -188,7 +209,7 @@ func (j job) frames() (frames iter.Seq2[tilestream.Frame, error], closed func(),
 		if err != nil {
 			return nil, nil, err
 		}
-		frames, closed = tilestream.MJPEGFrames(file), func() { file.Close() }
+		frames, closed = j.cut(file), func() { file.Close() }
 	}
 	return paced(limited(frames, j.limit), j.rate), closed, nil
 }

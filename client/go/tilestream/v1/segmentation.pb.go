@@ -101,9 +101,12 @@ const (
 	FrameCodec_FRAME_CODEC_UNSPECIFIED FrameCodec = 0
 	// One baseline or progressive JPEG per frame, 8 bits, YCbCr, RGB or gray. Orientation tags are not applied.
 	FrameCodec_FRAME_CODEC_JPEG FrameCodec = 1
-	// One H.264 access unit (Annex B) per frame, parameter sets in band. Only where the server offers it.
+	// One H.264 access unit (Annex B) per frame, in the order of decoding, parameter sets in band. Every unit is
+	// decoded, also where its frame is DROPPED. The answer to a unit is about its own picture, and answers come in
+	// the order of the units; where pictures are shown in another one (B pictures), some wait for later units.
+	// Decoding begins with a key unit: an IDR picture or a recovery point. Only where the server offers it.
 	FrameCodec_FRAME_CODEC_H264 FrameCodec = 2
-	// One H.265 access unit (Annex B) per frame, parameter sets in band. Only where the server offers it.
+	// The same with H.265; key units are its intra random access points. Only where the server offers it.
 	FrameCodec_FRAME_CODEC_H265 FrameCodec = 3
 )
 
@@ -216,7 +219,7 @@ type FrameStatus int32
 const (
 	// Never sent.
 	FrameStatus_FRAME_STATUS_UNSPECIFIED FrameStatus = 0
-	// There is a mask.
+	// There are labels: a mask, unless Outputs.no_mask.
 	FrameStatus_FRAME_STATUS_OK FrameStatus = 1
 	// The server did not compute this frame; drop_reason says why. The frame itself may be fine.
 	FrameStatus_FRAME_STATUS_DROPPED FrameStatus = 2
@@ -342,7 +345,7 @@ type InvalidReason int32
 const (
 	// Not invalid.
 	InvalidReason_INVALID_REASON_UNSPECIFIED InvalidReason = 0
-	// Frame.data is empty.
+	// Frame.data is empty, or an access unit without a picture.
 	InvalidReason_INVALID_REASON_EMPTY InvalidReason = 1
 	// More bytes than SessionLimits.max_frame_bytes.
 	InvalidReason_INVALID_REASON_TOO_MANY_BYTES InvalidReason = 2
@@ -354,11 +357,12 @@ const (
 	InvalidReason_INVALID_REASON_TRUNCATED InvalidReason = 5
 	// The image is damaged.
 	InvalidReason_INVALID_REASON_CORRUPT InvalidReason = 6
-	// A valid JPEG of a kind that is not taken: CMYK or YCCK, not 8 bits, lossless, arithmetic coding.
+	// A valid JPEG of a kind that is not taken: CMYK or YCCK, not 8 bits, lossless, arithmetic coding. Video: what no
+	// camera sends, or a picture that is shown after more than 16 later units.
 	InvalidReason_INVALID_REASON_UNSUPPORTED InvalidReason = 7
 	// Video: no key unit has come yet, or none since a unit was lost or damaged.
 	InvalidReason_INVALID_REASON_NO_KEY_UNIT InvalidReason = 8
-	// Decoding it costs more time than this server spends on a frame.
+	// Decoding it costs more time, or a decoder of its stream more memory, than this server spends.
 	InvalidReason_INVALID_REASON_TOO_COSTLY InvalidReason = 9
 )
 
@@ -861,7 +865,7 @@ type SessionConfig struct {
 	Rotation uint32 `protobuf:"varint,16,opt,name=rotation,proto3" json:"rotation,omitempty"`
 	// What is sent beside the mask, or instead of it. Default (unset): the mask alone.
 	Outputs *Outputs `protobuf:"bytes,17,opt,name=outputs,proto3" json:"outputs,omitempty"`
-	// Parts of the picture whose areas are told apart. At most 64, names must differ.
+	// Parts of the picture whose areas are told apart. At most 64 with together 1024 corners, names must differ.
 	Regions []*Region `protobuf:"bytes,18,rep,name=regions,proto3" json:"regions,omitempty"`
 	// What is told as FrameResult.events. At most 64, names must differ.
 	Rules         []*Rule `protobuf:"bytes,19,rep,name=rules,proto3" json:"rules,omitempty"`
@@ -1032,7 +1036,9 @@ func (x *SessionConfig) GetRules() []*Rule {
 	return nil
 }
 
-// What a result says of the labels. All of it is worked out from the mask at its size, output_size.
+// What a result says of the labels. All of it is worked out from the mask at its size, output_size. A mask that is
+// so ragged that it would make a huge answer loses some of it, and FrameResult.detail says what: told are at most
+// the 256 largest instances, 16384 corners of polygons and 65536 COCO run lengths.
 type Outputs struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Leave FrameResult.mask out. Default: false.
@@ -1265,7 +1271,8 @@ type Rule struct {
 	// The area must be above this share of the region, 0 up to below 1. Default (0): any pixel.
 	AboveShare float32 `protobuf:"fixed32,4,opt,name=above_share,json=aboveShare,proto3" json:"above_share,omitempty"`
 	// The rule holds once this was so for that long, and ends once it was not for that long, milliseconds of
-	// Frame.capture_time_us (of arrival, where frames have none). Default (0): at once.
+	// Frame.capture_time_us (of arrival, where frames have none). Between two frames with labels it is as in the
+	// earlier one, however many frames without labels there are. Default (0): at once.
 	ForMs         uint32 `protobuf:"varint,5,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1399,7 +1406,7 @@ type Frame struct {
 	// When the frame was taken, microseconds since the Unix epoch by the camera's clock; sent back
 	// unchanged. Default (0): unknown.
 	CaptureTimeUs int64 `protobuf:"varint,2,opt,name=capture_time_us,json=captureTimeUs,proto3" json:"capture_time_us,omitempty"`
-	// The encoded image. Limits: SessionLimits.max_frame_bytes and max_frame_pixels. The size in pixels
+	// The encoded image, or access unit. Limits: SessionLimits.max_frame_bytes and max_frame_pixels. The size in pixels
 	// may change from one frame to the next: that frame is a key frame.
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	// Compute this frame in full, whatever the budget says. Default: false.
@@ -1784,7 +1791,7 @@ type FrameResult struct {
 	DropReason DropReason `protobuf:"varint,4,opt,name=drop_reason,json=dropReason,proto3,enum=tilestream.v1.DropReason" json:"drop_reason,omitempty"`
 	// Where status is INVALID.
 	InvalidReason InvalidReason `protobuf:"varint,5,opt,name=invalid_reason,json=invalidReason,proto3,enum=tilestream.v1.InvalidReason" json:"invalid_reason,omitempty"`
-	// For people: more about the reason. Empty where status is OK.
+	// For people: more about the reason. Where status is OK: what of Outputs is left out, else empty.
 	Detail string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
 	// The labels. Set where status is OK, unless Outputs.no_mask.
 	Mask *Mask `protobuf:"bytes,7,opt,name=mask,proto3" json:"mask,omitempty"`
@@ -2027,7 +2034,8 @@ type Instance struct {
 	Box *Box `protobuf:"bytes,3,opt,name=box,proto3" json:"box,omitempty"`
 	// Its centre of mass.
 	Centroid *Point `protobuf:"bytes,4,opt,name=centroid,proto3" json:"centroid,omitempty"`
-	// Only if Outputs.polygons: the outer outline first, then the holes.
+	// Only if Outputs.polygons: the outer outline first, then the holes. Filled by the centres of pixels (even-odd)
+	// they are the instance's pixels, but for the tolerance.
 	Polygons []*Polygon `protobuf:"bytes,5,rep,name=polygons,proto3" json:"polygons,omitempty"`
 	// Only if Outputs.coco_rle: "counts" of COCO's compressed run lengths, by columns, at the mask's size.
 	CocoRle       []byte `protobuf:"bytes,6,opt,name=coco_rle,json=cocoRle,proto3" json:"coco_rle,omitempty"`
@@ -2183,7 +2191,8 @@ func (x *Box) GetHeight() uint32 {
 // A closed outline.
 type Polygon struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its corners, pixels of the mask: x, y, x, y, ...
+	// Its corners, pixels of the mask: x, y, x, y, ... Outlines run along the edges of pixels; 0, 0 is the top left
+	// corner of the first pixel.
 	Points        []float32 `protobuf:"fixed32,1,rep,packed,name=points,proto3" json:"points,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2290,7 +2299,8 @@ func (x *RegionAreas) GetAreas() []*ClassArea {
 	return nil
 }
 
-// A rule began to hold, or ceased to.
+// A rule began to hold, or ceased to. What holds is the session's: it outlives a lost stream that is resumed, and a
+// new session knows nothing of it.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rule.name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,8 @@ from tilestream_client.cli.options import (
     parse_size,
 )
 from tilestream_client.cli.terminal import prepare_output, say
-from tilestream_client.config import MaskEncoding, QueuePolicy
+from tilestream_client.config import FrameCodec, MaskEncoding, QueuePolicy
+from tilestream_client.outputs import Outputs
 from tilestream_client.reconnect import DEFAULT_RECONNECT_TIMEOUT
 
 app = typer.Typer(
@@ -32,6 +34,15 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # plain help: nothing is cut at 80 columns, and every output can show it
 )
+
+
+class Codec(StrEnum):
+    """What --codec takes."""
+
+    AUTO = stream_command.AUTO
+    JPEG = FrameCodec.JPEG
+    H264 = FrameCodec.H264
+    H265 = FrameCodec.H265
 
 
 def _version(wanted: bool) -> None:
@@ -53,7 +64,10 @@ def _common(
 @connects
 def stream(
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Video, image, folder, or a camera's index.")
+        str,
+        typer.Argument(
+            metavar="INPUT", help="Video, image, folder, URL (RTSP, MJPEG over HTTP) or a camera's index."
+        ),
     ],
     connection: Connection,
     out: Annotated[Path | None, typer.Option(help="Write a video of the masks over the frames.")] = None,
@@ -63,6 +77,32 @@ def stream(
     ] = None,
     contact_sheet: Annotated[
         Path | None, typer.Option(help="Write a picture of a few frames and overlays.")
+    ] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option(help="Write a line of JSON per frame, as results come.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Write a row per frame; needs tilestream-client[parquet].")
+    ] = None,
+    areas: Annotated[bool, typer.Option("--areas", help="Ask for the area of every class.")] = False,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Ask for connected pixels of a class: box, area, centroid.")
+    ] = False,
+    min_instance_pixels: Annotated[
+        int, typer.Option(min=0, help="Smallest instance, pixels; 0: as the server likes (64).")
+    ] = 0,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="Ask for the outlines of instances; implies --instances.")
+    ] = False,
+    polygon_tolerance: Annotated[
+        float, typer.Option(min=0, max=100, help="Pixels that they may be off; 0: as the server likes (1).")
+    ] = 0.0,
+    coco_rle: Annotated[
+        bool, typer.Option("--coco-rle", help="Ask for COCO run lengths of instances, else of classes.")
+    ] = False,
+    no_mask: Annotated[bool, typer.Option("--no-mask", help="Have no masks sent.")] = False,
+    rules: Annotated[
+        Path | None, typer.Option(help="JSON file of regions, and of rules that make events.")
     ] = None,
     model: Annotated[str, typer.Option(help="Model name; empty: the server's default.")] = "",
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the masks.")] = None,
@@ -75,6 +115,15 @@ def stream(
     frames_in_flight: Annotated[
         int, typer.Option(min=0, help="Frames under way; 0: as the server likes.")
     ] = 0,
+    max_delay: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="MS",
+            help="How long results may wait for later frames, milliseconds; 0: not at all, as of cameras.",
+            show_default=str(stream_command.FILE_DELAY_MS),
+        ),
+    ] = None,
     show_bins: Annotated[
         bool, typer.Option("--show-bins", help="Tint what was computed, in --out and --contact-sheet.")
     ] = False,
@@ -83,6 +132,10 @@ def stream(
         float | None, typer.Option(min=0.01, help="Frame rate of the output and of --realtime.")
     ] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Send at the frame rate, not faster.")] = False,
+    codec: Annotated[
+        Codec,
+        typer.Option(help="How frames travel; auto: a video's own packets where the server takes them."),
+    ] = Codec.AUTO,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs that are made.")] = (
         jpeg.DEFAULT_QUALITY
     ),
@@ -91,27 +144,45 @@ def stream(
     """Segment a video, a folder of images or a camera."""
     if show_bins and not (out or contact_sheet):
         raise typer.BadParameter("--show-bins draws into --out or --contact-sheet: give one of them")
+    if max_delay is None:
+        max_delay = 0 if stream_command.is_camera(source) else stream_command.FILE_DELAY_MS
+    if no_mask and masks:
+        raise typer.BadParameter("--masks writes what --no-mask has the server leave out: give one of them")
     job = stream_command.StreamJob(
         source=source,
         video=out,
         summary=json_out,
         masks=masks,
         contact_sheet=contact_sheet,
+        jsonl=jsonl,
+        parquet=parquet,
+        rules=rules,
         limit=limit,
         fps=fps,
         realtime=realtime,
         show_bins=show_bins,
         quality=quality,
         reconnect_timeout=reconnect_timeout,
+        codec=codec.value,
         options={
             "model": model,
             "mask_encoding": encoding,
             "queue_policy": policy,
             "frames_in_flight": frames_in_flight,
             "block_budget": budget,
+            "max_delay_ms": max_delay,
             "include_bins": show_bins,
             "output_size": parse_size(size) if size else None,
             "compute_size": parse_size(compute_size) if compute_size else None,
+            "outputs": Outputs(
+                no_mask=no_mask,
+                areas=areas,
+                instances=instances or polygons,
+                min_instance_pixels=min_instance_pixels,
+                polygons=polygons,
+                polygon_tolerance=polygon_tolerance,
+                coco_rle=coco_rle,
+            ),
         },
     )
     with one_line_failures():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,28 @@ from tilestream_client import masks, overlay
 from tilestream_client.cli.files import OutputError, Replacement, named, write_file
 from tilestream_client.info import UInt8Array
 from tilestream_client.libav import libav, libav_failures
+from tilestream_client.outputs import Region, Rule
 from tilestream_client.result import Result
 
 _ENCODER_THREADS = 2  # leave the cores to whatever computes the masks
+
+
+class RegionMarks:
+    """Regions over pictures, those in which a rule holds marked."""
+
+    def __init__(self, regions: Sequence[Region] = (), rules: Sequence[Rule] = ()) -> None:
+        self._regions = regions
+        self._region_of = {rule.name: rule.region for rule in rules}
+        self._holding: set[str] = set()
+
+    def draw(self, result: Result, picture: UInt8Array) -> UInt8Array:
+        """With what began or ended with a frame."""
+        for event in result.events:
+            (self._holding.add if event.kind == "began" else self._holding.discard)(event.rule)
+        if not self._regions:
+            return picture
+        active = {self._region_of.get(rule, "") for rule in self._holding}
+        return overlay.draw_regions(picture, self._regions, active)
 
 
 class OverlayVideo:
@@ -23,15 +43,18 @@ class OverlayVideo:
 
     Every frame of the source gets one, so the video keeps its length: dropped ones show the bare image.
     The size is that of the first frame; later frames of another size are fitted into it.
-    show_bins: tint what was computed, and add a line about it.
+    show_bins: tint what was computed, and add a line about it. marks: regions to draw.
     """
 
-    def __init__(self, path: Path, fps: float, *, show_bins: bool = False) -> None:
+    def __init__(
+        self, path: Path, fps: float, *, show_bins: bool = False, marks: RegionMarks | None = None
+    ) -> None:
         libav()  # raises where it is not installed
         self._path = path
         self._file = Replacement(path)
         self._failed = False
         self._show_bins = show_bins
+        self._marks = marks or RegionMarks()
         self._fps = Fraction(fps).limit_denominator(1001)
         self._container: Any = None
         self._stream: Any = None
@@ -43,6 +66,7 @@ class OverlayVideo:
         """Write one frame; frames before the first that is an image are left out."""
         drawable = result.ok and result.image is not None
         picture = _overlaid(result, self._show_bins) if drawable else result.image
+        picture = self._marks.draw(result, picture) if picture is not None else None
         picture = self._last if picture is None else picture
         if picture is None:
             return
@@ -192,6 +216,7 @@ def describe(result: Result, *, with_reuse: bool = True) -> str:
     if with_reuse and result.reuse is not None:
         reused = f"{result.reuse.block_drop_rate:.0%} reused"
         parts.append("key frame" if result.reuse.key_frame else reused)
+    parts += [f"{event.rule} {event.kind}" for event in result.events]
     return " · ".join(parts)
 
 

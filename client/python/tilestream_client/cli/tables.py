@@ -84,6 +84,7 @@ def show_info(info: ServerInfo, *, as_json: bool = False) -> None:
         "sessions": f"{info.sessions} of {info.max_sessions}",
         "default model": info.default_model,
         "mask encodings": ", ".join(info.mask_encodings),
+        "frame codecs": ", ".join(info.frame_codecs),
         "queue policies": ", ".join(info.queue_policies),
         "largest frame": f"{limits.max_frame_bytes} bytes, {limits.max_frame_pixels} pixels, "
         f"{limits.max_frame_side} pixels a side",

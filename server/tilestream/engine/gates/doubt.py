@@ -65,7 +65,7 @@ def find_doubt(sources: Sources, labels: LabelMap, luma: Tensor, scale: int) -> 
     if sources.luma is None:
         raise ValueError("there is no source to compare with")
     displacement = labels.displacement
-    unexplained = _unexplained(sources.luma.numpy(), luma.numpy(), displacement)
+    left = unexplained(sources.luma.numpy(), luma.numpy(), displacement)
     disputed = None
     if sources.labels is not None:
         further = sources.since_earlier(displacement)
@@ -73,15 +73,22 @@ def find_doubt(sources: Sources, labels: LabelMap, luma: Tensor, scale: int) -> 
         if further is not None:
             [earlier] = looked_up([earlier], further, scale)
         disputed = np.asarray(labels.plane(0).numpy() != earlier.numpy(), dtype=np.uint8)
-    return Doubt(unexplained, disputed, scale)
+    return Doubt(left, disputed, scale)
 
 
-def _unexplained(source: UInt8Array, luma: UInt8Array, displacement: Tensor | None) -> Float32Array:
+def unexplained(
+    source: UInt8Array, luma: UInt8Array, displacement: Tensor | None, outside: float = OUTSIDE
+) -> Float32Array:
+    """Float32 [h, w]: luma steps, mean over 5 x 5 pixels, that the motion leaves of a thumbnail ``luma``.
+
+    ``displacement``: float32 [h, w, 2] from it to ``source``; None: nothing has moved. ``outside``: for what
+    comes from outside of that.
+    """
     if displacement is None:
         return cv2.blur(cv2.absdiff(luma, source), _BLUR).astype(np.float32)
     flow = displacement.numpy()
     left = cv2.blur(cv2.absdiff(luma, np.asarray(displace(source, flow), dtype=np.uint8)), _BLUR)
-    return np.where(comes_from_inside(flow), left, np.float32(OUTSIDE)).astype(np.float32)
+    return np.where(comes_from_inside(flow), left, np.float32(outside)).astype(np.float32)
 
 
 def _shares(values: npt.NDArray[np.generic], side: int, bins: tuple[int, int]) -> Float32Array:

@@ -27,6 +27,9 @@ class Spender(Protocol):
     refreshed: int
     averaged: int
 
+    @property
+    def looks_ahead(self) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class GateInput:
@@ -43,7 +46,7 @@ class GateInput:
     ``risk_scale``: float32, how many times as much of the session's computed bins was wrong as its gate had
     expected.
     ``averaged``: float64, whole frames that the labels are the mean of, all of them of one unmoved scene; 0
-    where labels are not averaged.
+    where labels are not averaged. ``looks_ahead``: bool, whose labels may wait for the next whole frame.
     ``cells``: gives float32 [K, channels, h, w] of K of the frames, see ``cell_features``, for 1.5 ms each.
     ``doubt``: gives float32 [K, bins_h, bins_w] of K of the frames, see ``gates.doubt``.
     ``motion``: what brought the previous frames here.
@@ -61,6 +64,7 @@ class GateInput:
     refreshed: Tensor
     risk_scale: Tensor
     averaged: Tensor
+    looks_ahead: Tensor
     cells: Callable[[list[int]], Tensor] | None = None
     doubt: Callable[[list[int]], Tensor] | None = None
     motion: Motion | None = None
@@ -90,14 +94,15 @@ class GateInput:
                     session.refreshed,
                     session.averaged,
                     session.calibration.scale,
+                    session.looks_ahead,
                 )
                 for grant, session in frames
             ],
             dtype=np.float64,
         )
-        budget, credit, limit, since_whole, since_source, refreshed, averaged, risk_scale = torch.from_numpy(
-            figures
-        ).unbind(dim=1)
+        budget, credit, limit, since_whole, since_source, refreshed, averaged, risk_scale, looks_ahead = (
+            torch.from_numpy(figures).unbind(dim=1)
+        )
         return cls(
             signals,
             units,
@@ -108,6 +113,7 @@ class GateInput:
             since_source=since_source,
             refreshed=refreshed,
             averaged=averaged,
+            looks_ahead=looks_ahead > 0,
             risk_scale=risk_scale.float(),
             cells=cells,
             doubt=doubt,
@@ -171,6 +177,13 @@ def refreshes(gate: Gate) -> bool:
     Then sessions keep two sources, and computed labels are believed only where there is doubt.
     """
     return bool(getattr(gate, "refreshes", False))
+
+
+def looks_ahead(gate: Gate) -> bool:
+    """Whether labels of its sessions may wait for later frames: where bins are computed in every frame, there
+    is no gap between whole ones that both sides could fill.
+    """
+    return refreshes(gate) or not gate.reuses_features
 
 
 def first_bins(keys: tuple[Tensor, ...], counts: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ class RefreshGate:
         counts = []
         for index, budget in enumerate(frames.budget.tolist()):
             share = 0.0
-            if budget > 0.0:
+            # Where labels wait for the next whole frame, it is then that bins are computed, see LookAhead.
+            if budget > 0.0 and not frames.looks_ahead[index]:
                 rhythm = Rhythm.of(budget)
                 if rhythm.due(int(frames.since_source[index]), int(frames.refreshed[index])):
                     share = min(rhythm.share, may[index])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from tilestream.engine.device import upload
 from tilestream.engine.lowering.program import TileProgram
 from tilestream.engine.memory.feature_store import FeatureStore, Pages
 from tilestream.engine.memory.row_map import RowMap
 from tilestream.engine.motion.flow import Motion
-from tilestream.engine.motion.warp import chained
+from tilestream.engine.motion.warp import chained, resampled
 
 
 class SessionFeatures:
@@ -49,6 +50,19 @@ class SessionFeatures:
             for stride, rows in self._maps.items():
                 rows.move(motion.at_stride(stride, rows.height, rows.width).numpy()[0])
         return self._maps
+
+    def moved(self, displacement: Tensor | None, scale: int) -> SessionFeatures:
+        """References of their own, for another frame of the session: they follow a motion of these.
+
+        ``displacement``: float32 [h, w, 2] from that frame, on a grid ``scale`` times as coarse as the image.
+        """
+        other = SessionFeatures(self._program, self._size, self.owner)
+        for stride, rows in self.maps.items():
+            other._maps[stride] = rows.copy()
+            if displacement is not None:
+                there = resampled(displacement[None], scale, stride, rows.height, rows.width)
+                other._maps[stride].move(there.numpy()[0] * np.float32(scale / stride))
+        return other
 
     def start(self, pages: dict[int, Pages], zero_rows: dict[int, int]) -> None:
         """A whole frame lies in these pages, tile by tile in raster order."""

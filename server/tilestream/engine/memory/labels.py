@@ -52,9 +52,9 @@ class LabelMap:
         for index, values in enumerate(planes):
             self._inner(index).copy_(values)
 
-    def as_computed(self) -> Tensor:
-        """The labels as they were computed, uint8 [H, W], ``displacement`` away from now; not to be kept."""
-        return self._inner(0)
+    def as_computed(self) -> list[Tensor]:
+        """The maps as they were computed, uint8 [H, W], ``displacement`` away from now; not to be kept."""
+        return [self._inner(index) for index in range(self.planes)]
 
     def place(
         self,
@@ -91,7 +91,7 @@ class LabelMap:
 
     def _seen(self) -> list[Tensor]:
         """The planes as they are seen now, looked up once per frame."""
-        inner = [self._inner(index) for index in range(self.planes)]
+        inner = self.as_computed()
         if self.displacement is None:
             return inner
         if self._warped is None:

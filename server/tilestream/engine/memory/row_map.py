@@ -34,6 +34,13 @@ class RowMap:
         """The references without their rim, [H, W]; a view."""
         return self.rows[1:-1, 1:-1]
 
+    def copy(self) -> RowMap:
+        """Another one that refers to the same."""
+        other = RowMap(self.height, self.width, self.zero_row)
+        other.rows[...] = self.rows
+        other.remainder = None if self.remainder is None else self.remainder.copy()
+        return other
+
     def move(self, displacement: Float32Array) -> None:
         """Follow the motion. ``displacement``: float32 [H, W, 2], (x, y) in features: where each was."""
         if not displacement.any():

@@ -28,7 +28,7 @@ class Sources:
         """
         to_whole = None if whole else self.since_whole(labels)
         self._between = None if first else labels.displacement
-        self.labels = None if first or self.luma is None else labels.as_computed().clone()
+        self.labels = None if first or self.luma is None else labels.as_computed()[0].clone()
         self._to_whole = to_whole
         self.luma = luma
 

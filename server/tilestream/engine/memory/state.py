@@ -6,6 +6,7 @@ from torch import Tensor
 
 from tilestream.engine.gates.calibration import RiskCalibration
 from tilestream.engine.memory.features import SessionFeatures
+from tilestream.engine.memory.gap import Gap
 from tilestream.engine.memory.labels import LabelMap
 from tilestream.engine.memory.scores import SmoothedScores
 from tilestream.engine.memory.sources import Sources
@@ -20,7 +21,8 @@ class SessionState:
     the latest frame; the next one's motion is expected to be like it. ``distortion``: see
     :class:`~tilestream.engine.motion.distortion.Distortion`. ``scores``: of its latest whole frame, where
     they are kept; ``averaged``: whole frames of one scene that they are the mean of, 0 once something has
-    moved. ``features``: where its gate reuses any; ``sources``: where it refreshes bins.
+    moved. ``features``: where its gate reuses any;
+    ``sources``: where it refreshes bins. ``gap``: where labels wait for those of later frames.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class SessionState:
         distortion: Tensor,
         phase: float = 0.0,
         sources: Sources | None = None,
+        gap: Gap | None = None,
     ) -> None:
         self.size = size
         self.labels = labels
@@ -43,7 +46,12 @@ class SessionState:
         self.calibration = RiskCalibration()
         self.ready = False
         self.features: SessionFeatures | None = None
-        self.sources = sources
+        self.sources, self.gap = sources, gap
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether labels may wait for those of later frames."""
+        return self.gap is not None
 
     def invalidate(self) -> None:
         """What could be reused is gone: the next frame has to be computed in full."""

@@ -40,7 +40,7 @@ class Accounts:
             seconds=frame.seconds,
         )
         bins = None
-        if frame.spec.bins:
+        if frame.spec.bins or frame.frame.bins:
             bins = bin_account(self._program, frame.session.size, computed, distortion, age)
         return Outcome(
             frame.frame.session_id,

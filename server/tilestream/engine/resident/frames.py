@@ -39,6 +39,7 @@ class ResidentSession:
     confident: bool = False
     since_whole: int = 0
     since_source: int = 0
+    looks_ahead: bool = False
     refreshed: int = 0
     averaged: int = 0
 
