@@ -27,6 +27,7 @@ FIGURES = {
     "refreshed": torch.int64,
     "risk_scale": torch.float32,
     "averaged": torch.int64,
+    "looks_ahead": torch.bool,
 }
 """What a gate is told of every frame beside its bins."""
 
@@ -107,7 +108,7 @@ def arrays(signals: BinSignals) -> SimpleNamespace:
 def question(signals: BinSignals, units: int = 3, cells: Tensor | None = None, **figures: Any) -> GateInput:
     """What a gate is asked. ``figures``: see :func:`asked`. ``cells``: float32 [N, channels, h, w]."""
     usual = {"budget": 0.25, "credit": 0.0, "limit": 1.0, "since_whole": 1, "risk_scale": 1.0, "averaged": 0}
-    usual |= {"since_source": 1, "refreshed": 0}
+    usual |= {"since_source": 1, "refreshed": 0, "looks_ahead": False}
     unknown = {name: torch.zeros(0) for name in FIGURES}
     frames = GateInput(
         signals,

@@ -69,7 +69,7 @@ class SessionOptions:
     weight: float
     include_bins: bool
     include_confidence: bool
-    max_delay: float  # seconds
+    max_delay: float = 0.0  # seconds
     wishes: Wishes = field(default_factory=Wishes)
     codec: Codec = Codec.JPEG
     rotation: int = 0  # degrees clockwise, before anything else is done with frames
