@@ -153,7 +153,7 @@ func optionsFromProto(config *pb.SessionConfig) SessionOptions {
 		ComputeSize:       sizeFromProto(config.GetComputeSize()),
 		BlockBudget:       float64(config.GetBlockBudget()),
 		Weight:            float64(config.GetWeight()),
-		MaxDelay:          ms(uint64(config.GetMaxDelayMs())),
+		MaxDelay:          time.Duration(config.GetMaxDelayMs()) * time.Millisecond,
 		IncludeBins:       config.GetIncludeBins(),
 		IncludeConfidence: config.GetIncludeConfidence(),
 		Outputs:           outputsFromProto(config.GetOutputs()),

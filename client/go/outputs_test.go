@@ -13,6 +13,8 @@ import (
 )
 
 var everything = SessionOptions{
+	MaxDelay:   500 * time.Millisecond,
+	FrameCodec: CodecJPEG,
 	Outputs: Outputs{
 		NoMask: true, Areas: true, Instances: true, MinInstancePixels: 9, InstanceClasses: []uint8{1, 2},
 		Polygons: true, PolygonTolerance: 0.5, COCORLE: true,
