@@ -26,7 +26,7 @@ from tilestream_training.options import (
     PrecisionOption,
 )
 from tilestream_training.reports import parse_shares, print_clips, write_json
-from tilestream_training.stream_methods import UNLABELLED, fusion_of, make_method, motion_of
+from tilestream_training.stream_methods import UNLABELLED, frames_ahead, fusion_of, make_method, motion_of
 
 
 def eval_clips(
@@ -41,6 +41,9 @@ def eval_clips(
         float, typer.Option(help="Clips with more frames per second are thinned out to this.")
     ] = 15,
     width: Annotated[int, typer.Option(help="Wider clips are scaled down to this.")] = 480,
+    delay: Annotated[
+        int, typer.Option(min=0, help="Frames that labels may wait for with methods that look ahead.")
+    ] = 12,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     json_path: JsonOption = None,
@@ -72,6 +75,7 @@ def eval_clips(
                         precision=chosen,  # type: ignore[arg-type]
                         fusion=fusion_of(names[1]),
                         motion=motion_of(names[1]),
+                        look_ahead=frames_ahead(names[1], delay),
                     )
                 )
     except (ValueError, OSError, ModelError, EngineError) as error:
@@ -85,6 +89,7 @@ def eval_clips(
             "device": str(place),
             "threads": torch.get_num_threads(),
             "fps": fps,
+            "delay": delay,
             "width": width,
             "clips": [asdict(point) for point in points],
         }

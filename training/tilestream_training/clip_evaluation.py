@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.options import Precision
 from tilestream.engine.precision import choose_precision
 from tilestream.engine.streaming import StreamingSegmenter
-from tilestream.messages import UInt8Array
+from tilestream.label_runs import label_map
+from tilestream.messages import Outcome, UInt8Array
 from tilestream_training.monitor import Monitor
 
 _WARM_UP = 3  # frames whose times do not count
@@ -61,28 +63,50 @@ def play(
     bin_size: int = 64,
     fusion: float = 0.0,
     motion: MotionEstimator | None = None,
+    look_ahead: int = 0,
 ) -> ClipPoint:
     """Play frames, uint8 [H, W, 3] RGB of one size. ``names``: of the clip and of the method.
 
-    ``fusion``: see ``ReuseOptions``; ``motion``: by default what suits the gate.
+    ``fusion``: see ``ReuseOptions``; ``motion``: by default what suits the gate; ``look_ahead``: frames that
+    labels may wait for.
     """
     place = choose_device(device)
     dense = DenseExecutor(model, place, choose_precision(precision, place)[1])
     segment = StreamingSegmenter(
-        model, bin_size, budget, precision, device, gate=gate, fusion=fusion, motion=motion
+        model,
+        bin_size,
+        budget,
+        precision,
+        device,
+        gate=gate,
+        fusion=fusion,
+        motion=motion,
+        look_ahead=look_ahead,
     )
     monitor, key_macs = Monitor(), 1
-    rows, times = [], []
+    rows, times, wanted = [], [], deque[UInt8Array]()
+
+    def score(outcome: Outcome) -> None:
+        nonlocal key_macs
+        labels, stats = outcome.labels, outcome.stats
+        if labels is None or stats is None:
+            raise RuntimeError(f"frame {outcome.frame_id} has no labels: {outcome.failure}")
+        key_macs = stats.macs if stats.whole else key_macs
+        monitor.add(stats, label_map(labels).size)
+        kept = stats.units_computed / stats.units_total
+        agrees = (label_map(labels) == wanted.popleft()).mean()
+        rows.append((agrees, kept, stats.macs / key_macs, stats.whole))
+
     for image in frames:
         started = time.perf_counter()
-        expected = dense.labels(image)
+        wanted.append(dense.labels(image).copy())
         middle = time.perf_counter()
-        labels, stats = segment(image)
+        outcomes = segment.advance(image)
         times.append((middle - started, time.perf_counter() - middle))
-        key_macs = stats.macs if stats.whole else key_macs
-        monitor.add(stats, labels.size)
-        kept = stats.units_computed / stats.units_total
-        rows.append(((labels == expected).mean(), kept, stats.macs / key_macs, stats.whole))
+        for outcome in outcomes:
+            score(outcome)
+    for outcome in segment.finish():
+        score(outcome)
     agreement, units, macs, keys = np.mean(rows, axis=0).tolist()
     spent = 1e3 * np.array(times[min(_WARM_UP, len(times) - 1) :])
     dense_ms, own_ms = spent.mean(axis=0).tolist()

@@ -95,6 +95,9 @@ def eval_stream(
         int,
         typer.Option(min=1, help="So often, methods of whole frames play the clip, with other whole frames."),
     ] = 3,
+    delay: Annotated[
+        int, typer.Option(min=0, help="Frames that labels may wait for with methods that look ahead.")
+    ] = 12,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     standstill: Annotated[
@@ -125,6 +128,7 @@ def eval_stream(
             precision=chosen,  # type: ignore[arg-type]
             rival=_rival(place),
             phases=phases,
+            delay=delay,
         )
         points = [
             evaluation.run(name, share)
@@ -150,6 +154,7 @@ def eval_stream(
             "threads": torch.get_num_threads(),
             "standstill": standstill,
             "phases": phases,
+            "delay": delay,
             "dense": asdict(evaluation.dense),
             "monitor": monitor_correlations(points),
             "points": [asdict(point) for point in points],

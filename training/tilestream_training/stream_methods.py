@@ -16,11 +16,16 @@ from tilestream.engine.motion.estimators import MotionEstimator
 from tilestream.engine.options import FUSION
 from tilestream.engine.streaming import StreamingSegmenter
 from tilestream.messages import UInt8Array
+from tilestream.scheduling.rhythm import REFRESH
 
 _GATES = tuple(name for name in GATES if name not in ("every_k", "budget"))  # those have names of their own
 
+LOOK_AHEAD = {"look_ahead": "auto", "look_ahead_refresh": REFRESH}
+"""Methods whose labels may wait for later frames, and their gates."""
+
 METHODS = (
     *_GATES,
+    *LOOK_AHEAD,
     "baseline",
     "random",
     "every_k",
@@ -36,7 +41,7 @@ METHODS = (
 
 HALF_RESOLUTION = "half_resolution"
 
-UNLABELLED = (*_GATES, "baseline", "random", "every_k", "every_k_fused")
+UNLABELLED = (*_GATES, *LOOK_AHEAD, "baseline", "random", "every_k", "every_k_fused")
 """Those that a video without labels can be played with."""
 
 
@@ -94,8 +99,8 @@ class OracleGate(RiskGate):
 def make_method(name: str, model: str, bin_size: int) -> Gate:
     """The gate of a method; ``half_resolution`` has none. Raises ValueError for another name."""
     made: Gate
-    if name in _GATES:
-        return load_gate(name, model, bin_size)
+    if name in _GATES or name in LOOK_AHEAD:
+        return load_gate(LOOK_AHEAD.get(name, name), model, bin_size)
     match name:
         case "baseline":
             made = BudgetGate()
@@ -112,8 +117,13 @@ def make_method(name: str, model: str, bin_size: int) -> Gate:
 
 def fusion_of(name: str) -> float:
     """The weight of score fusion in a method, see ``ReuseOptions``."""
-    fused = name == "every_k_fused" or (name in _GATES and not GATES[name].reuses_features)
-    return FUSION if fused else 0.0
+    fused = name == "every_k_fused" or name in LOOK_AHEAD or name == REFRESH
+    return FUSION if fused or (name in _GATES and not GATES[name].reuses_features) else 0.0
+
+
+def frames_ahead(name: str, delay: int) -> int:
+    """Frames that the labels of a method may wait, of ``delay`` that are allowed."""
+    return delay if name in LOOK_AHEAD else 0
 
 
 def motion_of(name: str) -> MotionEstimator | None:

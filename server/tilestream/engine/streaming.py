@@ -82,6 +82,7 @@ class StreamingSegmenter:
         self._spec = SessionSpec(_SESSION, "", bins=True, phase=phase, retain=True, max_delay=look_ahead)
         self.engine.open(self._spec)
         self._frames = 0
+        self._waiting: dict[int, Outcome] = {}
 
     def __call__(self, frame: UInt8Array, keep: bool | Mask | None = None) -> tuple[UInt8Array, FrameStats]:
         """The next frame: uint8 [H, W, 3] RGB -> labels uint8 [H, W], and what they cost.
@@ -93,15 +94,24 @@ class StreamingSegmenter:
 
     def stream(self, frames: Iterable[UInt8Array]) -> Iterator[tuple[UInt8Array, FrameStats]]:
         """Frame by frame as above, in their order; with ``look_ahead`` up to so many frames later."""
-        known: dict[int, Outcome] = {}
-        following = self._frames + 1
         for frame in frames:
-            known |= {outcome.frame_id: outcome for outcome in self._step(frame) if _has_labels(outcome)}
-            while following in known:
-                yield _labelled(known.pop(following))
-                following += 1
-        for outcome in self.engine.finish(_SESSION, self._frames):
-            yield _labelled(outcome)
+            yield from map(_labelled, self.advance(frame))
+        yield from map(_labelled, self.finish())
+
+    def advance(self, frame: UInt8Array) -> list[Outcome]:
+        """Take the next frame: outcomes that have their labels now, each frame's once and in their order."""
+        self._waiting |= {outcome.frame_id: outcome for outcome in self._step(frame)}
+        ready = []
+        for frame_id in sorted(self._waiting):
+            if self._waiting[frame_id].labels is None:
+                break
+            ready.append(self._waiting.pop(frame_id))
+        return ready
+
+    def finish(self) -> list[Outcome]:
+        """Outcomes of the frames that wait, as if none came after them."""
+        self._waiting.clear()
+        return self.engine.finish(_SESSION, self._frames)
 
     def outcome(
         self,
@@ -139,12 +149,9 @@ class StreamingSegmenter:
         return self.engine.session(_SESSION)
 
     def reset(self) -> None:
-        """Forget the video; the next frame is a whole frame."""
+        """Forget the video, and frames that wait; the next one is a whole frame."""
+        self._waiting.clear()
         self.engine.restart(_SESSION)
-
-
-def _has_labels(outcome: Outcome) -> bool:
-    return outcome.labels is not None
 
 
 def _labelled(outcome: Outcome) -> tuple[UInt8Array, FrameStats]:
