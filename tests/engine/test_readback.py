@@ -102,7 +102,7 @@ def test_nothing_waits_within_a_step(name, as_on_cuda):
 
     def watched(self, *arguments):  # all that the device does; what comes before is of the host alone
         with watch:
-            compute(self, *arguments)
+            return compute(self, *arguments)
 
     with (
         patch.object(Readback, "fetch", lambda self: (fetches.append(1), original(self))),

@@ -43,7 +43,7 @@ def make_engine(
     bin_size_: int | None = None,
     motion: MotionEstimator | None = None,
     dtype: torch.dtype = torch.float32,
-    store_bytes: int = 64 << 20,
+    store_bytes: int = 128 << 20,
     dense_above: float = NEVER,
     gate: Gate | None = None,
     **options,
