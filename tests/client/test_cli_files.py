@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -120,19 +119,21 @@ def test_every_picture_format_that_is_named_is_written(serve, folder, tmp_path, 
         assert picture.size[0] == 1200
 
 
+# Limited by itself: gRPC may abort what this process forks with Python code to run before another program.
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+del sys.argv[1]
+runpy.run_module("tilestream_client", run_name="__main__", alter_sys=True)
+"""
+
+
 def limited(limit: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command on a disk that takes files of so many bytes only."""
     path = str(Path(tilestream_client.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "tilestream_client", *map(str, arguments)]
-    return subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    command = [sys.executable, "-c", LIMITED, str(limit), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
