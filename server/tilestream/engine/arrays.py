@@ -24,3 +24,14 @@ def bin_sums(padded: npt.NDArray[Any], bins: tuple[int, int], dtype: npt.DTypeLi
     # first down the columns, which is what numpy adds up quickly
     lines = padded.reshape(rows, padded.shape[0] // rows, -1).sum(axis=1, dtype=dtype)
     return np.asarray(lines.reshape(rows, columns, -1).sum(axis=2))
+
+
+def covered_sums(
+    values: npt.NDArray[Any], side: int, bins: tuple[int, int], dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """The same of a map [h, w] that bins of ``side`` values need not cover exactly."""
+    rows, columns = bins
+    padded = np.zeros((rows * side, columns * side), dtype=values.dtype)
+    height, width = values.shape
+    padded[:height, :width] = values[: rows * side, : columns * side]
+    return bin_sums(padded, bins, dtype)

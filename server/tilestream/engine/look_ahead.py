@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tilestream.engine.arrays import Mask, bin_sums
+from tilestream.engine.arrays import Mask, covered_sums
 from tilestream.engine.both_sides import Joined, Side, join
 from tilestream.engine.frame import FrameInFlight
 from tilestream.engine.memory.features import SessionFeatures
@@ -47,13 +47,14 @@ Refresh = Callable[[Sequence[Refreshed]], None]
 class ClosedGap:
     """A session's frames between two whole ones: 0 is the one before, ``last`` the one after.
 
-    ``planes``: maps uint8 [H, W] by frame, as they become known, ``features``: those that there are;
-    ``outcomes``: of those between. ``gone``:
-    frames after the one before that have not waited. ``ends``: pairs of frames with maps, none between them.
+    By frame: ``lumas``, the thumbnails uint8 [h, w]; ``planes``, maps uint8 [H, W] as they become known;
+    ``features``, those that there are; ``outcomes``, of those between. ``gone``: frames after the one before
+    that have not waited. ``ends``: pairs of frames with maps, none between them.
     """
 
     closing: FrameInFlight
     held: list[Held]
+    lumas: list[Tensor]
     track: Track
     planes: dict[int, list[Tensor]]
     gone: int = 0
@@ -65,11 +66,14 @@ class ClosedGap:
     def of(cls, closing: FrameInFlight, gap: Gap) -> ClosedGap:
         """Of the session of a whole frame that goes on from what is held."""
         held, state = list(gap.frames), closing.state
+        if gap.luma is None or closing.luma is None:
+            raise RuntimeError("a frame that others are compared with has no thumbnail")
+        lumas = [gap.luma, *(each.luma for each in held), closing.luma]
         last = None if closing.motion is None else closing.motion.flow[0]
         planes = {0: gap.of_source(state.labels), len(held) + 1: state.labels.as_computed()}
         track = Track([held[0].displacement, *(each.flow for each in held[1:]), last])
         features = {} if state.features is None or not state.features.stored else {0: state.features}
-        return cls(closing, held, track, planes, gap.gone, features, ends=[(0, len(held) + 1)])
+        return cls(closing, held, lumas, track, planes, gap.gone, features, ends=[(0, len(held) + 1)])
 
     @property
     def last(self) -> int:
@@ -79,25 +83,14 @@ class ClosedGap:
     def scale(self) -> int:
         return thumbnail_scale(*self.closing.state.size)
 
-    def luma(self, index: int) -> Tensor:
-        """The thumbnail of a frame, uint8 [h, w]."""
-        gap = self.closing.state.gap
-        found = self.closing.luma if index == self.last else self.held[index - 1].luma if index else None
-        if found is None and gap is not None:
-            found = gap.luma
-        if found is None:
-            raise RuntimeError("a frame that others are compared with has no thumbnail")
-        return found
-
     def joined(self, index: int, ends: tuple[int, int]) -> Joined:
         """The maps of a frame from both ``ends``."""
-        before, after = (
-            Side(
-                self.planes[end], self.luma(end), self.track.displacement(index, end), self.frames(index, end)
-            )
-            for end in ends
-        )
-        return join(before, after, self.luma(index), self.scale)
+        before, after = (self._side(index, end) for end in ends)
+        return join(before, after, self.lumas[index], self.scale)
+
+    def _side(self, index: int, end: int) -> Side:
+        there, frames = self.track.displacement(index, end), self.frames(index, end)
+        return Side(self.planes[end], self.lumas[end], there, frames)
 
     def frames(self, index: int, end: int) -> int:
         """How far away one frame is from another."""
@@ -208,9 +201,7 @@ class LookAhead:
         """Bool [bins_h, bins_w]: so many bins, those with the most disputed pixels; none without any."""
         side = self._bin_size
         rows, columns = (-(-length // side) for length in disputed.shape)
-        padded = np.zeros((rows * side, columns * side), dtype=np.uint8)
-        padded[: disputed.shape[0], : disputed.shape[1]] = disputed
-        sums = bin_sums(padded, (rows, columns), np.float32).ravel()
+        sums = covered_sums(disputed, side, (rows, columns), np.float32).ravel()
         order = np.argsort(-sums, kind="stable")[: int(share * sums.size + 1e-6)]
         chosen = np.zeros(sums.size, dtype=np.bool_)
         chosen[order[sums[order] > 0]] = True

@@ -19,6 +19,7 @@ from tilestream.engine.frame import FrameInFlight
 from tilestream.engine.gates.agreement import compare
 from tilestream.engine.look_ahead import Refreshed, answered
 from tilestream.engine.lowering.program import TileProgram
+from tilestream.engine.memory.labels import LabelMap
 from tilestream.engine.tiles.partial import PartialResult
 from tilestream.messages import UInt8Array
 
@@ -74,15 +75,11 @@ def _believed(refreshed: Refreshed, result: PartialResult, index: int, bin_size:
 
     ``index``: of the frame among those of the pass.
     """
-    mine = result.tiles.session == index
-    disputed = refreshed.joined.disputed
+    tiles, mine = result.tiles, result.tiles.session == index
+    warped, disputed = refreshed.joined.planes, refreshed.joined.disputed
     height, width = disputed.shape
-    rows, columns = refreshed.chosen.shape
-    maps = []
-    for warped, values in zip(refreshed.joined.planes, result.planes, strict=False):
-        computed = np.zeros((rows, bin_size, columns, bin_size), dtype=np.uint8)
-        computed[result.tiles.y[mine], :, result.tiles.x[mine], :] = values.cpu().numpy()[mine]
-        bins = refreshed.chosen.repeat(bin_size, axis=0).repeat(bin_size, axis=1)[:height, :width]
-        flat = computed.reshape(rows * bin_size, columns * bin_size)[:height, :width]
-        maps.append(np.where(bins & (disputed > 0), flat, warped))
-    return maps
+    labels = LabelMap(height, width, bin_size, len(warped))
+    labels.replace(*map(torch.from_numpy, warped))
+    for plane, values in enumerate(result.planes[: labels.planes]):
+        labels.place(plane, tiles.y[mine], tiles.x[mine], values.cpu().numpy()[mine], disputed > 0)
+    return [labels.copy(plane) for plane in range(labels.planes)]

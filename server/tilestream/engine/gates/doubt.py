@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from tilestream.engine.arrays import Mask, bin_sums
+from tilestream.engine.arrays import Mask, covered_sums
 from tilestream.engine.memory.labels import LabelMap, looked_up
 from tilestream.engine.memory.sources import Sources
 from tilestream.engine.motion.warp import comes_from_inside, displace
@@ -94,8 +94,5 @@ def unexplained(
 def _shares(values: npt.NDArray[np.generic], side: int, bins: tuple[int, int]) -> Float32Array:
     """Of the sum of ``values`` [h, w], what lies in each bin of ``side`` pixels, times their number."""
     rows, columns = bins
-    padded = np.zeros((rows * side, columns * side), dtype=values.dtype)
-    height, width = values.shape
-    padded[:height, :width] = values[: rows * side, : columns * side]
-    sums = bin_sums(padded, bins, np.float32)
+    sums = covered_sums(values, side, bins, np.float32)
     return np.asarray(sums * (rows * columns / max(float(sums.sum()), 1e-3)), dtype=np.float32)

@@ -8,10 +8,14 @@ from tilestream.media.errors import BadFrame
 from tilestream.media.video.bits import Bits, OutOfBits, unescaped
 from tilestream.media.video.h264_vui import read_reordered
 from tilestream.media.video.headers import (
+    HEADER_BYTES,
+    SET_BYTES,
     ParameterSets,
     SequenceHeader,
     UnitHeader,
     plane_bytes,
+    read_picture_set,
+    read_set,
     unreadable,
 )
 from tilestream.messages import InvalidReason
@@ -21,8 +25,6 @@ _PARTITIONS = (2, 3, 4)
 _RECOVERY_POINT = 6
 _WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # profiles whose set tells it
 _MOST_REORDERED = 16  # by the standard
-_HEADER_BYTES = 64  # of a slice: what is read here is far less
-_SET_BYTES = 4096  # of a parameter set: none is nearly as long
 _SEI_BYTES = 1 << 16
 _SEI_MESSAGES = 64
 _MAX_SEQUENCES = 32
@@ -125,30 +127,21 @@ class H264Headers:
         return leads
 
     def _add_sequence(self, unit: bytes) -> SequenceHeader:
-        try:
-            number, sequence = _read_sequence(Bits(unescaped(unit[1:_SET_BYTES])))
-        except OutOfBits as error:
-            raise unreadable("sequence parameter set", error) from error
-        if number >= _MAX_SEQUENCES or len(unit) > _SET_BYTES:
-            raise unreadable("sequence parameter set", OutOfBits("it is too long, or its number too high"))
+        payload = unit[1:SET_BYTES]
+        number, sequence = read_set("sequence", unit, payload, _MAX_SEQUENCES, _read_sequence)
         self._sequences[number] = sequence
         self._sets.keep(_SPS, number, unit)
         return sequence.header
 
     def _add_picture(self, unit: bytes) -> None:
-        try:
-            bits = Bits(unescaped(unit[1:_HEADER_BYTES]))
-            number, sequence = bits.ue(), bits.ue()
-        except OutOfBits as error:
-            raise unreadable("picture parameter set", error) from error
-        if number >= _MAX_SETS or len(unit) > _SET_BYTES:
-            raise unreadable("picture parameter set", OutOfBits("it is too long, or its number too high"))
+        payload = unit[1:HEADER_BYTES]
+        number, sequence = read_set("picture", unit, payload, _MAX_SETS, read_picture_set)
         self._pictures[number] = sequence
         self._sets.keep(_PPS, number, unit)
 
     def _slice(self, unit: bytes) -> _Slice | None:
         """The begin of a slice's header; None where its parameter sets have not come."""
-        bits = Bits(unescaped(unit[1:_HEADER_BYTES]))
+        bits = Bits(unescaped(unit[1:HEADER_BYTES]))
         try:
             first, _, picture = bits.ue(), bits.ue(), bits.ue()
             sequence = self._sequences.get(self._pictures.get(picture, -1))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from tilestream.media.video.bits import Bits, OutOfBits, unescaped
 from tilestream.media.video.headers import (
+    HEADER_BYTES,
+    SET_BYTES,
     ParameterSets,
     SequenceHeader,
     UnitHeader,
     plane_bytes,
+    read_picture_set,
+    read_set,
     unreadable,
 )
 
@@ -16,8 +20,6 @@ _RASL = (8, 9)  # shown before the picture that is decoded before them, and refe
 _BEGIN = range(16, 24)  # IDR, CRA, BLA: intra random access points
 _IDR = (19, 20)
 _VPS, _SPS, _PPS = 32, 33, 34
-_HEADER_BYTES = 64
-_SET_BYTES = 4096  # of a parameter set: none is nearly as long
 _MAX_SEQUENCES = 16
 _MAX_SETS = 64
 
@@ -42,7 +44,7 @@ class H265Headers:
                 sequences.append(self._add_sequence(unit))
             elif _kind(unit) == _PPS:
                 self._add_picture(unit)
-            elif _kind(unit) == _VPS and len(unit) <= _SET_BYTES:
+            elif _kind(unit) == _VPS and len(unit) <= SET_BYTES:
                 self._sets.keep(_VPS, unit[2] >> 4, unit)
         kinds = {_kind(unit) for unit in slices}
         begins = bool(kinds) and all(kind in _BEGIN for kind in kinds)
@@ -67,29 +69,20 @@ class H265Headers:
         self._leads = not unit.refreshes
 
     def _add_sequence(self, unit: bytes) -> SequenceHeader:
-        try:
-            number, header = _read_sequence(Bits(unescaped(unit[2:_SET_BYTES])))
-        except OutOfBits as error:
-            raise unreadable("sequence parameter set", error) from error
-        if number >= _MAX_SEQUENCES or len(unit) > _SET_BYTES:
-            raise unreadable("sequence parameter set", OutOfBits("it is too long, or its number too high"))
+        payload = unit[2:SET_BYTES]
+        number, header = read_set("sequence", unit, payload, _MAX_SEQUENCES, _read_sequence)
         self._sequences[number] = header
         self._sets.keep(_SPS, number, unit)
         return header
 
     def _add_picture(self, unit: bytes) -> None:
-        try:
-            bits = Bits(unescaped(unit[2:_HEADER_BYTES]))
-            number, sequence = bits.ue(), bits.ue()
-        except OutOfBits as error:
-            raise unreadable("picture parameter set", error) from error
-        if number >= _MAX_SETS or len(unit) > _SET_BYTES:
-            raise unreadable("picture parameter set", OutOfBits("it is too long, or its number too high"))
+        payload = unit[2:HEADER_BYTES]
+        number, sequence = read_set("picture", unit, payload, _MAX_SETS, read_picture_set)
         self._pictures[number] = sequence
         self._sets.keep(_PPS, number, unit)
 
     def _sequence_of(self, unit: bytes) -> SequenceHeader | None:
-        bits = Bits(unescaped(unit[2:_HEADER_BYTES]))
+        bits = Bits(unescaped(unit[2:HEADER_BYTES]))
         try:
             bits.u(2 if _kind(unit) in _BEGIN else 1)
             return self._sequences.get(self._pictures.get(bits.ue(), -1))

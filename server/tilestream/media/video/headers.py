@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tilestream.media.errors import BadFrame
 from tilestream.media.video.annexb import START
+from tilestream.media.video.bits import Bits, OutOfBits, unescaped
 from tilestream.messages import InvalidReason
+
+HEADER_BYTES = 64
+"""Of a slice or a picture parameter set: what is read of them is far less."""
+
+SET_BYTES = 4096
+"""Of a parameter set: none is nearly as long."""
+
+_Set = TypeVar("_Set")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,27 @@ class UnitHeader:
 def unreadable(what: str, error: Exception) -> BadFrame:
     """A header that makes no sense."""
     return BadFrame(InvalidReason.CORRUPT, f"the {what} is damaged: {error}")
+
+
+def read_set(
+    what: str, unit: bytes, payload: bytes, most: int, read: Callable[[Bits], tuple[int, _Set]]
+) -> tuple[int, _Set]:
+    """A parameter set's number, below ``most``, and what it says. ``payload``: the part of ``unit`` to read.
+
+    Raises :class:`BadFrame` where it is damaged.
+    """
+    try:
+        number, found = read(Bits(unescaped(payload)))
+    except OutOfBits as error:
+        raise unreadable(f"{what} parameter set", error) from error
+    if number >= most or len(unit) > SET_BYTES:
+        raise unreadable(f"{what} parameter set", OutOfBits("it is too long, or its number too high"))
+    return number, found
+
+
+def read_picture_set(bits: Bits) -> tuple[int, int]:
+    """A picture parameter set: its number, and that of the sequence it refers to."""
+    return bits.ue(), bits.ue()
 
 
 def plane_bytes(chroma_format: int, depth: int) -> float:
